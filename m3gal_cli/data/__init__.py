@@ -1,0 +1,1 @@
+"""Extracts and GeoTES in, validated tables out."""

@@ -1,0 +1,42 @@
+"""The published code's pickled datasets (``*.pth``), read without running anything that they carry."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from m3gal_cli.errors import InputError
+
+PUBLISHED_CLASS = "src.dataset.rerank_train_dataset"
+
+
+class _PublishedDataset:
+    """Stands in for the published class: its attributes are filled by the unpickler, its code never existed here."""
+
+    ann: list[dict[str, Any]]
+
+
+def load_published_dataset(path: Path) -> list[dict[str, Any]]:
+    """The GeoTES records inside a pickled ``src.dataset.rerank_train_dataset``.
+
+    torch's weights-only unpickler builds tensors, containers and exactly this one class; anything else is refused.
+
+    Raises:
+        InputError: the file is truncated, holds another class, or holds no list of records.
+    """
+    import torch
+
+    try:
+        with torch.serialization.safe_globals([(_PublishedDataset, PUBLISHED_CLASS)]):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        hint = f"Only datasets of the class {PUBLISHED_CLASS} are read; nothing was run. Take the .jsonl instead."
+        raise InputError("the pickle holds code that is not allowed", where=path, hint=hint) from error
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        raise InputError("cannot read the dataset (truncated?)", where=path, hint="Fetch it again.") from error
+    records = getattr(loaded, "ann", None)
+    if not isinstance(loaded, _PublishedDataset) or not isinstance(records, list):
+        raise InputError("is not a dataset of the published code", where=path, hint=f"Expected {PUBLISHED_CLASS}.")
+    return records

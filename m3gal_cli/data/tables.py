@@ -1,0 +1,234 @@
+"""The view table and the POI table: one reader and one writer each, by suffix (.csv, .parquet, .jsonl, each also .gz).
+
+Coordinates are degrees, lng before lat, WGS-84 inside; readers convert from ``datum`` at the door.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from m3gal_cli.data.coordinates import GEOHASH_LENGTH, Datum, geohash_digits, to_wgs84
+from m3gal_cli.data.files import atomic_path, atomic_text, open_text, require_file, suffix_of
+from m3gal_cli.errors import InputError
+
+GEOHASH_COLUMNS = [f"geohash{i}" for i in range(1, GEOHASH_LENGTH + 1)]
+VIEW_COLUMNS = ["address1", "address2", "lng", "lat", *GEOHASH_COLUMNS]
+POI_COLUMNS = ["address", "lng", "lat"]
+COORDINATE_DECIMALS = 7  # a centimetre: finer digits are noise and break equality
+READABLE = (".csv", ".parquet", ".jsonl")
+
+
+def read_views(path: Path, datum: Datum = "wgs84") -> pd.DataFrame:
+    """Read a view table.
+
+    Returns:
+        address1, address2 (str), lng, lat (float degrees, WGS-84) and whatever further columns the file has.
+
+    Raises:
+        InputError: missing or empty file, missing column, empty text, coordinates that are no numbers, out of range or
+            swapped (by range, or because the geohash digits fit the swapped pair).
+    """
+    frame = _read(path, ["address1", "address2", "lng", "lat"], "view table")
+    _check_text(frame, "address1", path)
+    _check_text(frame, "address2", path)
+    _check_coordinates(frame, path)
+    _check_geohash(frame, path)
+    return _convert(frame, datum)
+
+
+def read_pois(path: Path, datum: Datum = "wgs84") -> pd.DataFrame:
+    """Read a POI table.
+
+    Returns:
+        poi_id, address, lng, lat and whatever further columns the file has. Without a poi_id column the ids are row
+        numbers counted from 0. Equal rows are kept: the evaluations count them, ``predict`` collapses them.
+
+    Raises:
+        InputError: as ``read_views``; also for a poi_id that appears twice.
+    """
+    frame = _read(path, POI_COLUMNS, "POI table")
+    _check_text(frame, "address", path)
+    _check_coordinates(frame, path)
+    if "poi_id" not in frame.columns:
+        frame.insert(0, "poi_id", np.arange(len(frame)))
+    else:
+        twice = frame["poi_id"].duplicated()
+        if twice.any():
+            row = int(np.argmax(twice.to_numpy()))
+            value = frame["poi_id"].iloc[row]
+            raise InputError(f"poi_id {value!r} appears twice", where=_at(path, row, "poi_id"), hint="Make ids unique.")
+    return _convert(frame, datum)
+
+
+def with_geohash(views: pd.DataFrame) -> pd.DataFrame:
+    """The view table in the published column order; any other columns are dropped."""
+    digits = pd.DataFrame(geohash_digits(views["lng"], views["lat"]), columns=GEOHASH_COLUMNS, index=views.index)
+    return pd.concat([views[["address1", "address2", "lng", "lat"]], digits], axis=1)
+
+
+def write_views(views: pd.DataFrame, path: Path) -> None:
+    """Write the published .csv columns to ``path`` and every column, geohash digits included, to its .parquet twin."""
+    views = views.assign(lng=views["lng"].round(COORDINATE_DECIMALS), lat=views["lat"].round(COORDINATE_DECIMALS))
+    published = with_geohash(views)
+    extra = views[[c for c in views.columns if c not in published.columns]]
+    write_table(published, path)
+    write_table(pd.concat([published, extra], axis=1), path.with_suffix(".parquet"))
+
+
+def write_pois(pois: pd.DataFrame, path: Path) -> None:
+    """Write address, lng, lat to the .csv at ``path`` and every column to its .parquet twin."""
+    pois = pois.assign(lng=pois["lng"].round(COORDINATE_DECIMALS), lat=pois["lat"].round(COORDINATE_DECIMALS))
+    write_table(pois[POI_COLUMNS], path)
+    write_table(pois, path.with_suffix(".parquet"))
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame atomically as .csv, .parquet or .jsonl (.csv and .jsonl also .gz)."""
+    kind = suffix_of(path)
+    if kind == ".parquet":
+        with atomic_path(path) as temporary:
+            frame.to_parquet(temporary, index=False)
+    elif kind == ".csv":
+        with atomic_text(path) as file:
+            frame.to_csv(file, index=False, lineterminator="\n")
+    elif kind == ".jsonl":
+        with atomic_text(path) as file:
+            frame.to_json(file, orient="records", lines=True, force_ascii=False)
+    else:
+        raise InputError(f"cannot write a table as {kind or 'a file without suffix'}", where=path, hint=_formats())
+
+
+def read_frame(path: Path, what: str = "table") -> pd.DataFrame:
+    """Read any table by suffix, unvalidated. CSV cells come as text, an empty cell as the empty text."""
+    require_file(path, what)
+    kind = suffix_of(path)
+    try:
+        if kind == ".csv":
+            with open_text(path) as file:
+                return pd.read_csv(file, dtype=str, keep_default_na=False)
+        if kind == ".parquet":
+            return pd.read_parquet(path)
+    except (ValueError, OSError, EOFError) as error:  # pandas' and pyarrow's parse errors are ValueErrors
+        raise InputError(f"cannot read the {what} ({_one_line(error)})", where=path, hint="Make it again.") from error
+    if kind == ".jsonl":
+        return pd.DataFrame([row for _, row in read_json_lines(path)])
+    raise InputError(f"cannot read a {what} from {kind or 'a file without suffix'}", where=path, hint=_formats())
+
+
+def read_json_lines(path: Path) -> list[tuple[int, dict[str, object]]]:
+    """Every line of a .jsonl file as (line number from 1, object); blank lines are passed over.
+
+    Raises:
+        InputError: with file:line for what is not a JSON object.
+    """
+    rows: list[tuple[int, dict[str, object]]] = []
+    require_file(path)
+    try:
+        with open_text(path) as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    hint = "Repair or delete the line."
+                    raise InputError(f"not JSON: {error}", where=f"{path}:{number}", hint=hint) from error
+                if not isinstance(row, dict):
+                    what = f"expected a JSON object, got {type(row).__name__}"
+                    raise InputError(what, where=f"{path}:{number}", hint="Each line is one object {…}.")
+                rows.append((number, row))
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read ({_one_line(error)})", where=path, hint="Is it UTF-8 text?") from error
+    if not rows:
+        raise InputError("holds no line", where=path, hint="Make or fetch it again.")
+    return rows
+
+
+def _read(path: Path, columns: list[str], what: str) -> pd.DataFrame:
+    frame = read_frame(path, what)
+    missing = [c for c in columns if c not in frame.columns]
+    if missing:
+        names, found = ", ".join(missing), ", ".join(map(str, frame.columns))
+        raise InputError(f"the {what} has no column {names} (it has: {found})", where=path, hint="Rename or add it.")
+    if frame.empty:
+        raise InputError(f"the {what} has no rows", where=path, hint="Make or fetch it again.")
+    return frame
+
+
+def _check_text(frame: pd.DataFrame, column: str, path: Path) -> None:
+    text = frame[column].map(lambda v: v.strip() if isinstance(v, str) else "")
+    empty = (text == "").to_numpy()
+    if empty.any():
+        row = int(np.argmax(empty))
+        value = frame[column].iloc[row]
+        what = f"expected text, got {value!r}"
+        raise InputError(what, where=_at(path, row, column), hint="Fill the cell or delete the row.")
+
+
+def _check_coordinates(frame: pd.DataFrame, path: Path) -> None:
+    for column, limit in (("lng", 180.0), ("lat", 90.0)):
+        numbers = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64)
+        wrong = ~np.isfinite(numbers)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            what = f"expected degrees, got {frame[column].iloc[row]!r}"
+            raise InputError(what, where=_at(path, row, column), hint="Fill the cell or delete the row.")
+        wrong = np.abs(numbers) > limit
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            what = f"{numbers[row]:g} is outside [-{limit:g}, {limit:g}]"
+            hint = "Coordinates are degrees, lng before lat."
+            if column == "lat" and (np.abs(frame["lng"].to_numpy(np.float64)) <= 90.0).all():
+                what, hint = f"{what}: lng and lat look swapped", "Swap the two columns: lng before lat."
+            raise InputError(what, where=_at(path, row, column), hint=hint)
+        frame[column] = numbers
+
+
+def _check_geohash(frame: pd.DataFrame, path: Path) -> None:
+    """The digits of a view table tell whether its coordinates were swapped even where both fit the range."""
+    if not set(GEOHASH_COLUMNS) <= set(frame.columns):
+        return
+    try:
+        told = frame[GEOHASH_COLUMNS[:3]].astype(np.int64).to_numpy()
+    except ValueError:
+        return
+    lng, lat = frame["lng"].to_numpy(np.float64), frame["lat"].to_numpy(np.float64)
+    fits = (geohash_digits(lng, lat, 3) == told).all(axis=1)
+    if fits.any():
+        return
+    inside = np.abs(lng) <= 90.0
+    if inside.all() and (geohash_digits(lat, lng, 3) == told).all(axis=1).any():
+        what = "lng and lat look swapped (the geohash columns fit the swapped pair)"
+        raise InputError(what, where=_at(path, 0, "lng"), hint="Swap the two columns: lng before lat.")
+
+
+def _convert(frame: pd.DataFrame, datum: Datum) -> pd.DataFrame:
+    lng, lat = to_wgs84(frame["lng"], frame["lat"], datum)
+    return frame.assign(lng=lng, lat=lat)
+
+
+def _at(path: Path, row: int, column: str) -> str:
+    """file:line: column of a row; the line is counted in the file itself, as a quoted cell may hold line breaks."""
+    if suffix_of(path) == ".csv":
+        with open_text(path) as file:
+            reader = csv.reader(file)
+            data_rows = -1  # the header
+            for cells in reader:
+                if cells:
+                    data_rows += 1
+                if data_rows > row:
+                    return f"{path}:{reader.line_num}: {column}"
+    return f"{path}: row {row + 1}: {column}"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _formats() -> str:
+    return f"Use one of {', '.join(READABLE)}."
