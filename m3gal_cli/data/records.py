@@ -7,8 +7,8 @@ File form, one JSON object a line: ``query``, ``query_gis[-1]="lng,lat"`` (optio
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ import pandas as pd
 from m3gal_cli.data.coordinates import Datum, to_wgs84
 from m3gal_cli.data.files import atomic_text, require_file, suffix_of
 from m3gal_cli.data.published import load_published_dataset
-from m3gal_cli.data.tables import COORDINATE_DECIMALS, read_json_lines
+from m3gal_cli.data.tables import COORDINATE_DECIMALS, iter_json_lines
 from m3gal_cli.errors import InputError
 
 PoiKey = tuple[str, float, float]
+RECORD_KEYS = frozenset({"query", "query_gis", "query_id", "positive_passages", "negative_passages"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Passage:
     """A POI as a candidate: its text and place (degrees, WGS-84)."""
 
@@ -38,7 +39,7 @@ class Passage:
         return poi_key(self.text, self.lng, self.lat)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One query with its candidates; positives come first in ``passages``."""
 
@@ -80,10 +81,15 @@ def read_records(path: Path, datum: Datum = "wgs84") -> list[Record]:
     """
     path = resolve_records(path)
     require_file(path, "candidate records")
+    known: dict[Any, Passage] = {}
     if suffix_of(path) == ".pth":
-        rows: Sequence[Any] = load_published_dataset(path)
-        return [_record(row, f"{path}: record {number}", datum) for number, row in enumerate(rows, 1)]
-    return [_record(row, f"{path}:{number}", datum) for number, row in read_json_lines(path)]
+        rows = load_published_dataset(path)
+        records = [_record(row, f"{path}: record {number}", known) for number, row in enumerate(rows, 1)]
+    else:
+        records = [_record(row, f"{path}:{number}", known) for number, row in iter_json_lines(path)]
+    if not records:
+        raise InputError("holds no record", where=path, hint="Make or fetch it again.")
+    return records if datum == "wgs84" else _converted(records, datum)
 
 
 def write_records(records: Iterable[Record], path: Path) -> None:
@@ -122,26 +128,55 @@ def _passage_to_json(passage: Passage) -> dict[str, Any]:
     return row | {"text": passage.text, "gis": [[], [], [], [], [], passage.text, _lnglat(passage.lng, passage.lat)]}
 
 
-def _record(row: Any, where: str, datum: Datum) -> Record:
+def _converted(records: list[Record], datum: Datum) -> list[Record]:
+    """Records with every place converted from ``datum`` to WGS-84, all in one go."""
+    places = {(p.lng, p.lat) for record in records for p in record.passages}
+    places |= {(r.lng, r.lat) for r in records if r.lng is not None and r.lat is not None}
+    ordered = list(places)
+    lng, lat = to_wgs84([x for x, _ in ordered], [y for _, y in ordered], datum)
+    new = dict(zip(ordered, zip(lng.tolist(), lat.tolist(), strict=True), strict=True))
+
+    def moved(passages: list[Passage]) -> list[Passage]:
+        return [Passage(p.text, *new[p.lng, p.lat], p.docid) for p in passages]
+
+    out = []
+    for r in records:
+        here = (None, None) if r.lng is None or r.lat is None else new[r.lng, r.lat]
+        out.append(replace(r, positives=moved(r.positives), negatives=moved(r.negatives), lng=here[0], lat=here[1]))
+    return out
+
+
+def _record(row: Any, where: str, known: dict[Any, Passage]) -> Record:
+    """A record from its file form; ``known`` lets records share the passages that they have in common."""
     if not isinstance(row, dict):
         raise InputError(f"expected a record, got {type(row).__name__}", where=where)
     query = row.get("query")
     if not isinstance(query, str) or not query.strip():
         raise InputError(f"expected a query, got {query!r}", where=f"{where}: query", hint="Delete or fill the record.")
-    positives = _passages(row, "positive_passages", where, datum)
-    negatives = _passages(row, "negative_passages", where, datum)
+    positives = _passages(row, "positive_passages", where, known)
+    negatives = _passages(row, "negative_passages", where, known)
     if not positives:
         hint = "Every record needs at least one positive passage; delete it or add one."
         raise InputError("the record has no positive passage", where=f"{where}: positive_passages", hint=hint)
-    gis = row.get("query_gis")
-    lng = lat = None
-    if isinstance(gis, list) and gis and isinstance(gis[-1], str) and gis[-1].strip():
-        lng, lat = parse_lnglat(gis[-1], f"{where}: query_gis", datum)
+    lng, lat = _query_place(row.get("query_gis"), f"{where}: query_gis")
     query_id = row.get("query_id")
-    return Record(query, positives, negatives, None if query_id is None else str(query_id), lng, lat)
+    extra = {key: value for key, value in row.items() if key not in RECORD_KEYS}
+    return Record(query, positives, negatives, None if query_id is None else str(query_id), lng, lat, extra)
 
 
-def _passages(row: dict[str, Any], name: str, where: str, datum: Datum) -> list[Passage]:
+def _query_place(gis: Any, where: str) -> tuple[float, float] | tuple[None, None]:
+    """Where a query was typed; nothing, an empty list or an empty last element say that it is not known."""
+    if gis is None or gis == []:
+        return None, None
+    if isinstance(gis, list) and gis[-1] in (None, [], ""):
+        return None, None
+    if not isinstance(gis, list) or not isinstance(gis[-1], str):
+        hint = "Leave query_gis out where the place is not known."
+        raise InputError(f'expected query_gis[-1]="lng,lat", got {str(gis)[:60]!r}', where=where, hint=hint)
+    return parse_lnglat(gis[-1], where)
+
+
+def _passages(row: dict[str, Any], name: str, where: str, known: dict[Any, Passage]) -> list[Passage]:
     found = row.get(name, [])
     if not isinstance(found, list):
         raise InputError(f"expected a list, got {type(found).__name__}", where=f"{where}: {name}")
@@ -154,9 +189,11 @@ def _passages(row: dict[str, Any], name: str, where: str, datum: Datum) -> list[
         gis = item.get("gis")
         if not isinstance(gis, list) or not gis or not isinstance(gis[-1], str):
             raise InputError(f'expected gis[-1]="lng,lat", got {str(gis)[:60]!r}', where=f"{at}.gis")
-        lng, lat = parse_lnglat(gis[-1], f"{at}.gis", datum)
-        docid = item.get("docid")
-        passages.append(Passage(text, lng, lat, None if docid is None else str(docid)))
+        docid = None if item.get("docid") is None else str(item["docid"])
+        key = (text, gis[-1], docid)
+        if key not in known:
+            known[key] = Passage(text, *parse_lnglat(gis[-1], f"{at}.gis"), docid)
+        passages.append(known[key])
     return passages
 
 

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +42,10 @@ def read_views(path: Path, datum: Datum = "wgs84") -> pd.DataFrame:
     _check_text(frame, "address2", path)
     _check_coordinates(frame, path)
     _check_geohash(frame, path)
-    return _convert(frame, datum)
+    frame = _convert(frame, datum)
+    if datum != "wgs84" and set(GEOHASH_COLUMNS) <= set(frame.columns):
+        frame[GEOHASH_COLUMNS] = geohash_digits(frame["lng"], frame["lat"])  # the file's digits are of its own datum
+    return frame
 
 
 def read_pois(path: Path, datum: Datum = "wgs84") -> pd.DataFrame:
@@ -49,7 +56,7 @@ def read_pois(path: Path, datum: Datum = "wgs84") -> pd.DataFrame:
         numbers counted from 0. Equal rows are kept: the evaluations count them, ``predict`` collapses them.
 
     Raises:
-        InputError: as ``read_views``; also for a poi_id that appears twice.
+        InputError: as ``read_views``; also for a poi_id that is empty or appears twice.
     """
     frame = _read(path, POI_COLUMNS, "POI table")
     _check_text(frame, "address", path)
@@ -57,11 +64,7 @@ def read_pois(path: Path, datum: Datum = "wgs84") -> pd.DataFrame:
     if "poi_id" not in frame.columns:
         frame.insert(0, "poi_id", np.arange(len(frame)))
     else:
-        twice = frame["poi_id"].duplicated()
-        if twice.any():
-            row = int(np.argmax(twice.to_numpy()))
-            value = frame["poi_id"].iloc[row]
-            raise InputError(f"poi_id {value!r} appears twice", where=_at(path, row, "poi_id"), hint="Make ids unique.")
+        _check_ids(frame, path)
     return _convert(frame, datum)
 
 
@@ -77,14 +80,20 @@ def write_views(views: pd.DataFrame, path: Path) -> None:
     published = with_geohash(views)
     extra = views[[c for c in views.columns if c not in published.columns]]
     write_table(published, path)
-    write_table(pd.concat([published, extra], axis=1), path.with_suffix(".parquet"))
+    write_table(pd.concat([published, extra], axis=1), parquet_twin(path))
 
 
 def write_pois(pois: pd.DataFrame, path: Path) -> None:
     """Write address, lng, lat to the .csv at ``path`` and every column to its .parquet twin."""
     pois = pois.assign(lng=pois["lng"].round(COORDINATE_DECIMALS), lat=pois["lat"].round(COORDINATE_DECIMALS))
     write_table(pois[POI_COLUMNS], path)
-    write_table(pois, path.with_suffix(".parquet"))
+    write_table(pois, parquet_twin(path))
+
+
+def parquet_twin(path: Path) -> Path:
+    """Where the table with every column lies beside ``path``: ``a.csv`` and ``a.csv.gz`` -> ``a.parquet``."""
+    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    return plain.with_suffix(".parquet")
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
@@ -109,11 +118,12 @@ def read_frame(path: Path, what: str = "table") -> pd.DataFrame:
     kind = suffix_of(path)
     try:
         if kind == ".csv":
-            with open_text(path) as file:
-                return pd.read_csv(file, dtype=str, keep_default_na=False)
+            return _read_csv(path, what)
         if kind == ".parquet":
             return pd.read_parquet(path)
-    except (ValueError, OSError, EOFError) as error:  # pandas' and pyarrow's parse errors are ValueErrors
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read the {what} ({_one_line(error)})", where=path, hint="Is it UTF-8?") from error
+    except (ValueError, OSError, EOFError, zlib.error) as error:  # pandas' and pyarrow's parse errors are ValueErrors
         raise InputError(f"cannot read the {what} ({_one_line(error)})", where=path, hint="Make it again.") from error
     if kind == ".jsonl":
         return pd.DataFrame([row for _, row in read_json_lines(path)])
@@ -126,27 +136,67 @@ def read_json_lines(path: Path) -> list[tuple[int, dict[str, object]]]:
     Raises:
         InputError: with file:line for what is not a JSON object.
     """
-    rows: list[tuple[int, dict[str, object]]] = []
+    return list(iter_json_lines(path))
+
+
+def iter_json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
+    """``read_json_lines`` line by line, for files whose objects would not fit into memory together."""
     require_file(path)
+    empty = True
     try:
         with open_text(path) as file:
             for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    hint = "Repair or delete the line."
-                    raise InputError(f"not JSON: {error}", where=f"{path}:{number}", hint=hint) from error
-                if not isinstance(row, dict):
-                    what = f"expected a JSON object, got {type(row).__name__}"
-                    raise InputError(what, where=f"{path}:{number}", hint="Each line is one object {…}.")
-                rows.append((number, row))
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+                if line.strip():
+                    yield number, _json_object(line, f"{path}:{number}")
+                    empty = False
+    except UnicodeDecodeError as error:
         raise InputError(f"cannot read ({_one_line(error)})", where=path, hint="Is it UTF-8 text?") from error
-    if not rows:
+    except (OSError, EOFError, zlib.error) as error:
+        hint = "Is it whole? Make or fetch it again."
+        raise InputError(f"cannot read ({_one_line(error)})", where=path, hint=hint) from error
+    if empty:
         raise InputError("holds no line", where=path, hint="Make or fetch it again.")
-    return rows
+
+
+def _json_object(line: str, where: str) -> dict[str, object]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"not JSON: {error}", where=where, hint="Repair or delete the line.") from error
+    if not isinstance(row, dict):
+        what = f"expected a JSON object, got {type(row).__name__}"
+        raise InputError(what, where=where, hint="Each line is one object {…}.")
+    return row
+
+
+def _read_csv(path: Path, what: str) -> pd.DataFrame:
+    """Cells as text. A row with more cells than the header is refused: pandas alone would shift or drop its cells."""
+    try:
+        with open_text(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(file, dtype=str, keep_default_na=False, index_col=False)
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        width = 0
+        for line, cells in _csv_rows(path):
+            width = width or len(cells)
+            if len(cells) > width:
+                told = f"the row has {len(cells)} cells, the header of the {what} {width}"
+                hint = "Quote cells that hold a comma, or delete the row."
+                raise InputError(told, where=f"{path}:{line}", hint=hint) from error
+        raise InputError(f"cannot read the {what} ({_one_line(error)})", where=path, hint="Make it again.") from error
+    return frame.rename(columns=str.strip)
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a .csv that pandas sees, header first, each with the line in the file on which it ends."""
+    with open_text(path) as file:
+        reader = csv.reader(file)
+        try:
+            for cells in reader:
+                if len(cells) > 1 or (cells and cells[0].strip()):
+                    yield reader.line_num, cells
+        except csv.Error:
+            return
 
 
 def _read(path: Path, columns: list[str], what: str) -> pd.DataFrame:
@@ -165,9 +215,21 @@ def _check_text(frame: pd.DataFrame, column: str, path: Path) -> None:
     empty = (text == "").to_numpy()
     if empty.any():
         row = int(np.argmax(empty))
-        value = frame[column].iloc[row]
-        what = f"expected text, got {value!r}"
+        what = f"expected text, got {_told(frame[column].iloc[row])}"
         raise InputError(what, where=_at(path, row, column), hint="Fill the cell or delete the row.")
+
+
+def _check_ids(frame: pd.DataFrame, path: Path) -> None:
+    ids = frame["poi_id"]
+    empty = (ids.isna() | (ids.astype(str).str.strip() == "")).to_numpy()
+    if empty.any():
+        hint = "Fill the cell, or drop the column: rows are numbered then."
+        raise InputError("the poi_id is empty", where=_at(path, int(np.argmax(empty)), "poi_id"), hint=hint)
+    twice = ids.duplicated().to_numpy()
+    if twice.any():
+        row = int(np.argmax(twice))
+        what = f"poi_id {_told(ids.iloc[row])} appears twice"
+        raise InputError(what, where=_at(path, row, "poi_id"), hint="Make ids unique.")
 
 
 def _check_coordinates(frame: pd.DataFrame, path: Path) -> None:
@@ -176,7 +238,7 @@ def _check_coordinates(frame: pd.DataFrame, path: Path) -> None:
         wrong = ~np.isfinite(numbers)
         if wrong.any():
             row = int(np.argmax(wrong))
-            what = f"expected degrees, got {frame[column].iloc[row]!r}"
+            what = f"expected degrees, got {_told(frame[column].iloc[row])}"
             raise InputError(what, where=_at(path, row, column), hint="Fill the cell or delete the row.")
         wrong = np.abs(numbers) > limit
         if wrong.any():
@@ -214,16 +276,21 @@ def _convert(frame: pd.DataFrame, datum: Datum) -> pd.DataFrame:
 
 def _at(path: Path, row: int, column: str) -> str:
     """file:line: column of a row; the line is counted in the file itself, as a quoted cell may hold line breaks."""
+    lines: Iterator[int] = iter(())
     if suffix_of(path) == ".csv":
-        with open_text(path) as file:
-            reader = csv.reader(file)
-            data_rows = -1  # the header
-            for cells in reader:
-                if cells:
-                    data_rows += 1
-                if data_rows > row:
-                    return f"{path}:{reader.line_num}: {column}"
+        lines = (line for number, (line, _) in enumerate(_csv_rows(path)) if number > row)
+    elif suffix_of(path) == ".jsonl":
+        lines = (line for number, (line, _) in enumerate(iter_json_lines(path)) if number >= row)
+    for line in lines:
+        return f"{path}:{line}: {column}"
     return f"{path}: row {row + 1}: {column}"
+
+
+def _told(value: Any) -> str:
+    """A cell as a message shows it: what is no value reads as nothing."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return "nothing" if value is None or value != value else repr(value)[:80]  # noqa: PLR0124  (NaN)
 
 
 def _one_line(error: BaseException) -> str:
