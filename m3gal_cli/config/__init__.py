@@ -1,0 +1,1 @@
+"""Typed settings: schema, profiles, environment, --set; every error at once."""

@@ -1,0 +1,183 @@
+"""Checkpoints: ours (a directory) and the published code's (one .pth.tar file).
+
+A directory holds what inference needs as safetensors and JSON, apart from the trainer's state:
+
+    model.safetensors    encoder_q.*, encoder_k.*, gc_encoder.*, gc_encoder_shadow.* (float32, published names)
+    m3gal.json           format version, model settings, stage, epoch, step, metrics
+    text_encoder/        transformers config and tokenizer
+    trainer.pt           queue, optimizer, random states (read weights-only)
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from m3gal_cli.core.model import M3gal
+from m3gal_cli.core.settings import ModelSettings
+from m3gal_cli.core.text import build_text_model, load_text_config, load_tokenizer
+from m3gal_cli.errors import InputError
+
+FORMAT = 1
+MODEL_FILE, META_FILE, TEXT_FOLDER, TRAINER_FILE = "model.safetensors", "m3gal.json", "text_encoder", "trainer.pt"
+PARTS = ("encoder_q.", "encoder_k.", "gc_encoder.", "gc_encoder_shadow.")
+QUEUE_NAMES = ("queue", "gc_queue", "queue_ptr")
+
+
+@dataclass
+class Checkpoint:
+    """A model ready to use, its tokenizer, and what is known of its training."""
+
+    model: M3gal
+    tokenizer: Any
+    path: Path | None = None
+    stage: str | None = None
+    epoch: int = 0
+    step: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    trainer: dict[str, Any] | None = None
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether ``path`` is one of our checkpoint directories."""
+    return (path / META_FILE).is_file()
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint directory; it appears under ``path`` only when whole. Raises InputError (disk full, …)."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        state = {k: v.detach().cpu().contiguous().clone() for k, v in checkpoint.model.state_dict().items()}
+        save_file(state, temporary / MODEL_FILE, metadata={"format": "pt"})
+        checkpoint.model.encoder_q.text_encoder.config.save_pretrained(temporary / TEXT_FOLDER)  # type: ignore[union-attr, operator]
+        checkpoint.tokenizer.save_pretrained(temporary / TEXT_FOLDER)
+        if checkpoint.trainer is not None:
+            torch.save(checkpoint.trainer, temporary / TRAINER_FILE)
+        meta: dict[str, Any] = {
+            "format": FORMAT,
+            "stage": checkpoint.stage,
+            "epoch": checkpoint.epoch,
+            "step": checkpoint.step,
+        }
+        meta |= {"metrics": checkpoint.metrics, "settings": checkpoint.model.settings.to_json()}
+        text = json.dumps(meta, indent=1, ensure_ascii=False)
+        (temporary / META_FILE).write_text(text + "\n", encoding="utf-8")
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"cannot save the checkpoint ({reason})", where=path, hint="Free space and resume.") from error
+
+
+def load_checkpoint(path: Path, with_trainer: bool = False) -> Checkpoint:
+    """Read one of our checkpoint directories.
+
+    Raises:
+        InputError: missing, truncated or foreign files; weights that do not fit the settings.
+    """
+    if not is_checkpoint(path):
+        hint = "Give a checkpoint directory, a run directory or a published .pth.tar file."
+        raise InputError("no such checkpoint" if not path.exists() else "is no checkpoint", where=path, hint=hint)
+    try:
+        meta = json.loads((path / META_FILE).read_text(encoding="utf-8"))
+        settings = ModelSettings.from_json(meta["settings"])
+        state = load_file(path / MODEL_FILE)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        what = f"cannot read the checkpoint, it is damaged ({' '.join(str(error).split())[:120]})"
+        raise InputError(what, where=path, hint="Take another checkpoint of the run.") from error
+    text = str(path / TEXT_FOLDER)
+    model = M3gal(build_text_model(load_text_config(text)), settings)
+    load_weights(model, state, path)
+    trainer = read_torch(path / TRAINER_FILE) if with_trainer and (path / TRAINER_FILE).exists() else None
+    known = {k: meta.get(k) for k in ("stage", "epoch", "step", "metrics")}
+    return Checkpoint(model, load_tokenizer(text), path, trainer=trainer, **known)
+
+
+def load_published(path: Path, text_encoder: str, settings: ModelSettings) -> Checkpoint:
+    """Read a checkpoint file of the published code: ``{epoch, state_dict, optimizer}``.
+
+    Its queue, pointer and optimizer come back in ``trainer`` under ``queue`` and ``published_optimizer``.
+
+    Args:
+        text_encoder: directory or hub name that gives the encoder's config and tokenizer; the weights are the file's.
+        settings: the file knows none; the published ones are pooler, no [SEP], mlp and the published z-score.
+
+    Raises:
+        InputError: truncated, foreign code in the pickle, or weights of another width.
+    """
+    loaded = read_torch(path)
+    state = loaded.get("state_dict") if isinstance(loaded, dict) else None
+    if not isinstance(state, dict):
+        raise InputError("is no checkpoint of the published code (no state_dict)", where=path)
+    state = {name.removeprefix("module."): value for name, value in state.items()}
+    model = M3gal(build_text_model(load_text_config(text_encoder)), settings)
+    weights = {k: v for k, v in state.items() if k.startswith(PARTS) and not k.endswith(".position_ids")}
+    load_weights(model, weights, path)
+    queue = {name: state[name] for name in QUEUE_NAMES if name in state}
+    trainer = {"queue": queue, "published_optimizer": loaded.get("optimizer")}
+    return Checkpoint(model, load_tokenizer(text_encoder), path, epoch=int(loaded.get("epoch", 0)), trainer=trainer)
+
+
+def save_published(path: Path, checkpoint: Checkpoint, queue: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
+    """Write the published code's file form (atomically), for its scripts and for whoever compares with them."""
+    state: dict[str, Tensor] = {name: queue[name] for name in QUEUE_NAMES if name in queue}
+    state |= checkpoint.model.state_dict()
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        content = {"epoch": checkpoint.epoch, "arch": "m3gal", "state_dict": state, "optimizer": optimizer}
+        torch.save(content, temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"cannot save the checkpoint ({reason})", where=path, hint="Free space and resume.") from error
+
+
+def read_torch(path: Path) -> Any:
+    """torch.load of tensors and plain containers only. Raises InputError; nothing in the file is run."""
+    if not path.exists():
+        raise InputError("no such checkpoint", where=path, hint="Check the path.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        hint = "Only tensors and plain containers are read; nothing was run. Get the file from its author again."
+        raise InputError("the checkpoint holds foreign code, or is no checkpoint", where=path, hint=hint) from error
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        raise InputError("cannot read the checkpoint (truncated?)", where=path, hint="Fetch it again.") from error
+
+
+def load_weights(model: M3gal, state: dict[str, Tensor], path: Path) -> None:
+    """Load a state dict strictly. Raises InputError that names the first parts that are missing or of another shape."""
+    own = model.state_dict()
+    wrong = [
+        f"{name} is {tuple(value.shape)}, the encoder's is {tuple(own[name].shape)}"
+        for name, value in state.items()
+        if name in own and value.shape != own[name].shape
+    ]
+    hint = "Give the --text-encoder (and model settings) that the checkpoint was trained with."
+    if wrong:
+        raise InputError(
+            f"a checkpoint of another width: {wrong[0]} (and {len(wrong) - 1} more)", where=path, hint=hint
+        )
+    unused = () if model.settings.pooling == "pooler" else (".pooler.",)
+    missing = [name for name in own if name not in state and not any(part in name for part in unused)]
+    extra = [name for name in state if name not in own and not any(part in name for part in unused)]
+    if missing or extra:
+        names = ", ".join((missing + extra)[:3])
+        word = "lacks" if missing else "has unknown"
+        raise InputError(f"the checkpoint {word} weights: {names}…", where=path, hint=hint)
+    model.load_state_dict(state, strict=False)

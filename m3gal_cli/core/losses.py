@@ -1,0 +1,68 @@
+"""Contrastive losses as pure functions. Cross entropy over similarities (InfoNCE; van den Oord et al. 2018)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LOSSES = ("fused", "text", "location")
+
+
+class Losses(NamedTuple):
+    """Mean losses of a batch: from text logits, from location logits, from their sum (the published total_loss)."""
+
+    text: Tensor
+    location: Tensor
+    fused: Tensor
+
+
+def queue_logits(
+    query: Tensor, positive: Tensor, queue: Tensor, temperature: float, blocked: Tensor | None = None
+) -> Tensor:
+    """[q.k, q.queue] / T, the positive in column 0.
+
+    Shape:
+        query, positive: (B, D). queue: (D, K). blocked: (B or 1, K) bool -> (B, 1 + K), -inf where blocked.
+    """
+    own = (query * positive).sum(1, keepdim=True)
+    others = query @ queue
+    if blocked is not None:
+        others = others.masked_fill(blocked, float("-inf"))
+    return torch.cat([own, others], dim=1) / temperature
+
+
+def pretrain_losses(text_logits: Tensor, location_logits: Tensor) -> Losses:
+    """Cross entropies with target 0.
+
+    Shape:
+        text_logits, location_logits: (B, 1 + K).
+    """
+    target = torch.zeros(text_logits.shape[0], dtype=torch.long, device=text_logits.device)
+    return Losses(
+        F.cross_entropy(text_logits, target),
+        F.cross_entropy(location_logits, target),
+        F.cross_entropy(text_logits + location_logits, target),
+    )
+
+
+def positives_cross_entropy(logits: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
+    """-log of the share of the softmax that falls on any positive; with one positive a row, cross entropy.
+
+    Shape:
+        logits: (B, C). positive, valid: (B, C) bool; what is not valid takes no part.
+    """
+    logits = logits.masked_fill(~valid, float("-inf"))
+    hit = logits.masked_fill(~positive, float("-inf"))
+    return (torch.logsumexp(logits, dim=1) - torch.logsumexp(hit, dim=1)).mean()
+
+
+def candidate_losses(text_logits: Tensor, location_logits: Tensor, positive: Tensor, valid: Tensor) -> Losses:
+    """Losses over the candidates of each query (see ``positives_cross_entropy`` for the shapes)."""
+    return Losses(
+        positives_cross_entropy(text_logits, positive, valid),
+        positives_cross_entropy(location_logits, positive, valid),
+        positives_cross_entropy(text_logits + location_logits, positive, valid),
+    )

@@ -1,0 +1,171 @@
+"""Text in: tokens from a transformers tokenizer, one unit vector a text from a transformers encoder."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from m3gal_cli.core.settings import ModelSettings
+from m3gal_cli.errors import InputError
+
+Tokens = NDArray[np.int32]
+
+
+class TextTokenizer:
+    """Turns texts into token ids the way a checkpoint wants them.
+
+    Args:
+        tokenizer: a transformers tokenizer with a padding token.
+        settings: max_length and append_sep are used here; prefixes are the caller's.
+        max_positions: positions the encoder has; a longer text is cut there.
+    """
+
+    def __init__(self, tokenizer: Any, settings: ModelSettings, max_positions: int) -> None:
+        self.tokenizer = tokenizer
+        self.append_sep = settings.append_sep
+        self.max_length = min(settings.max_length, max_positions)
+        self.pad_id = int(tokenizer.pad_token_id or 0)
+
+    def __call__(self, texts: Sequence[str], prefix: str = "") -> list[Tokens]:
+        """One int32 array of token ids a text, cut at ``max_length``, unpadded."""
+        if not texts:
+            return []
+        full = [prefix + t for t in texts]
+        if self.append_sep:
+            rows = self.tokenizer(full, truncation=True, max_length=self.max_length)["input_ids"]
+        else:
+            first = self.tokenizer.cls_token_id
+            head = [] if first is None else [first]
+            room = self.max_length - len(head)
+            cut = self.tokenizer(full, add_special_tokens=False, truncation=True, max_length=room)["input_ids"]
+            rows = [head + row for row in cut]
+        # A text of characters that the tokenizer drops would be no token at all; one padding token keeps its row.
+        return [np.asarray(row or [self.pad_id], np.int32) for row in rows]
+
+    def pad(self, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+        """Pad to the longest row. Returns ids and mask, both (B, L) int64."""
+        length = max(len(row) for row in rows)
+        ids = np.full((len(rows), length), self.pad_id, np.int64)
+        mask = np.zeros((len(rows), length), np.int64)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = row
+            mask[i, : len(row)] = 1
+        return torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+class TextEncoder(nn.Module):
+    """A transformers encoder and a pooling.
+
+    Shape:
+        ids, mask: (B, L) -> (B, D), rows of unit length.
+    """
+
+    def __init__(self, text_encoder: nn.Module, pooling: str) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.pooling = pooling
+        if pooling == "pooler" and getattr(text_encoder, "pooler", None) is None:
+            raise InputError("this text encoder has no pooler", hint="Set model.pooling to mean or cls.")
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        out = self.text_encoder(input_ids=ids, attention_mask=mask)
+        if self.pooling == "pooler":
+            pooled = out.pooler_output
+        elif self.pooling == "cls":
+            pooled = out.last_hidden_state[:, 0]
+        else:
+            weight = mask.unsqueeze(-1).to(out.last_hidden_state.dtype)
+            pooled = (out.last_hidden_state * weight).sum(1) / weight.sum(1)
+        return F.normalize(pooled.float(), dim=-1)
+
+
+def max_positions(config: Any) -> int:
+    """Tokens that an encoder with this transformers config can take."""
+    positions = int(getattr(config, "max_position_embeddings", 512) or 512)
+    # RoBERTa and its kin number positions from pad_token_id + 1.
+    offset = int(config.pad_token_id) + 1 if config.model_type in {"roberta", "xlm-roberta", "camembert"} else 0
+    return max(positions - offset, 8)
+
+
+def load_tokenizer(source: str) -> Any:
+    """The tokenizer of a transformers model, by directory or hub name. Raises InputError."""
+    from transformers import AutoTokenizer
+
+    tokenizer = _from_pretrained(AutoTokenizer, source)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def load_text_config(source: str) -> Any:
+    """The transformers config of a model, by directory or hub name. Raises InputError."""
+    from transformers import AutoConfig
+
+    return _from_pretrained(AutoConfig, source)
+
+
+def load_text_model(source: str) -> nn.Module:
+    """A transformers encoder with its weights as float32, by directory or hub name. Raises InputError."""
+    from transformers import AutoModel
+
+    model: nn.Module = _from_pretrained(AutoModel, source, dtype=torch.float32)
+    return model
+
+
+def build_text_model(config: Any) -> nn.Module:
+    """A transformers encoder of this config with random weights, float32."""
+    from transformers import AutoModel
+
+    model: nn.Module = AutoModel.from_config(config, dtype=torch.float32)
+    return model
+
+
+def _from_pretrained(loader: Any, source: str, **options: Any) -> Any:
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # its load report about unused heads is no news to users
+    logging.disable_progress_bar()
+    hint = "Give --text-encoder a directory with config.json, tokenizer and weights, or a name that the hub has."
+    if Path(source).is_dir():
+        if not (Path(source) / "config.json").exists():
+            raise InputError("is no transformers directory (no config.json)", where=source, hint=hint)
+    elif os.sep in source and source.count("/") != 1:
+        raise InputError("no such directory", where=source, hint=hint)
+    try:
+        return loader.from_pretrained(source, local_files_only=True, **options)
+    except Exception as error:  # noqa: BLE001 - transformers raises whatever its parts raise
+        local = error
+    if not Path(source).is_dir() and _hub_answers():
+        try:
+            return loader.from_pretrained(source, **options)
+        except Exception as error:  # noqa: BLE001
+            local = error
+    what = f"cannot load the text encoder {source!r}"
+    if not Path(source).is_dir():
+        what += " (no such directory, not in the local cache, and the hub did not give it)"
+        raise InputError(what, hint=hint) from local
+    raise InputError(f"{what} ({' '.join(str(local).split())[:160]})", hint=hint) from local
+
+
+def _hub_answers() -> bool:
+    """Ask once, briefly: the hub client itself retries for most of a minute on a machine without network."""
+    url = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        return False
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True
+    try:
+        socket.create_connection((url.hostname or "", url.port or 443), timeout=3).close()
+    except OSError:
+        return False
+    return True
