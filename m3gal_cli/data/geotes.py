@@ -154,6 +154,10 @@ def _train_outputs(splits: dict[str, list[Record]], summary: GeotesSummary) -> l
         summary.notes.append(f"No train_dataset.jsonl in the source: {missing} were not made.")
         return []
     records = without_gold_negatives(splits["train"], summary.notes)
+    repeated = sum(len(r.negatives) - len({p.key for p in r.negatives}) for r in records)
+    if repeated:
+        told = "train negatives repeat another negative of their record in text and coordinates; they are kept."
+        summary.notes.append(f"{repeated} {told}")
     return [
         _Output(TRAIN_FILE, "candidate records", records),
         _Output(VIEWS_FILE, "view table", views_of(records)),
