@@ -30,7 +30,7 @@ from m3gal_cli.data.coordinates import (
     wgs84_to_gcj02,
 )
 from m3gal_cli.data.files import open_text, require_file, suffix_of
-from m3gal_cli.data.records import Passage, Record, parse_lnglat, read_records, resolve_records
+from m3gal_cli.data.records import Record, parse_lnglat, read_records, resolve_records
 from m3gal_cli.data.tables import GEOHASH_COLUMNS, iter_json_lines, read_frame, read_pois, read_views
 from m3gal_cli.errors import InputError
 
@@ -197,8 +197,9 @@ def _inspect_records(path: Path, seed: int, examples: int, datum: Datum) -> Insp
     _add_lengths(found, "POI text", [p.text for p in passages.values()])
     _add_own_location(found, records)
     places = list(passages.values())
-    _add_extent(found, np.array([p.lng for p in places]), np.array([p.lat for p in places]))
-    found.facts.append(("datum", _untellable(places, datum)))
+    lng, lat = np.array([p.lng for p in places]), np.array([p.lat for p in places])
+    _add_extent(found, lng, lat)
+    _add_datum_fact(found, _shift_m(lng, lat), datum)
     rows = _spread(len(records), seed, examples)
     found.examples = _numbered(pd.DataFrame([_example(records[row]) for row in rows]), rows)
     return found
@@ -319,7 +320,7 @@ def _add_datum(found: Inspection, raw: pd.DataFrame, datum: Datum) -> None:
     metres = _shift_m(lng, lat)
     digits = _digits(raw)
     if digits is None:
-        found.facts.append(("datum", _datum_words(metres, datum)))
+        _add_datum_fact(found, metres, datum)
         return
     fits = {"as they are": _share(lng, lat, digits)}
     if metres is not None:
@@ -335,19 +336,17 @@ def _add_datum(found: Inspection, raw: pd.DataFrame, datum: Datum) -> None:
         if best != "as they are" and fits[best] > 0.9:
             told += f"; they fit {best}: coordinates and digits are of different datums (shift about {metres:.0f} m)"
         found.warnings.append(f"{told}.")
-    found.facts.append(("datum", _datum_words(metres, datum)))
+    _add_datum_fact(found, metres, datum)
 
 
-def _datum_words(metres: float | None, datum: Datum) -> str:
-    if metres is None:
-        return "outside China: WGS-84 and GCJ-02 are the same there, no shift applies"
-    told = f"read as {datum}; which one it is cannot be told from the table alone"
-    return f"{told} (GCJ-02 would lie about {metres:.0f} m from WGS-84 here)"
-
-
-def _untellable(places: Sequence[Passage], datum: Datum) -> str:
-    lng, lat = np.array([p.lng for p in places]), np.array([p.lat for p in places])
-    return _datum_words(_shift_m(lng, lat), datum)
+def _add_datum_fact(found: Inspection, metres: float | None, datum: Datum) -> None:
+    """``metres``: how far GCJ-02 lies from WGS-84 there, None outside China."""
+    told = "outside China: WGS-84 and GCJ-02 are the same there, no shift applies"
+    if metres is not None:
+        told = f"read as {datum}; which one it is cannot be told from the file alone"
+        told += f" (GCJ-02 lies about {metres:.0f} m from WGS-84 there)"
+    found.facts.append(("datum", told))
+    found.numbers["gcj02_shift_m"] = metres
 
 
 def _shift_m(lng: NDArray[np.float64], lat: NDArray[np.float64]) -> float | None:
