@@ -1,0 +1,235 @@
+"""Facts of a place to the fields that a locale's templates speak of, in the map's language or in another one.
+
+Fields: ``name`` (with its area where the name alone says nothing), ``plain`` (the name without brackets), ``rest`` (the
+name without the place it begins with), ``brand``, ``alt`` (other names), ``words`` (category words of a POI row),
+``word`` (as people type it), ``street``, ``number``, ``side`` (of the street), ``crossing_a``, ``crossing_b``,
+``crossing_bearing``, ``crossing_metres``, ``area``, ``landmark`` and ``neighbour`` (with ``_bearing``), ``district``,
+``city``, ``postcode``, ``told`` (addr:full), ``lines`` (bus lines), and ``street_word``, ``landmark_word``,
+``neighbour_word``, ``crossing_word``, ``area_word``: the category word where the place is alone of its kind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from m3gal_cli.data.coordinates import local_metres
+from m3gal_cli.data.locales import Category, Locale
+from m3gal_cli.data.osm.facts import Facts, Tags
+from m3gal_cli.data.osm.places import Place, has_han, name_in, reads
+from m3gal_cli.data.osm.tags import ADDRESS
+
+Fields = dict[str, tuple[str, ...]]  # what people write for it, the plainest first
+
+ALONE_M = 150.0  # the next of its kind must be this much farther from the landmark
+PARENT_M = 1500.0
+_NO_WORD = frozenset(
+    {"building", "place", "landuse", "natural", "entrance", "barrier", "man_made", "military", ADDRESS}
+)
+_BRACKETS = re.compile(r"\s*[(（\[【][^()（）\[\]【】]*[)）\]】]")
+_ALT_KEYS = ("alt_name", "short_name", "official_name", "old_name", "loc_name", "int_name", "name:zh", "name:en")
+_ROUTE = re.compile(r"[;；]")
+
+
+@dataclass(frozen=True)
+class Gazetteer:
+    """All places with their facts and what takes all of them to know.
+
+    Attributes:
+        places, facts: In step.
+        rest: What a place's name adds to the name of the place that it begins with, or "".
+        alone: For each of street, landmark, neighbour, crossing, area: whether the place is the only one of its kind.
+    """
+
+    places: list[Place]
+    facts: list[Facts]
+    rest: list[str]
+    alone: dict[str, list[bool]]
+
+
+def make_gazetteer(places: list[Place], facts: list[Facts], locale: Locale) -> Gazetteer:
+    """Work out what takes all places: name parts and who is alone of its kind."""
+    where = local_metres([p.lng for p in places], [p.lat for p in places], places[0].lng, places[0].lat)
+    words = [_typed_word(p, locale.category(*p.category)) for p in places]
+    alone = {
+        "street": _alone_in(words, [reads(name_in(f.street)) if f.street else "" for f in facts]),
+        "area": _alone_in(words, [str(f.area_index) if f.area_index >= 0 else "" for f in facts]),
+        "landmark": _alone_near(words, where, [f.landmark.who if f.landmark else -1 for f in facts]),
+        "neighbour": _alone_near(words, where, [f.neighbour.who if f.neighbour else -1 for f in facts]),
+        "crossing": _alone_in(words, [_corner(f) for f in facts]),
+    }
+    return Gazetteer(places, facts, _rests(places, where, locale), alone)
+
+
+def _corner(fact: Facts) -> str:
+    if fact.crossing is None or fact.crossing[2].metres > 150.0:
+        return ""
+    return "|".join(sorted(reads(name_in(t)) for t in fact.crossing[:2]))
+
+
+def _typed_word(place: Place, category: Category) -> str:
+    """The word that one can look for, or "" for kinds that nobody looks for by kind."""
+    return category.typed[0] if category.specific and category.typed and place.category[0] not in _NO_WORD else ""
+
+
+def _alone_in(words: list[str], group: list[str]) -> list[bool]:
+    counts: dict[tuple[str, str], int] = defaultdict(int)
+    for key in zip(words, group, strict=True):
+        counts[key] += 1
+    return [bool(w) and bool(g) and counts[w, g] == 1 for w, g in zip(words, group, strict=True)]
+
+
+def _alone_near(words: list[str], where: np.ndarray, who: list[int]) -> list[bool]:
+    """Whether a place is the nearest of its kind to its reference and the next one is ``ALONE_M`` farther."""
+    out = [False] * len(words)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, word in enumerate(words):
+        if word:
+            groups[word].append(i)
+    for members in groups.values():
+        asking = [i for i in members if who[i] >= 0]
+        if not asking:
+            continue
+        k = min(3, len(members))
+        far, slot = cKDTree(where[members]).query(where[[who[i] for i in asking]], k=k)
+        far, slot = far.reshape(len(asking), k), slot.reshape(len(asking), k)
+        for row, i in enumerate(asking):
+            seen = [(d, members[s]) for d, s in zip(far[row], slot[row], strict=True) if members[s] != who[i]]
+            out[i] = seen[0][1] == i and (len(seen) == 1 or seen[1][0] > seen[0][0] + ALONE_M)
+    return out
+
+
+def _rests(places: list[Place], where: np.ndarray, locale: Locale) -> list[str]:
+    """Names without the name of another place, near by, that they begin with; and names that need their area."""
+    by_name: dict[str, list[int]] = defaultdict(list)
+    for i, place in enumerate(places):
+        by_name[place.name].append(i)
+    out = []
+    for i, place in enumerate(places):
+        name, rest = place.name, ""
+        if locale.is_sub(name):
+            out.append(name)
+            continue
+        for end in range(len(name) - 2, 2 if has_han(name) else 4, -1):
+            if not has_han(name) and name[end] not in " -,(/":
+                continue
+            parents = by_name.get(name[:end].rstrip())
+            if parents and min(np.hypot(*(where[j] - where[i])) for j in parents) < PARENT_M:
+                rest = name[end:].strip(" -–·,，()（）/")
+                break
+        out.append(rest if len(rest) > 1 else "")
+    return out
+
+
+class FieldMaker:
+    """Makes the fields of a place in a locale and, with ``language``, in a language other than the map's."""
+
+    def __init__(self, gazetteer: Gazetteer, locale: Locale, language: str = "") -> None:
+        self.all = gazetteer
+        self.locale = locale
+        self.language = language
+        self.han = language in ("zh", "ja") if language else None
+
+    def text(self, tags: Tags | None) -> str:
+        """A name in the maker's language; the map's own name where that may stand for it."""
+        if not tags:
+            return ""
+        own = name_in(tags, self.language)
+        if own or not self.language:
+            return own
+        name = name_in(tags)
+        return name if name and has_han(name) == self.han else ""
+
+    def fields(self, i: int) -> Fields:
+        """The fields of place ``i``; those that it lacks are absent."""
+        place, fact = self.all.places[i], self.all.facts[i]
+        found: dict[str, str | tuple[str, ...]] = {}
+        found |= self._where(place, fact)
+        found |= self._names(i, place, found)
+        if not self.language:
+            found |= self._kind(i, place, found)
+        return {k: (v,) if isinstance(v, str) else v for k, v in found.items() if v}
+
+    def _names(self, i: int, place: Place, found: dict[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
+        tags = place.tags
+        name = self.text(tags) if place.name else ""
+        if name and self.locale.is_sub(name):
+            return {"name": self._sub_name(name, found), "rest": name}
+        out: dict[str, str | tuple[str, ...]] = {"name": name}
+        plain = _BRACKETS.sub("", name).strip()
+        if plain != name and len(plain) > 1:
+            out["plain"] = plain
+        if not self.language and name:
+            out["rest"] = self.all.rest[i]
+            brand = tags.get("brand", "").split(";")[0].strip()
+            if reads(brand) not in ("", reads(name)):
+                out["brand"] = brand
+            alts = (a.strip() for key in _ALT_KEYS for a in tags.get(key, "").split(";"))
+            out["alt"] = tuple(dict.fromkeys(a for a in alts if len(reads(a)) > 1 and reads(a) != reads(name)))[:3]
+        return out
+
+    def _sub_name(self, name: str, found: dict[str, str | tuple[str, ...]]) -> str:
+        """A name such as "north gate" with the place that it belongs to."""
+        values = {
+            "sub": name,
+            "area": found.get("area"),
+            "landmark": found.get("landmark"),
+            "street": found.get("street"),
+        }
+        values["bearing"] = found.get("landmark_bearing", "")
+        for shape in self.locale.sub_name:
+            if all(values.get(key) is not None for key in re.findall(r"{(\w+)}", shape)):
+                return shape.format(**values)
+        return name
+
+    def _where(self, place: Place, fact: Facts) -> dict[str, str | tuple[str, ...]]:
+        tags, locale = place.tags, self.locale
+        out: dict[str, str | tuple[str, ...]] = {"street": self.text(fact.street), "area": self.text(fact.area)}
+        number = tags.get("addr:housenumber", "").split(";")[0].strip()
+        out["number"] = locale.number.format(number) if number[-1:].isascii() and number else number
+        if fact.street_bearing is not None:
+            word = locale.bearing(fact.street_bearing)
+            out["side"] = tuple(s.format(word) for s in locale.sides)
+        if fact.crossing is not None:
+            one, two, reference = fact.crossing
+            out["crossing_a"], out["crossing_b"] = self.text(one), self.text(two)
+            steps = round(reference.metres / locale.metres_step)
+            if steps:
+                out["crossing_bearing"] = locale.bearing(reference.bearing)
+                out["crossing_metres"] = locale.metres.format(steps * locale.metres_step)
+        for kind, other in (("landmark", fact.landmark), ("neighbour", fact.neighbour)):
+            if other is not None:
+                out[kind] = self.text(self.all.places[other.who].tags)
+                out[f"{kind}_bearing"] = locale.bearing(other.bearing)
+        return out | self._administration(tags, fact)
+
+    def _administration(self, tags: Tags, fact: Facts) -> dict[str, str | tuple[str, ...]]:
+        levels = self.locale.admin
+        city = next((fact.admins[n] for n in levels.get("city", []) if n in fact.admins), None)
+        district = next((fact.admins[n] for n in levels.get("district", []) if n in fact.admins), fact.settlement)
+        here = {"city": self.text(city) or (self.language == "" and tags.get("addr:city")) or self.text(fact.city)}
+        here["district"] = (self.language == "" and fact.district) or self.text(district)
+        if reads(here["district"] or "") == reads(here["city"] or ""):
+            here["district"] = ""
+        told = "" if self.language else tags.get("addr:full", "").strip()
+        lines = "" if self.language else tags.get("route_ref", "")
+        if _ROUTE.search(told):
+            told, lines = "", lines or told
+        if told in (here["district"], here["city"]):
+            told = ""
+        routes = [r.strip() for r in _ROUTE.split(lines) if r.strip()][:5]
+        return {**here, "postcode": tags.get("addr:postcode", ""), "told": told, "lines": ";".join(routes)}
+
+    def _kind(self, i: int, place: Place, found: dict[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
+        category = self.locale.category(*place.category)
+        out: dict[str, str | tuple[str, ...]] = {"words": self.locale.full_join.join(category.words)}
+        if _typed_word(place, category):
+            out["word"] = category.typed
+            for kind, alone in self.all.alone.items():
+                if alone[i] and (kind in found or f"{kind}_a" in found):
+                    out[f"{kind}_word"] = category.typed
+        return out

@@ -1,0 +1,28 @@
+"""The bundled sample city: central Helsinki, © OpenStreetMap contributors, ODbL 1.0 (see ``sample/ATTRIBUTION.md``)."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from m3gal_cli.data.files import atomic_path, make_folder
+
+SAMPLE_NAME = "helsinki.osm.pbf"
+ATTRIBUTION_NAME = "ATTRIBUTION.md"
+
+
+def copy_sample(out: Path) -> Path:
+    """Copy the sample extract and its attribution into the folder ``out`` (made if need be).
+
+    Returns:
+        The path of the copied extract.
+
+    Raises:
+        InputError: ``out`` cannot be written.
+    """
+    make_folder(out)
+    source = resources.files("m3gal_cli.data").joinpath("sample")
+    for name in (ATTRIBUTION_NAME, SAMPLE_NAME):
+        with atomic_path(out / name) as temporary:
+            temporary.write_bytes(source.joinpath(name).read_bytes())
+    return out / SAMPLE_NAME
