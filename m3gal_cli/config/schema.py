@@ -13,7 +13,11 @@ Momentum = Annotated[float, Field(ge=0, le=1)]
 
 class Section(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", coerce_numbers_to_str=True, validate_default=True, allow_inf_nan=False, protected_namespaces=()
+        extra="forbid",
+        coerce_numbers_to_str=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
     )
 
 
@@ -144,7 +148,7 @@ class Config(Section):
     """All settings."""
 
     seed: int = Field(2023, ge=0, description="of weights, order, sampling and bootstrap")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     momentum: MomentumConfig = MomentumConfig()

@@ -27,11 +27,18 @@ def queue_logits(
     Shape:
         query, positive: (B, D). queue: (D, K). blocked: (B or 1, K) bool -> (B, 1 + K), -inf where blocked.
     """
-    own = (query * positive).sum(1, keepdim=True)
-    others = query @ queue
-    if blocked is not None:
-        others = others.masked_fill(blocked, float("-inf"))
-    return torch.cat([own, others], dim=1) / temperature
+    with torch.autocast(query.device.type, enabled=False):  # bf16 logits would round similarities to 2 digits
+        own = (query * positive).sum(1, keepdim=True)
+        others = query @ queue
+        if blocked is not None:
+            others = others.masked_fill(blocked, float("-inf"))
+        return torch.cat([own, others], dim=1) / temperature
+
+
+def score_logits(query: Tensor, passage: Tensor, temperature: float) -> Tensor:
+    """q.d / T of every query and passage, in float32. Shape: (B, D), (M, D) -> (B, M)."""
+    with torch.autocast(query.device.type, enabled=False):
+        return query @ passage.T / temperature
 
 
 def pretrain_losses(text_logits: Tensor, location_logits: Tensor) -> Losses:
@@ -48,21 +55,22 @@ def pretrain_losses(text_logits: Tensor, location_logits: Tensor) -> Losses:
     )
 
 
-def positives_cross_entropy(logits: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
+def positives_cross_entropy(logits: Tensor, positive: Tensor, count: Tensor) -> Tensor:
     """-log of the share of the softmax that falls on any positive; with one positive a row, cross entropy.
 
     Shape:
-        logits: (B, C). positive, valid: (B, C) bool; what is not valid takes no part.
+        logits: (B, C). positive: (B, C) bool. count: (B, C), how often a candidate stands in
+            the softmax; 0 takes no part.
     """
-    logits = logits.masked_fill(~valid, float("-inf"))
+    logits = logits + count.log()
     hit = logits.masked_fill(~positive, float("-inf"))
     return (torch.logsumexp(logits, dim=1) - torch.logsumexp(hit, dim=1)).mean()
 
 
-def candidate_losses(text_logits: Tensor, location_logits: Tensor, positive: Tensor, valid: Tensor) -> Losses:
+def candidate_losses(text_logits: Tensor, location_logits: Tensor, positive: Tensor, count: Tensor) -> Losses:
     """Losses over the candidates of each query (see ``positives_cross_entropy`` for the shapes)."""
     return Losses(
-        positives_cross_entropy(text_logits, positive, valid),
-        positives_cross_entropy(location_logits, positive, valid),
-        positives_cross_entropy(text_logits + location_logits, positive, valid),
+        positives_cross_entropy(text_logits, positive, count),
+        positives_cross_entropy(location_logits, positive, count),
+        positives_cross_entropy(text_logits + location_logits, positive, count),
     )

@@ -1,0 +1,1 @@
+"""The command line: the only room with option names, Rich and exit codes."""

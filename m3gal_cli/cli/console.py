@@ -1,0 +1,110 @@
+"""stdout carries data, stderr talk and progress; bars vanish off a terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+WIDTH_OFF_TERMINAL = 120
+
+
+def out() -> Console:
+    """The console of stdout; made anew so that whoever replaces sys.stdout is heard."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL, highlight=False)
+
+
+def err() -> Console:
+    """The console of stderr."""
+    return Console(file=sys.stderr, width=None if sys.stderr.isatty() else WIDTH_OFF_TERMINAL, highlight=False)
+
+
+def error(text: str) -> None:
+    """Say on stderr what went wrong."""
+    err().print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Say something on stderr."""
+    err().print(escape(text), soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A progress display on stderr, hidden off a terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[info]}"),
+    )
+    console = err()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield bar
+
+
+def metrics_table(title: str, metrics: dict[str, dict[str, float]], intervals: dict[str, Any] | None = None) -> Table:
+    """A row a kind of score, a column a metric; with the 95% interval of the first recall under it where known."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("score", style="bold")
+    names = list(next(iter(metrics.values())))
+    for name in names:
+        table.add_column(_short(name), justify="right", no_wrap=True)
+    for kind, row in metrics.items():
+        cells = [_number(n, row[n]) for n in names]
+        known = (intervals or {}).get(kind, {})
+        for i, name in enumerate(names):
+            if name in known and name in ("recall@1",):
+                low, high = known[name]
+                cells[i] += f"\n[dim]{low:.2f}-{high:.2f}[/]"
+        table.add_row(kind, *cells)
+    return table
+
+
+def _short(name: str) -> str:
+    short = {"median_error_m": "median m", "within_100m": "<=100 m", "within_1km": "<=1 km"}
+    return short.get(name, name.replace("recall@", "R@").replace("mrr@", "MRR@").replace("ndcg@", "NDCG@"))
+
+
+def _number(name: str, value: float) -> str:
+    return f"{value:,.0f}" if name.endswith("_m") else f"{value:.3f}"
+
+
+def facts_table(title: str, facts: list[tuple[str, str]]) -> Table:
+    """Names and values."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        table.add_row(escape(str(name)), escape(str(value)))
+    return table
+
+
+def frame_table(title: str, frame: pd.DataFrame) -> Table:
+    """A small data frame."""
+    table = Table(title=title, title_justify="left")
+    for name in frame.columns:
+        table.add_column(escape(str(name)), overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(escape("" if _missing(v) else f"{v:.6g}" if isinstance(v, float) else str(v)) for v in row))
+    return table
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -1,0 +1,123 @@
+"""What the evaluations and ``predict`` share: the checkpoint, its data, the check of ``--fail-under``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from m3gal_cli.cli import options as o
+from m3gal_cli.cli.console import error, metrics_table, note, out, print_json
+from m3gal_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from m3gal_cli.config.schema import Config
+    from m3gal_cli.data.records import Record
+    from m3gal_cli.evaluation.result import Evaluation
+    from m3gal_cli.retrieval.embed import Embedder
+
+PUBLISHED_PROFILE = "paper.yaml"
+
+
+@dataclass
+class Session:
+    """A model ready to embed, the settings around it and where it came from."""
+
+    config: Config
+    embedder: Embedder
+    checkpoint: Path
+
+
+def open_session(values: dict[str, Any]) -> Session:
+    """The checkpoint that was asked for (else the newest run's best) with its run's settings, options on top.
+
+    A checkpoint of the published code has no run: without --config its settings are those of paper.yaml.
+    """
+    from m3gal_cli.config.load import load_config
+
+    given, sets, profile = o.overrides(values), values["set_"] or (), values["config"]
+    asked = load_config(profile, given, sets)
+    o.quiet_libraries()
+    from m3gal_cli.core.model import resolve_device
+    from m3gal_cli.retrieval.embed import Embedder
+    from m3gal_cli.training.assemble import open_checkpoint
+    from m3gal_cli.training.run import CONFIG_FILE, find_checkpoint, newest_run, run_of
+
+    path = values["checkpoint"]
+    if path is None:
+        path = newest_run(Path(asked.run.dir))
+        note(f"checkpoint: {path / 'best'} (the newest run's best)")
+    found = find_checkpoint(path)
+    run = run_of(found) if found.is_dir() else None
+    base = profile or (str(run / CONFIG_FILE) if run else PUBLISHED_PROFILE)
+    config = o.on_gpu(load_config(base, given, sets), values["gpu"])
+    if found.is_dir() and values.get("text_encoder"):
+        note("--text-encoder is not needed: the checkpoint has its own")
+    embedder = Embedder(open_checkpoint(found, config), resolve_device(config.device), config.eval.batch_size)
+    return Session(config, embedder, found)
+
+
+def records_for(config: Config) -> tuple[list[Record], Path]:
+    """The records to evaluate on: test, else val. Raises InputError where there is neither."""
+    from m3gal_cli.config.paths import find_records
+    from m3gal_cli.data.records import read_records
+
+    path = find_records(config.data, "test") or find_records(config.data, "val")
+    if path is None:
+        hint = "Give --test-dataset-filepath FILE, or --data-dir with the folder that holds test_dataset*.jsonl."
+        raise InputError("no records to evaluate on", where=config.data.dir, hint=hint)
+    return read_records(path, config.data.datum), path
+
+
+def poi_table_for(config: Config) -> Path:
+    """The POI table. Raises InputError where there is none."""
+    from m3gal_cli.config.paths import find_pois
+
+    path = find_pois(config.data)
+    if path is None:
+        hint = "Give --poi-database-filepath FILE, or --data-dir with the folder that holds a POI table."
+        raise InputError("no POI table", where=config.data.dir, hint=hint)
+    return path
+
+
+def parse_checks(texts: list[str] | None) -> list[tuple[str, str, float]]:
+    """``recall@1=0.5`` or ``text.mrr@5=0.4`` as (kind, metric, value). Raises InputError."""
+    checks = []
+    for text in texts or ():
+        name, equals, number = text.partition("=")
+        kind, dot, metric = name.strip().rpartition(".")
+        try:
+            value = float(number)
+        except ValueError:
+            equals = ""
+        if not equals or not metric:
+            hint = "Write METRIC=VALUE, e.g. recall@1=0.5 or text.mrr@5=0.4."
+            raise InputError(f"--fail-under {text!r} is no check", hint=hint)
+        checks.append((kind if dot else "fused", metric, value))
+    return checks
+
+
+def report(
+    evaluation: Evaluation, session: Session, title: str, as_json: bool, checks: list[tuple[str, str, float]]
+) -> None:
+    """Print the evaluation; exit 1 where a check fails. Raises InputError for a check of an unknown metric."""
+    for kind, metric, _ in checks:
+        if metric not in evaluation.metrics.get(kind, {}):
+            known = ", ".join(evaluation.metrics["fused"])
+            hint = f"Scores: {', '.join(evaluation.metrics)}; metrics: {known}."
+            raise InputError(f"--fail-under: no metric {metric!r} of {kind!r}", hint=hint)
+    if as_json:
+        print_json(evaluation.to_json(str(session.checkpoint)))
+    else:
+        out().print(metrics_table(title, evaluation.metrics, evaluation.intervals))
+        if evaluation.slices:
+            out().print(metrics_table("fused, by where the query was typed", evaluation.slices))
+    for line in evaluation.notes:
+        note(line)
+    failed = [(k, m, v) for k, m, v in checks if evaluation.metrics[k][m] < v]
+    for kind, metric, value in failed:
+        error(f"{kind} {metric} is {evaluation.metrics[kind][metric]:.4f}, under {value:g}")
+    if failed:
+        raise typer.Exit(1)

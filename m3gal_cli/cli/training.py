@@ -1,0 +1,114 @@
+"""What ``pretrain`` and ``finetune`` share: options, progress, the way from settings to a run."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress, TaskID
+
+from m3gal_cli.cli import options as o
+from m3gal_cli.cli.console import err, error, metrics_table, note, progress_bar
+
+INTERRUPTED = 130
+
+Epochs = Annotated[int | None, typer.Option(help="Passes over the rows.", rich_help_panel=o.TRAINING)]
+Lr = Annotated[float | None, typer.Option(help="Rate of the text encoders.", rich_help_panel=o.TRAINING)]
+GcLr = Annotated[float | None, typer.Option(help="Rate of the location encoder.", rich_help_panel=o.TRAINING)]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", "-b", help="Rows (finetune: queries) a step.", rich_help_panel=o.TRAINING)
+]
+MomentumOption = Annotated[float | None, typer.Option(help="Of SGD.", rich_help_panel=o.TRAINING)]
+Schedule = Annotated[
+    list[str] | None, typer.Option(help="Epochs at which rates fall to a tenth: 40 80.", rich_help_panel=o.TRAINING)
+]
+Loss = Annotated[str | None, typer.Option(help="fused (total_loss), text or location.", rich_help_panel=o.TRAINING)]
+Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.", rich_help_panel=o.TRAINING)]
+MaxSteps = Annotated[int | None, typer.Option(help="Stop after so many steps.", rich_help_panel=o.TRAINING)]
+MocoM = Annotated[float | None, typer.Option(help="Momentum of the key text encoder.", rich_help_panel=o.TRAINING)]
+MocoGcM = Annotated[float | None, typer.Option(help="… of the key location encoder.", rich_help_panel=o.TRAINING)]
+MocoK = Annotated[int | None, typer.Option(help="Queue length K.", rich_help_panel=o.TRAINING)]
+MocoT = Annotated[float | None, typer.Option(help="Temperature T.", rich_help_panel=o.TRAINING)]
+MInc = Annotated[float | None, typer.Option(help="Growth an epoch of --moco-gc-m, from 0.", rich_help_panel=o.TRAINING)]
+PrintFreq = Annotated[
+    int | None, typer.Option("--print-freq", "-p", help="Steps between logged lines.", rich_help_panel=o.RUN)
+]
+OutputName = Annotated[str | None, typer.Option(help="Name of the run.", rich_help_panel=o.RUN)]
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        help="'auto' continues the run of this name; a run, checkpoint or published .pth.tar goes on from there "
+        "(of another stage: with its weights alone).",
+        rich_help_panel=o.RUN,
+    ),
+]
+Init = Annotated[
+    str | None, typer.Option(help="Start from the weights of this run or checkpoint.", rich_help_panel=o.RUN)
+]
+
+
+class ConsoleListener:
+    """Shows a training: a bar on a terminal, plain lines off it."""
+
+    def __init__(self, bar: Progress) -> None:
+        self.bar = bar
+        self.task: TaskID | None = None
+        self.total = 0
+
+    def begin(self, total_steps: int, done: int) -> None:
+        self.total = total_steps
+        self.task = self.bar.add_task("training", total=total_steps, completed=done, info="")
+        if done:
+            note(f"resumed at step {done}")
+
+    def advance(self, done: int) -> None:
+        if self.task is not None:
+            self.bar.update(self.task, completed=done)
+
+    def step(self, row: dict[str, Any]) -> None:
+        losses = " ".join(f"{n} {row[f'{n}_loss']:.4f}" for n in ("text", "location", "fused"))
+        line = f"epoch {row['epoch']} loss: {losses}  lr {row['lr']:.2g}  {row['samples_per_second']:.0f} rows/s"
+        if self.bar.disable:
+            note(f"step {row['step']}/{self.total} {line}")
+        elif self.task is not None:
+            self.bar.update(self.task, info=line)
+
+    def validation(self, row: dict[str, Any]) -> None:
+        title = f"validation at step {row['step']} ({row['n_queries']} queries)"
+        shown = {k: {n: v for n, v in m.items() if n in _SHOWN} for k, m in row["metrics"].items()}
+        err().print(metrics_table(title, shown))
+
+    def saved(self, path: Any, best: bool) -> None:
+        if not self.bar.disable:
+            return
+        note(f"saved {path}{' (best)' if best else ''}")
+
+
+_SHOWN = ("recall@1", "recall@3", "recall@5", "mrr@5", "median_error_m")
+
+
+def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
+    """Run a stage from the arguments of its command; prints the run's path on stdout."""
+    from m3gal_cli.config.load import load_config
+
+    given = o.overrides(values)
+    if "optim.schedule" in given:
+        given["optim.schedule"] = [part for text in given["optim.schedule"] for part in text.split(",") if part]
+    config = load_config(values["config"] or default_profile, given, values["set_"] or ())
+    o.quiet_libraries()
+    config = o.on_gpu(config, values["gpu"])
+    from m3gal_cli.training.loop import Interrupted
+    from m3gal_cli.training.stages import Start, run_finetune, run_pretrain
+
+    start = Start(values["resume"], values["init"])
+    runner = run_pretrain if stage == "pretrain" else run_finetune
+    try:
+        with progress_bar() as bar:
+            run = runner(config, start, ConsoleListener(bar))
+    except Interrupted as stopped:
+        again = f"m3gal {stage} … --output-name {stopped.path.parent.parent.name} --resume auto"
+        error(f"interrupted at step {stopped.step}; saved {stopped.path}\nContinue with: {again}")
+        raise typer.Exit(INTERRUPTED) from None
+    if run.main:
+        sys.stdout.write(f"{run.path}\n")

@@ -1,0 +1,78 @@
+"""Candidate sets: order the candidates of each query."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3gal_cli.data.records import Record
+from m3gal_cli.evaluation.ranks import gold_ranks
+from m3gal_cli.evaluation.result import Evaluation, RowScores, nearest_gold_m, summarise
+from m3gal_cli.retrieval.embed import Embedder
+from m3gal_cli.retrieval.lexical import LexicalIndex
+
+
+def rerank_scores(
+    records: Sequence[Record], embedder: Embedder, max_words: int | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Scores of every candidate, positives first, -inf behind the last one of a shorter list.
+
+    Equal candidates get bit-equal scores: texts and places are encoded once each, and products are summed row by row.
+
+    Args:
+        max_words: characters at which queries and passages are cut (published: 64).
+
+    Shape:
+        -> text, location, fused: (Q, C), C the longest list.
+    """
+    passages = [p for r in records for p in r.passages]
+    query = embedder.queries([r.query[:max_words] for r in records])
+    text = embedder.poi_texts([p.text[:max_words] for p in passages])
+    place = embedder.locations([p.lng for p in passages], [p.lat for p in passages])
+    counts = np.array([len(r.passages) for r in records])
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    out = {kind: np.full((len(records), counts.max()), -np.inf, np.float32) for kind in ("text", "location", "fused")}
+    for i in range(len(records)):
+        rows = slice(starts[i], starts[i + 1])
+        out["text"][i, : counts[i]] = (text[rows] * query[i]).sum(axis=1)
+        out["location"][i, : counts[i]] = (place[rows] * query[i]).sum(axis=1)
+    out["fused"] = out["text"] + out["location"]
+    return out
+
+
+def evaluate_rerank(
+    records: Sequence[Record], embedder: Embedder, max_words: int | None = None, bm25: bool = False, seed: int = 0
+) -> Evaluation:
+    """Metrics over candidate sets. A candidate that equals a positive in text and coordinates is gold."""
+    began = time.perf_counter()
+    scores = rerank_scores(records, embedder, max_words)
+    if bm25:
+        scores["bm25"] = _bm25_scores(records, scores["text"].shape)
+    width = scores["text"].shape[1]
+    gold = np.zeros((len(records), width), bool)
+    valid = np.zeros((len(records), width), bool)
+    for i, record in enumerate(records):
+        wanted = record.gold
+        gold[i, : len(record.passages)] = [p.key in wanted for p in record.passages]
+        valid[i, : len(record.passages)] = True
+    rows = {}
+    for kind, table in scores.items():
+        best = np.where(valid, table, -np.inf).argmax(axis=1)
+        chosen = [r.passages[b] for r, b in zip(records, best, strict=True)]
+        metres = np.array([nearest_gold_m(r, p.lng, p.lat) for r, p in zip(records, chosen, strict=True)])
+        rows[kind] = RowScores([gold_ranks(table, gold, valid)], [metres])
+    return summarise(rows, records, width, False, time.perf_counter() - began, seed)
+
+
+def _bm25_scores(records: Sequence[Record], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """BM25 with the document frequencies of all distinct candidates. Shape: (Q, C)."""
+    index: dict[str, int] = {}
+    columns = [[index.setdefault(p.text, len(index)) for p in r.passages] for r in records]
+    lexical = LexicalIndex(list(index))
+    out = np.full(shape, -np.inf, np.float32)
+    for i, record in enumerate(records):
+        out[i, : len(columns[i])] = lexical.scores(record.query)[columns[i]]
+    return out

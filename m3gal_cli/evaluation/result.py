@@ -1,0 +1,101 @@
+"""What an evaluation found: one row of metrics a kind of score, with its JSON form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3gal_cli.data.coordinates import haversine_m
+from m3gal_cli.data.records import Record
+from m3gal_cli.evaluation.metrics import distance_metrics, rank_intervals, rank_metrics
+from m3gal_cli.evaluation.ranks import MISS
+
+NEAR_M, FAR_M = 2_000.0, 10_000.0
+KINDS = ("text", "location", "fused")
+
+
+@dataclass
+class RowScores:
+    """Ranks of the gold, and metres from the best match to the nearest gold, of every query, by one kind of score."""
+
+    ranks: list[NDArray[np.int64]] = field(default_factory=list)
+    metres: list[NDArray[np.float64]] = field(default_factory=list)
+
+
+@dataclass
+class Evaluation:
+    """Metrics by kind of score: text, location, fused and, where asked for, bm25."""
+
+    n_queries: int
+    n_candidates: int
+    over_database: bool
+    seconds: float
+    metrics: dict[str, dict[str, float]]
+    intervals: dict[str, dict[str, tuple[float, float]]]
+    slices: dict[str, dict[str, float]]
+    ranks: dict[str, NDArray[np.int64]]
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self, checkpoint: str) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        out: dict[str, Any] = {"checkpoint": checkpoint, "n_queries": self.n_queries}
+        out["n_pois" if self.over_database else "n_candidates"] = self.n_candidates
+        out |= {"seconds": round(self.seconds, 3), "metrics": self.metrics, "intervals": self.intervals}
+        return out | {"slices": self.slices, "notes": self.notes}
+
+
+def summarise(
+    rows: dict[str, RowScores],
+    records: Sequence[Record],
+    n_candidates: int,
+    over_database: bool,
+    seconds: float,
+    seed: int,
+) -> Evaluation:
+    """Metrics, 95% bootstrap intervals and slices from ranks and distances."""
+    ranks = {kind: np.concatenate(row.ranks) for kind, row in rows.items()}
+    metrics = {
+        kind: rank_metrics(ranks[kind], n_candidates) | distance_metrics(np.concatenate(row.metres))
+        for kind, row in rows.items()
+    }
+    intervals = {kind: rank_intervals(r, seed) for kind, r in ranks.items()}
+    evaluation = Evaluation(
+        len(records),
+        n_candidates,
+        over_database,
+        seconds,
+        metrics,
+        intervals,
+        _slices(records, ranks, n_candidates),
+        ranks,
+    )
+    missing = int((ranks["fused"] == MISS).sum())
+    if missing:
+        evaluation.notes.append(f"{missing} of {len(records)} queries have no gold in the database: counted as misses")
+    return evaluation
+
+
+def _slices(
+    records: Sequence[Record], ranks: dict[str, NDArray[np.int64]], candidates: int
+) -> dict[str, dict[str, float]]:
+    """Fused metrics of queries typed near their gold and far from it, where records say where they were typed."""
+    own = np.full(len(records), np.nan)
+    for i, record in enumerate(records):
+        if record.lng is not None and record.lat is not None:
+            own[i] = nearest_gold_m(record, record.lng, record.lat)
+    chosen = {"typed within 2 km of the gold": own <= NEAR_M, "typed beyond 10 km of the gold": own > FAR_M}
+    out: dict[str, dict[str, float]] = {}
+    for name, rows in chosen.items():
+        if rows.any():
+            found = rank_metrics(ranks["fused"][rows], candidates)
+            out[name] = {"n_queries": float(rows.sum())} | {k: v for k, v in found.items() if k.startswith("recall")}
+    return out
+
+
+def nearest_gold_m(record: Record, lng: float, lat: float) -> float:
+    """Metres from a place in degrees to the nearest positive of a record."""
+    return float(min(haversine_m(lng, lat, p.lng, p.lat) for p in record.positives))

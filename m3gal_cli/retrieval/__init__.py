@@ -1,0 +1,1 @@
+"""Embedding in bulk, search, the lexical score."""

@@ -1,0 +1,1 @@
+"""One loop for both stages; pretraining and finetuning are a step function and parameter groups each."""

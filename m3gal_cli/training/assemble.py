@@ -1,0 +1,91 @@
+"""From settings to a model: a checkpoint, a transformers encoder, or a small encoder from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from m3gal_cli.config.schema import Config, ModelConfig, NormalizerConfig
+from m3gal_cli.core.checkpoint import Checkpoint, load_checkpoint, load_published
+from m3gal_cli.core.model import M3gal
+from m3gal_cli.core.scratch import small_config, train_tokenizer
+from m3gal_cli.core.settings import PUBLISHED_NORMALIZER, ModelSettings, Normalizer
+from m3gal_cli.core.text import build_text_model, load_text_model, load_tokenizer
+from m3gal_cli.errors import InputError
+from m3gal_cli.training.run import find_checkpoint
+
+
+@dataclass(frozen=True)
+class TrainingTable:
+    """What a new model may learn before its first step: places for the z-score, texts for a vocabulary."""
+
+    lng: NDArray[np.float64]
+    lat: NDArray[np.float64]
+    texts: Sequence[str]
+
+
+def model_settings(model: ModelConfig, normalizer: Normalizer) -> ModelSettings:
+    """The settings that a new model is built with."""
+    return ModelSettings(
+        pooling=model.pooling,
+        append_sep=model.append_sep,
+        max_length=model.max_length,
+        query_prefix=model.query_prefix,
+        passage_prefix=model.passage_prefix,
+        location_encoder=model.location_encoder,
+        fourier_min_m=model.fourier_min_m,
+        fourier_max_m=model.fourier_max_m,
+        normalizer=normalizer,
+    )
+
+
+def new_model(config: Config, table: TrainingTable) -> Checkpoint:
+    """A model that has not been trained. Query and key encoders start equal. Raises InputError."""
+    torch.manual_seed(config.seed)
+    given = config.model.normalizer
+    if isinstance(given, NormalizerConfig):
+        normalizer = Normalizer(given.lng_mean, given.lng_std, given.lat_mean, given.lat_std)
+    else:
+        normalizer = Normalizer.fit(table.lng, table.lat)
+    settings = model_settings(config.model, normalizer)
+    source = config.model.text_encoder
+    if source is None:
+        hint = "Give --text-encoder DIRECTORY, a hub name, or scratch (small, with its own vocabulary)."
+        raise InputError("no text encoder", hint=hint)
+    if source == "scratch":
+        scratch = config.model.scratch
+        if scratch.hidden % scratch.heads:
+            what = f"model.scratch.hidden {scratch.hidden} is no multiple of model.scratch.heads {scratch.heads}"
+            raise InputError(what, hint="Choose e.g. 128 and 4.")
+        tokenizer = train_tokenizer(table.texts, scratch.vocab_size)
+        shape = small_config(len(tokenizer), scratch.hidden, scratch.layers, scratch.heads, scratch.dropout)
+        return Checkpoint(M3gal(build_text_model(shape), settings), tokenizer)
+    tokenizer = load_tokenizer(source)
+    return Checkpoint(M3gal(load_text_model(source), settings), tokenizer)
+
+
+def open_checkpoint(path: Path, config: Config, with_trainer: bool = False) -> Checkpoint:
+    """A checkpoint of ours (run or checkpoint directory) or of the published code (.pth.tar).
+
+    A published file knows neither its text encoder nor its settings: they come from ``config`` (profile paper.yaml has
+    the published ones), its z-score from there or, where that says fit, the published constants. Raises InputError.
+    """
+    found = find_checkpoint(path)
+    if found.is_dir():
+        return load_checkpoint(found, with_trainer)
+    source = config.model.text_encoder
+    if source is None or source == "scratch":
+        hint = (
+            "Give --text-encoder DIRECTORY: a published checkpoint file holds weights, but no config and no tokenizer."
+        )
+        raise InputError("which text encoder?", where=found, hint=hint)
+    given = config.model.normalizer
+    normalizer = PUBLISHED_NORMALIZER
+    if isinstance(given, NormalizerConfig):
+        normalizer = Normalizer(given.lng_mean, given.lng_std, given.lat_mean, given.lat_std)
+    return load_published(found, source, model_settings(config.model, normalizer))

@@ -1,0 +1,121 @@
+"""Finetuning: the candidates of a query, ordered by text and place; query, key and key location encoders all learn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from m3gal_cli.config.schema import Config
+from m3gal_cli.core.losses import Losses, candidate_losses, score_logits
+from m3gal_cli.core.model import M3gal
+from m3gal_cli.core.text import TextTokenizer
+from m3gal_cli.data.records import Passage, Record
+from m3gal_cli.training.task import Forward, Group, trainable
+
+
+class FinetuneTask:
+    """Scores q.d/T and q.g'/T over each query's candidates, cross entropy on the positives; lists may be ragged.
+
+    Args:
+        records: candidate records. A negative that equals a positive in text and coordinates is left out.
+    """
+
+    stage = "finetune"
+
+    def __init__(self, model: M3gal, tokenize: TextTokenizer, records: Sequence[Record], config: Config) -> None:
+        self.model, self.tokenize, self.config = model, tokenize, config
+        cut, settings = config.data.max_words, model.settings
+        self.query_rows = tokenize([r.query[:cut] for r in records], settings.query_prefix)
+        index: dict[tuple[str, float, float], int] = {}
+        passages: list[Passage] = []
+
+        def number(passage: Passage) -> int:
+            if passage.key not in index:
+                index[passage.key] = len(passages)
+                passages.append(passage)
+            return index[passage.key]
+
+        self.positives = [list(dict.fromkeys(number(p) for p in r.positives)) for r in records]
+        self.negatives = [
+            np.array([n for n in map(number, r.negatives) if n not in set(own)], np.int64)
+            for r, own in zip(records, self.positives, strict=True)
+        ]
+        self.passage_rows = tokenize([p.text[:cut] for p in passages], settings.passage_prefix)
+        self.reading = [p.text.strip() for p in passages]
+        self.z = torch.from_numpy(settings.normalizer([p.lng for p in passages], [p.lat for p in passages]))
+        self.epoch = 0
+        model.train_for(self.stage)
+
+    @property
+    def rows(self) -> int:
+        return len(self.query_rows)
+
+    def groups(self) -> list[Group]:
+        optim = self.config.optim
+        location = trainable(self.model.gc_encoder_shadow, optim.freeze)
+        text = trainable(self.model.encoder_q, optim.freeze) + trainable(self.model.encoder_k, optim.freeze)
+        return [
+            Group("location", location, optim.location_lr, optim.location_weight_decay),
+            Group("text", text, optim.lr, optim.weight_decay),
+        ]
+
+    def start_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def candidates(self, row: int) -> list[int]:
+        """Passage numbers of a query in this epoch: all positives, then all or ``optim.negatives`` drawn negatives."""
+        negatives, limit = self.negatives[row], self.config.optim.negatives
+        if limit is not None and limit < len(negatives):
+            draw = np.random.default_rng([self.config.seed, self.epoch, row])
+            negatives = negatives[np.sort(draw.choice(len(negatives), limit, replace=False))]
+        return self.positives[row] + negatives.tolist()
+
+    def step(self, forward: Forward, rows: NDArray[np.int64], device: torch.device) -> Losses:
+        lists = [self.candidates(int(i)) for i in rows]
+        chosen = list(dict.fromkeys(c for own in lists for c in own))
+        ids, mask = self.tokenize.pad([self.query_rows[i] for i in rows])
+        key_ids, key_mask = self.tokenize.pad([self.passage_rows[c] for c in chosen])
+        z = self.z[chosen].to(device)
+        key = (key_ids.to(device), key_mask.to(device))
+        query, text, place = forward(ids.to(device), mask.to(device), z, key)
+        positive, count = self._masks(rows, lists, chosen)
+        temperature = self.config.momentum.temperature
+        text_logits, location_logits = score_logits(query, text, temperature), score_logits(query, place, temperature)
+        return candidate_losses(text_logits, location_logits, positive.to(device), count.to(device))
+
+    def _masks(self, rows: NDArray[np.int64], lists: list[list[int]], chosen: list[int]) -> tuple[Tensor, Tensor]:
+        """Which of the batch's distinct passages are a query's positives, and how often it is compared with each.
+
+        A passage that a record lists twice counts twice, as published. Other queries' candidates that read as a
+        positive does are no negatives.
+
+        Shape:
+            -> (B, M) bool, (B, M) float counts, 0 for what takes no part.
+        """
+        column = {c: j for j, c in enumerate(chosen)}
+        positive = torch.zeros(len(lists), len(chosen), dtype=torch.bool)
+        count = torch.full(positive.shape, float(self.config.optim.in_batch))
+        for i, own in enumerate(lists):
+            mine = self.positives[int(rows[i])]
+            if self.config.optim.in_batch:
+                readings = {self.reading[c] for c in mine}
+                count[i, [j for j, c in enumerate(chosen) if self.reading[c] in readings]] = 0.0
+            for c, often in Counter(own).items():
+                count[i, column[c]] = float(often)
+            positive[i, [column[c] for c in mine]] = True
+        return positive, count
+
+    def after_backward(self) -> None:
+        """Nothing: there is no queue."""
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Nothing beyond the model: draws depend on seed, epoch and row alone."""

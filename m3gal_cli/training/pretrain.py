@@ -1,0 +1,121 @@
+"""Pretraining: two views of a place and its coordinates, aligned by momentum contrast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from m3gal_cli.config.schema import Config
+from m3gal_cli.core.losses import Losses, pretrain_losses, queue_logits
+from m3gal_cli.core.model import M3gal
+from m3gal_cli.core.momentum import KeyQueue, momentum_at, update_ema
+from m3gal_cli.core.text import TextTokenizer
+from m3gal_cli.errors import InputError
+from m3gal_cli.training.task import Forward, Group, trainable
+
+
+class PretrainTask:
+    """address1 is the query, address2 the key; texts are tokenised once.
+
+    Args:
+        views: address1, address2, lng, lat (degrees) and, where known, poi_id.
+    """
+
+    stage = "pretrain"
+
+    def __init__(self, model: M3gal, tokenize: TextTokenizer, views: pd.DataFrame, config: Config) -> None:
+        self.model, self.tokenize, self.config = model, tokenize, config
+        settings, momentum = model.settings, config.momentum
+        self.query_rows = tokenize(list(views["address1"]), settings.query_prefix)
+        self.key_rows = tokenize(list(views["address2"]), settings.passage_prefix)
+        self.z = torch.from_numpy(settings.normalizer(views["lng"], views["lat"]))
+        self.place = torch.from_numpy(place_ids(views)) if momentum.mask_same_place else None
+        self.queue = KeyQueue(momentum.queue_size, model.dim, momentum.queue_fill)
+        self.m_location = 0.0
+        model.train_for(self.stage)
+
+    @property
+    def rows(self) -> int:
+        return len(self.query_rows)
+
+    def groups(self) -> list[Group]:
+        optim = self.config.optim
+        location = trainable(self.model.gc_encoder, optim.freeze)
+        text = trainable(self.model.encoder_q, optim.freeze)
+        return [
+            Group("location", location, optim.location_lr, optim.location_weight_decay),
+            Group("text", text, optim.lr, optim.weight_decay),
+        ]
+
+    def start_epoch(self, epoch: int) -> None:
+        momentum = self.config.momentum
+        self.m_location = momentum_at(epoch, momentum.m_location, momentum.m_location_increment)
+
+    def step(self, forward: Forward, rows: NDArray[np.int64], device: torch.device) -> Losses:
+        """One step in the published order: EMA, keys, queries, losses, enqueue."""
+        model, temperature = self.model, self.config.momentum.temperature
+        self.queue.to(device)
+        key_ids, key_mask = self.tokenize.pad([self.key_rows[i] for i in rows])
+        ids, mask = self.tokenize.pad([self.query_rows[i] for i in rows])
+        z = self.z[rows].to(device)
+        place = None if self.place is None else self.place[rows].to(device)
+        with torch.no_grad():
+            update_ema(model.encoder_k, model.encoder_q, self.config.momentum.m)
+            update_ema(model.gc_encoder_shadow, model.gc_encoder, self.m_location)
+            key = model.embed_poi_text(key_ids.to(device), key_mask.to(device))
+            key_location = model.embed_poi_location(z)
+        query, location = forward(ids.to(device), mask.to(device), z)
+        blocked = self.queue.blocked(place)
+        text_logits = queue_logits(query, key, self.queue.queue, temperature, blocked)
+        location_logits = queue_logits(query, location, self.queue.gc_queue, temperature, blocked)
+        self._batch = (key, key_location, place)
+        return pretrain_losses(text_logits, location_logits)
+
+    def after_backward(self) -> None:
+        """Enqueue the batch's keys: only now, as the gradients of the step read the queue, so that it needs no copy."""
+        self.queue.enqueue(*self._batch)
+
+    def state(self) -> dict[str, Any]:
+        return {"queue": dict(self.queue.state_dict()), "m_location": self.m_location}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take the queue of a checkpoint, ours or a published one (which has no fill count and no places)."""
+        queue: dict[str, Tensor] = dict(state["queue"])
+        shape = tuple(queue["queue"].shape)
+        if shape != tuple(self.queue.queue.shape):
+            hint = f"Resume with --moco-k {shape[1]}, or start from its weights alone with --init."
+            what = (
+                f"the checkpoint's queue is {shape[0]} wide and {shape[1]} long, this run's is {self.queue.size} long"
+            )
+            raise InputError(what, hint=hint)
+        queue.setdefault("filled", torch.tensor([shape[1]]))
+        queue.setdefault("place", torch.full((shape[1],), -1, dtype=torch.long))
+        self.queue.load_state_dict(queue)
+        self.m_location = float(state.get("m_location", 0.0))
+
+
+def place_ids(views: pd.DataFrame) -> NDArray[np.int64]:
+    """One number a place: rows share it if they share poi_id (else coordinates) or, through a text, a reading.
+
+    Two places that read the same are no negatives of each other, so texts join their places too. Shape: -> (N,).
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    place: NDArray[np.int64]
+    if "poi_id" in views.columns:
+        place = np.asarray(pd.factorize(views["poi_id"])[0], np.int64)
+    else:
+        place = np.asarray(views.groupby(["lng", "lat"], sort=False).ngroup(), np.int64)
+    count = int(place.max()) + 1
+    texts = pd.factorize(pd.concat([views["address1"], views["address2"]], ignore_index=True))[0]
+    both = np.concatenate([place, place])
+    size = count + int(texts.max()) + 1
+    graph = coo_matrix((np.ones(len(both), np.int8), (both, texts + count)), shape=(size, size))
+    labels = connected_components(graph, directed=False)[1]
+    return np.asarray(labels[place], np.int64)

@@ -1,0 +1,140 @@
+"""The run directory: resolved configuration, metrics.jsonl, checkpoints.
+
+runs/NAME/config.yaml        resolved configuration
+runs/NAME/metrics.jsonl      one object a logged step and one a validation
+runs/NAME/checkpoints/       step-00000012/ …, written whole and then renamed
+runs/NAME/last, best         links to two of them, switched in one rename
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from m3gal_cli.core.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
+from m3gal_cli.data.files import atomic_text, make_folder
+from m3gal_cli.errors import InputError
+
+CONFIG_FILE, METRICS_FILE = "config.yaml", "metrics.jsonl"
+
+
+class RunDirectory:
+    """A run's files. ``main`` is False in all but one of several processes, which then write nothing."""
+
+    def __init__(self, path: Path, main: bool = True) -> None:
+        self.path = path
+        self.main = main
+
+    @classmethod
+    def named(cls, folder: str, name: str | None, command: str, main: bool = True) -> RunDirectory:
+        """``folder/name``; without a name, command and time. A name with a slash is a path of its own."""
+        if name is None:
+            return cls(Path(folder) / f"{command}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}", main)
+        return cls(Path(name) if "/" in name else Path(folder) / name, main)
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / METRICS_FILE
+
+    def start(self, config: str, resuming: bool) -> None:
+        """Make the directory and write the configuration. Raises InputError where a run would be overwritten."""
+        if not resuming and is_checkpoint(self.last):
+            hint = "Continue it with --resume auto, or choose another --output-name."
+            raise InputError("the run exists already", where=self.path, hint=hint)
+        if not self.main:
+            return
+        make_folder(self.path)
+        with atomic_text(self.path / CONFIG_FILE) as file:
+            file.write(config)
+        if not resuming:
+            self.metrics.unlink(missing_ok=True)
+
+    def forget_after(self, step: int) -> None:
+        """Drop logged lines beyond ``step``: they belong to what an interrupted run did after its checkpoint."""
+        if self.main and self.metrics.exists():
+            kept = [row for row in self.lines() if row.get("step", 0) <= step]
+            with atomic_text(self.metrics) as file:
+                file.writelines(json.dumps(row) + "\n" for row in kept)
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append one object to metrics.jsonl."""
+        if self.main:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """The objects of metrics.jsonl; a line that a crash cut short is passed over."""
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+    def save(self, checkpoint: Checkpoint, is_best: bool) -> Path:
+        """Save a checkpoint as the last (and the best) one; older ones that are neither go."""
+        path = self.path / "checkpoints" / f"step-{checkpoint.step:08d}"
+        if not self.main:
+            return path
+        save_checkpoint(path, checkpoint)
+        _link(self.last, path)
+        if is_best or not self.best.exists():
+            _link(self.best, path)
+        kept = {self.last.resolve(), self.best.resolve()}
+        for old in path.parent.glob("step-*"):
+            if old.resolve() not in kept:
+                shutil.rmtree(old, ignore_errors=True)
+        return path
+
+
+def _link(link: Path, target: Path) -> None:
+    """Point ``link`` at ``target``, in one rename."""
+    temporary = link.with_name(f".{link.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
+    temporary.replace(link)
+
+
+def newest_run(folder: Path) -> Path:
+    """The run with the newest checkpoint. Raises InputError where there is none."""
+    runs = [p for p in folder.glob("*") if is_checkpoint(p / "last")] if folder.is_dir() else []
+    if not runs:
+        hint = "Train one with m3gal pretrain or m3gal finetune, or give --checkpoint."
+        raise InputError("no run with a checkpoint", where=folder, hint=hint)
+    return max(runs, key=lambda p: (p / "last" / "m3gal.json").stat().st_mtime)
+
+
+def find_checkpoint(path: Path) -> Path:
+    """A checkpoint by its own path, or a run's best one; a published file stays what it is. Raises InputError."""
+    if path.is_dir():
+        for candidate in (path, path / "best", path / "last"):
+            if is_checkpoint(candidate):
+                return candidate
+        raise InputError(
+            "holds no checkpoint", where=path, hint="Give a run, one of its checkpoints or a .pth.tar file."
+        )
+    if not path.exists():
+        known = Path("runs") / path.parent.name
+        also = f" There is a run {known}." if path.parent.name and is_checkpoint(known / "last") else ""
+        raise InputError("no such checkpoint", where=path, hint=f"Check the path.{also}")
+    return path
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """The run directory that a checkpoint lies in, or None."""
+    for folder in (checkpoint, checkpoint.parent, checkpoint.resolve().parent.parent):
+        if (folder / CONFIG_FILE).is_file():
+            return folder
+    return None

@@ -1,0 +1,205 @@
+"""The two stages from settings to a finished run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from m3gal_cli.config.load import dump_config
+from m3gal_cli.config.paths import find_records, find_views, resolve_data
+from m3gal_cli.config.schema import Config
+from m3gal_cli.core.checkpoint import Checkpoint
+from m3gal_cli.core.text import TextTokenizer, max_positions
+from m3gal_cli.data.records import Record, read_records
+from m3gal_cli.data.tables import parquet_twin, read_views
+from m3gal_cli.errors import InputError
+from m3gal_cli.evaluation.rerank import evaluate_rerank
+from m3gal_cli.evaluation.result import Evaluation
+from m3gal_cli.retrieval.embed import Embedder
+from m3gal_cli.training.assemble import TrainingTable, new_model, open_checkpoint
+from m3gal_cli.training.finetune import FinetuneTask
+from m3gal_cli.training.loop import Listener, Position, Trainer
+from m3gal_cli.training.pretrain import PretrainTask
+from m3gal_cli.training.run import RunDirectory
+from m3gal_cli.training.task import Task
+
+MakeTask = Callable[[Checkpoint, TextTokenizer], Task]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where weights come from: ``resume`` is ``auto``, a path or None; ``init`` a path for weights alone, or None."""
+
+    resume: str | None = None
+    init: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.resume is not None and self.init is not None:
+            raise InputError("--resume and --init exclude each other", hint="--init takes weights alone.")
+
+
+def run_pretrain(config: Config, start: Start, listener: Listener) -> RunDirectory:
+    """Pretrain on a view table. Raises InputError for bad settings or data, Interrupted after a signal."""
+    path = find_views(config.data)
+    views = with_place_ids(read_views(path, config.data.datum), path)
+    _enough_rows(config, len(views), path)
+    texts = pd.concat([views["address1"], views["address2"]]).tolist()
+    table = TrainingTable(views["lng"].to_numpy(np.float64), views["lat"].to_numpy(np.float64), texts)
+
+    def make(checkpoint: Checkpoint, tokenize: TextTokenizer) -> Task:
+        return PretrainTask(checkpoint.model, tokenize, views, config)
+
+    return _run("pretrain", make, table, config, start, listener)
+
+
+def run_finetune(config: Config, start: Start, listener: Listener) -> RunDirectory:
+    """Finetune on candidate records. Raises InputError for bad settings or data, Interrupted after a signal."""
+    path = find_records(config.data, "train")
+    if path is None:
+        hint = "Make them with m3gal data geotes or m3gal data osm, or give --set data.train=FILE."
+        raise InputError("no candidate records (train_dataset_use_gis*)", where=config.data.dir, hint=hint)
+    records = read_records(path, config.data.datum)
+    _enough_rows(config, len(records), path)
+    places = np.array([(p.lng, p.lat) for r in records for p in r.passages])
+    texts = [t for r in records for t in (r.query, *(p.text for p in r.passages))]
+    table = TrainingTable(places[:, 0], places[:, 1], texts)
+
+    def make(checkpoint: Checkpoint, tokenize: TextTokenizer) -> Task:
+        return FinetuneTask(checkpoint.model, tokenize, records, config)
+
+    return _run("finetune", make, table, config, start, listener)
+
+
+def with_place_ids(views: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Add poi_id from the .parquet twin of a published-form .csv, if the twin has the same pairs in the same order."""
+    twin = parquet_twin(path)
+    if "poi_id" in views.columns or path.suffix != ".csv" or not twin.is_file():
+        return views
+    extra = pd.read_parquet(twin)
+    same = len(extra) == len(views) and "poi_id" in extra.columns
+    if same and (extra["address1"].to_numpy() == views["address1"].to_numpy()).all():
+        return views.assign(poi_id=extra["poi_id"].to_numpy())
+    return views
+
+
+def _enough_rows(config: Config, count: int, path: Path) -> None:
+    if config.optim.batch_size > count:
+        what = f"optim.batch_size {config.optim.batch_size} is larger than the data ({count} rows)"
+        raise InputError(what, where=path, hint=f"Give --batch-size {count} or less.")
+
+
+def _run(
+    stage: str, make: MakeTask, table: TrainingTable, config: Config, start: Start, listener: Listener
+) -> RunDirectory:
+    accelerator = make_accelerator(config)
+    run = RunDirectory.named(config.run.dir, config.run.name, stage, accelerator.is_main_process)
+    source = _source(run, start)
+    checkpoint = open_checkpoint(source, config, with_trainer=True) if source else new_model(config, table)
+    own = source is not None and source.resolve().is_relative_to(run.path.resolve())
+    validation = _validation_records(config)
+    torch.manual_seed(config.seed)
+    positions = max_positions(checkpoint.model.encoder_q.text_encoder.config)
+    tokenize = TextTokenizer(checkpoint.tokenizer, checkpoint.model.settings, positions)
+    task = make(checkpoint, tokenize)
+    trainer = Trainer(task, checkpoint, config, run, accelerator, listener)
+    if start.init is None and checkpoint.trainer is not None:
+        restore(trainer, stage)
+    checkpoint.trainer = None
+    if validation:
+        trainer.validate = lambda: validate(checkpoint, validation, config, accelerator.device)
+    run.start(dump_config(resolve_data(config)), resuming=own)
+    if own:
+        run.forget_after(trainer.position.step)
+    if config.run.tensorboard and run.main:
+        trainer.trackers += tensorboard(run)
+    trainer.fit()
+    return run
+
+
+def _source(run: RunDirectory, start: Start) -> Path | None:
+    if start.resume == "auto":
+        return run.last if run.last.exists() else None
+    chosen = start.resume or start.init
+    if chosen is None:
+        return None
+    path = Path(chosen)
+    # A run is continued from where it stands, not from where it was best.
+    return path / "last" if (path / "last").exists() and start.resume else path
+
+
+def restore(trainer: Trainer, stage: str) -> None:
+    """Take back queue, optimiser, position and random state; of another stage's checkpoint the weights alone."""
+    checkpoint = trainer.checkpoint
+    state: dict[str, Any] = checkpoint.trainer or {}
+    published = "published_optimizer" in state
+    if published and stage == "pretrain":
+        trainer.task.load_state(state)
+        if state["published_optimizer"]:
+            trainer.load_optimizer(state["published_optimizer"])
+        epoch = checkpoint.epoch
+        trainer.position = Position(epoch=epoch, step=epoch * trainer.steps_per_epoch)
+    elif not published and checkpoint.stage == stage:
+        trainer.task.load_state(state)
+        trainer.load_optimizer(state["optimizer"])
+        trainer.position = Position(**state["position"])
+        torch.set_rng_state(state["rng"])
+        if state.get("cuda_rng") and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+
+def validate(checkpoint: Checkpoint, records: Sequence[Record], config: Config, device: torch.device) -> Evaluation:
+    """Candidate metrics of the model as it stands; it comes back in training mode and the random state untouched."""
+    embedder = Embedder(checkpoint, device, config.eval.batch_size)
+    found = evaluate_rerank(records, embedder, config.data.max_words, seed=config.seed)
+    checkpoint.model.train()
+    return found
+
+
+def _validation_records(config: Config) -> list[Record]:
+    path = find_records(config.data, "val")
+    return read_records(path, config.data.datum)[: config.run.validation_queries] if path is not None else []
+
+
+def make_accelerator(config: Config) -> Any:
+    """accelerate's view of devices, processes and precision. Raises InputError for a device that is not there."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, GradientState
+
+    device = config.device
+    if device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise InputError(f"there is no {device} here", hint="Set device to cpu or auto.")
+        torch.cuda.set_device(torch.device(device).index or 0)
+    AcceleratorState._reset_state(True)  # a second training in one program may want another device or precision
+    GradientState._reset_state()
+    precision = "bf16" if config.optim.precision == "bf16" else "no"
+    return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+
+
+def tensorboard(run: RunDirectory) -> list[Callable[[dict[str, Any]], None]]:
+    """A tracker that writes every logged number as a TensorBoard scalar, if TensorBoard is installed."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return []
+    writer = SummaryWriter(str(run.path / "tensorboard"))
+
+    def track(row: dict[str, Any]) -> None:
+        step = row["step"]
+        for name, value in row.items():
+            if isinstance(value, float):
+                writer.add_scalar(f"train/{name}", value, step)
+        for kind, metrics in row.get("metrics", {}).items():
+            for name, value in metrics.items():
+                writer.add_scalar(f"validation/{kind}/{name}", value, step)
+        writer.flush()
+
+    return [track]

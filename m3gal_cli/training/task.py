@@ -1,0 +1,62 @@
+"""What the loop needs of a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from m3gal_cli.core.losses import Losses
+
+Forward = Callable[..., tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that share a learning rate and a weight decay."""
+
+    name: str
+    parameters: list[nn.Parameter]
+    lr: float
+    weight_decay: float
+
+
+class Task(Protocol):
+    """A stage of training: rows, parameter groups and a step."""
+
+    stage: str
+
+    @property
+    def rows(self) -> int:
+        """Rows an epoch."""
+
+    def groups(self) -> list[Group]:
+        """Parameter groups, the location group first (the published order)."""
+
+    def start_epoch(self, epoch: int) -> None:
+        """Called before the first step of every epoch (from 0)."""
+
+    def step(self, forward: Forward, rows: NDArray[np.int64], device: torch.device) -> Losses:
+        """Losses of the rows with these numbers, with gradient; ``forward`` is the model's, wrapped for its devices."""
+
+    def after_backward(self) -> None:
+        """Called once the gradients of a step are there: what the step saved for them may change now."""
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and numbers beyond the model that a resumed run needs."""
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take back what ``state`` gave."""
+
+
+def trainable(module: nn.Module, freeze: list[str]) -> list[nn.Parameter]:
+    """Parameters that take gradients; those whose name has one of the words in ``freeze`` are frozen."""
+    for name, parameter in module.named_parameters():
+        if any(word in name for word in freeze):
+            parameter.requires_grad_(False)
+    return [p for p in module.parameters() if p.requires_grad]
