@@ -41,6 +41,7 @@ FIELDS = frozenset(
 _KEYS = {
     "extends", "language", "join", "full", "full_join", "phrases", "views", "connectors", "bearings", "sides", "metres",
     "metres_step", "admin", "categories", "sub", "sub_name", "drop", "variants", "numerals", "number", "fallback",
+    "settlements",
 }  # fmt: skip
 
 
@@ -106,15 +107,20 @@ class Locale:
         self.bearings = self._bearings(data.get("bearings", {}))
         self.sides = _words(data.get("sides", ["{}"]))
         self.admin = {k: [int(x) for x in v] for k, v in dict(data.get("admin", {})).items()}
+        self.settlements = frozenset(_words(data.get("settlements", [])))
         self.categories = {k: _category(v) for k, v in dict(data.get("categories", {})).items()}
+        self.by_name = self._by_name()
         self.fallback = str(data.get("fallback", "{value}"))
         self.sub = [self._pattern(p) for p in data.get("sub", [])]
         self.drop = [self._pattern(p) for p in data.get("drop", [])]
         self.variants = [_words(v) for v in data.get("variants", [])]
         self.numerals = str(data.get("numerals", ""))
 
-    def category(self, key: str, value: str) -> Category:
-        """The words for a tag: its own entry, else ``key=*``, else ``fallback`` with the value spelt out."""
+    def category(self, key: str, value: str, name: str = "") -> Category:
+        """The words for a tag and name: the first entry by name, the tag's own, ``key=*``, else ``fallback``."""
+        for pattern, category in self.by_name.get(f"{key}={value}", ()):
+            if pattern.search(name):
+                return category
         if f"{key}={value}" in self.categories:
             return self.categories[f"{key}={value}"]
         if f"{key}=*" in self.categories:
@@ -166,6 +172,14 @@ class Locale:
         if missing:
             raise InputError(f"bearings: no word for {missing[0]}", where=self.where)
         return tuple(str(data[b]) for b in BEARINGS)
+
+    def _by_name(self) -> dict[str, list[tuple[re.Pattern[str], Category]]]:
+        """The entries "key=value ~ expression", taken out of ``categories``."""
+        out: dict[str, list[tuple[re.Pattern[str], Category]]] = {}
+        for entry in [k for k in self.categories if " ~ " in k]:
+            tag, _, expression = entry.partition(" ~ ")
+            out.setdefault(tag.strip(), []).append((self._pattern(expression.strip()), self.categories.pop(entry)))
+        return out
 
     def _pattern(self, text: Any) -> re.Pattern[str]:
         try:

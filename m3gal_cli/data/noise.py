@@ -73,13 +73,17 @@ def vary(text: str, locale: Locale, rng: random.Random) -> str:
         for word in group:
             found = _last(word, text)
             if found >= 0:
-                return text[:found] + rng.choice([w for w in group if w != word]) + text[found + len(word) :]
+                other = rng.choice([w for w in group if w != word])
+                return text[:found] + other.removeprefix("#") + text[found + len(word.removeprefix("#")) :]
     return text
 
 
 def _last(word: str, text: str) -> int:
     """Where ``word`` stands last in ``text``, -1 if nowhere. In alphabets it must end a word, and start one unless it
-    is written small (a suffix such as "strasse")."""
+    is written small (a suffix such as "strasse"). A leading "#" stands for a number or a letter before it."""
+    if word.startswith("#"):
+        spots = [m.start() for m in re.finditer(r"(?<=[0-9A-Za-z一二三四五六七八九十])" + re.escape(word[1:]), text)]
+        return spots[-1] if spots else -1
     if not word.strip().isascii() and "ß" not in word:
         return text.rfind(word)
     start = r"(?<!\w)" if word[0].isupper() else ""

@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from m3gal_cli.data.locales import Locale, Part, Template
@@ -58,11 +59,11 @@ class View:
     weight: float = 1.0
     swap: bool = False
 
-    @property
+    @cached_property
     def text(self) -> str:
         return joined([p.text for p in self.pieces], self.join)
 
-    @property
+    @cached_property
     def key(self) -> tuple[str, ...]:
         """What the view says, in no order: the readings of its fields."""
         return tuple(sorted(p.key for p in self.pieces if p.key))
@@ -71,7 +72,7 @@ class View:
 def joined(texts: Sequence[str], join: str) -> str:
     """Texts in a row, with commas put right: "a , b" becomes "a, b" (or "a,b" where nothing stands between words)."""
     text = join.join(t for t in texts if t)
-    comma = ", " if join else ","
+    comma = ", " if " " in join else ","
     return _EDGES.sub("", _COMMAS.sub(comma, text))
 
 

@@ -93,10 +93,11 @@ class OsmSummary:
 
 @dataclass
 class _City:
-    """Places with their fields, POI rows and unambiguous views, in step."""
+    """Places with their fields, POI rows, every view (``raw``) and the unambiguous ones (``views``), in step."""
 
     places: list[Place]
     fields: list[Fields]
+    raw: list[list[View]]
     views: list[list[View]]
     pois: pd.DataFrame
     where: np.ndarray
@@ -127,7 +128,7 @@ def build_city(extract: Path, out: Path, options: OsmOptions, progress: Progress
     make_folder(out)
     city = _read_city(extract, locale, options, tell)
     unique = _own_names(city.places)
-    typist = Typist(city.views, unique, city.locales, options.seed)
+    typist = Typist(city.raw, unique, city.locales, options.seed)
     sizes = {"test": options.test_queries, "val": options.val_queries}
     held = hold_out(city.views, typist, sizes, options.noise)
     views = _pair_table(city, held, typist, options)
@@ -187,7 +188,7 @@ def _read_city(path: Path, locale: Locale | None, options: OsmOptions, tell: Pro
     frame = Frame(places)
     pois = _poi_table(places, fields, views)
     where = frame.metres(pois[["lng", "lat"]].to_numpy())
-    return _City(places, fields, unambiguous(views, reads), pois, where, frame, locales)
+    return _City(places, fields, views, unambiguous(views, reads), pois, where, frame, locales)
 
 
 def _views(

@@ -26,6 +26,7 @@ LARGEST_AREA_M2 = 2e7
 LANDMARK_M = 1200.0
 NEIGHBOUR_M = 400.0
 SETTLEMENT_M = 2500.0
+COMMUNE_LEVEL = 8  # a settlement across this border is not where a place lies
 
 Tags = dict[str, str]
 
@@ -249,12 +250,8 @@ def _nearest_other(
 
 
 def _admins(where: np.ndarray, extract: Extract, frame: Frame, facts: list[Facts]) -> None:
-    if extract.admins:
-        points = shapely.points(where)
-        which, admin = shapely.STRtree(frame.shapes(extract.admins)).query(points, predicate="within")
-        for i, a in zip(which, admin, strict=True):
-            tags = extract.admins[a].tags
-            facts[i].admins.setdefault(int(tags["admin_level"]), tags)
+    for fact, found in zip(facts, _containing(where, extract, frame), strict=True):
+        fact.admins = found
     for kinds, attribute, within_m in (
         (("suburb", "quarter", "neighbourhood", "village"), "settlement", SETTLEMENT_M),
         (("city", "town"), "city", 20_000.0),
@@ -262,10 +259,23 @@ def _admins(where: np.ndarray, extract: Extract, frame: Frame, facts: list[Facts
         nodes = [f for f in extract.settlements if f.tags["place"] in kinds]
         if not nodes:
             continue
-        metres, nearest = cKDTree(frame.metres(inner_points(nodes))).query(where, distance_upper_bound=within_m)
-        for fact, far, which_node in zip(facts, metres, nearest, strict=True):
-            if np.isfinite(far):
-                setattr(fact, attribute, nodes[which_node].tags)
+        spots = frame.metres(inner_points(nodes))
+        communes = [found.get(COMMUNE_LEVEL) for found in _containing(spots, extract, frame)]
+        metres, nearest = cKDTree(spots).query(where, distance_upper_bound=within_m)
+        for fact, far, node in zip(facts, metres, nearest, strict=True):
+            if np.isfinite(far) and communes[node] is fact.admins.get(COMMUNE_LEVEL):
+                setattr(fact, attribute, nodes[node].tags)
+
+
+def _containing(where: np.ndarray, extract: Extract, frame: Frame) -> list[dict[int, Tags]]:
+    """admin_level -> tags of the boundary around each point; where two overlap, the first in the file."""
+    out: list[dict[int, Tags]] = [{} for _ in where]
+    if extract.admins:
+        which, admin = shapely.STRtree(frame.shapes(extract.admins)).query(shapely.points(where), predicate="within")
+        for i, a in sorted(zip(which.tolist(), admin.tolist(), strict=True)):
+            tags = extract.admins[a].tags
+            out[i].setdefault(int(tags["admin_level"]), tags)
+    return out
 
 
 def _districts(places: list[Place], where: np.ndarray, facts: list[Facts]) -> None:

@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 from m3gal_cli.data.coordinates import local_metres
 from m3gal_cli.data.locales import Category, Locale
 from m3gal_cli.data.osm.facts import Facts, Tags
-from m3gal_cli.data.osm.places import Place, has_han, name_in, reads
+from m3gal_cli.data.osm.places import ROAD, TRANSIT_KEYS, Place, has_han, name_in, reads
 from m3gal_cli.data.osm.tags import ADDRESS
 
 Fields = dict[str, tuple[str, ...]]  # what people write for it, the plainest first
@@ -54,7 +54,7 @@ class Gazetteer:
 def make_gazetteer(places: list[Place], facts: list[Facts], locale: Locale) -> Gazetteer:
     """Work out what takes all places: name parts and who is alone of its kind."""
     where = local_metres([p.lng for p in places], [p.lat for p in places], places[0].lng, places[0].lat)
-    words = [_typed_word(p, locale.category(*p.category)) for p in places]
+    words = [_typed_word(p, locale.category(*p.category, p.name)) for p in places]
     alone = {
         "street": _alone_in(words, [reads(name_in(f.street)) if f.street else "" for f in facts]),
         "area": _alone_in(words, [str(f.area_index) if f.area_index >= 0 else "" for f in facts]),
@@ -73,7 +73,9 @@ def _corner(fact: Facts) -> str:
 
 def _typed_word(place: Place, category: Category) -> str:
     """The word that one can look for, or "" for kinds that nobody looks for by kind."""
-    return category.typed[0] if category.specific and category.typed and place.category[0] not in _NO_WORD else ""
+    if not (category.specific and category.typed) or place.category[0] in _NO_WORD or place.category == ROAD:
+        return ""
+    return category.typed[0]
 
 
 def _alone_in(words: list[str], group: list[str]) -> list[bool]:
@@ -121,8 +123,12 @@ def _rests(places: list[Place], where: np.ndarray, locale: Locale) -> list[str]:
             if parents and min(np.hypot(*(where[j] - where[i])) for j in parents) < PARENT_M:
                 rest = name[end:].strip(" -–·,，()（）/")
                 break
-        out.append(rest if len(rest) > 1 else "")
+        out.append(rest if len(rest) > (1 if has_han(name) else 3) else "")
     return out
+
+
+def _first(value: str | tuple[str, ...] | None) -> str:
+    return value[0] if isinstance(value, tuple) else value or ""
 
 
 class FieldMaker:
@@ -174,15 +180,10 @@ class FieldMaker:
 
     def _sub_name(self, name: str, found: dict[str, str | tuple[str, ...]]) -> str:
         """A name such as "north gate" with the place that it belongs to."""
-        values = {
-            "sub": name,
-            "area": found.get("area"),
-            "landmark": found.get("landmark"),
-            "street": found.get("street"),
-        }
-        values["bearing"] = found.get("landmark_bearing", "")
+        values = {key: _first(found.get(key)) for key in ("area", "landmark", "street")}
+        values |= {"sub": name, "bearing": _first(found.get("landmark_bearing"))}
         for shape in self.locale.sub_name:
-            if all(values.get(key) is not None for key in re.findall(r"{(\w+)}", shape)):
+            if all(values.get(key) for key in re.findall(r"{(\w+)}", shape)):
                 return shape.format(**values)
         return name
 
@@ -203,21 +204,25 @@ class FieldMaker:
                 out["crossing_metres"] = locale.metres.format(steps * locale.metres_step)
         for kind, other in (("landmark", fact.landmark), ("neighbour", fact.neighbour)):
             if other is not None:
-                out[kind] = self.text(self.all.places[other.who].tags)
+                name = self.text(self.all.places[other.who].tags)
+                plain = _BRACKETS.sub("", name).strip()
+                out[kind] = (name, plain) if len(plain) > 1 and plain != name else name
                 out[f"{kind}_bearing"] = locale.bearing(other.bearing)
-        return out | self._administration(tags, fact)
+        return out | self._administration(place, fact)
 
-    def _administration(self, tags: Tags, fact: Facts) -> dict[str, str | tuple[str, ...]]:
-        levels = self.locale.admin
+    def _administration(self, place: Place, fact: Facts) -> dict[str, str | tuple[str, ...]]:
+        tags, levels = place.tags, self.locale.admin
+        settlement = fact.settlement if (fact.settlement or {}).get("place") in self.locale.settlements else None
+        centre = fact.city if (fact.city or {}).get("place") in self.locale.settlements else None
         city = next((fact.admins[n] for n in levels.get("city", []) if n in fact.admins), None)
-        district = next((fact.admins[n] for n in levels.get("district", []) if n in fact.admins), fact.settlement)
-        here = {"city": self.text(city) or (self.language == "" and tags.get("addr:city")) or self.text(fact.city)}
+        district = next((fact.admins[n] for n in levels.get("district", []) if n in fact.admins), settlement)
+        here = {"city": self.text(city) or (self.language == "" and tags.get("addr:city")) or self.text(centre)}
         here["district"] = (self.language == "" and fact.district) or self.text(district)
         if reads(here["district"] or "") == reads(here["city"] or ""):
             here["district"] = ""
         told = "" if self.language else tags.get("addr:full", "").strip()
         lines = "" if self.language else tags.get("route_ref", "")
-        if _ROUTE.search(told):
+        if _ROUTE.search(told) or place.category[0] in TRANSIT_KEYS:
             told, lines = "", lines or told
         if told in (here["district"], here["city"]):
             told = ""
@@ -225,7 +230,7 @@ class FieldMaker:
         return {**here, "postcode": tags.get("addr:postcode", ""), "told": told, "lines": ";".join(routes)}
 
     def _kind(self, i: int, place: Place, found: dict[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
-        category = self.locale.category(*place.category)
+        category = self.locale.category(*place.category, place.name)
         out: dict[str, str | tuple[str, ...]] = {"words": self.locale.full_join.join(category.words)}
         if _typed_word(place, category):
             out["word"] = category.typed

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import shapely
@@ -20,7 +21,8 @@ SAME_PLACE_M = (
     120.0  # things of one name and kind that are nearer than this are one place (the two sides of a stop too)
 )
 SAME_SUB_M = 30.0  # ... of names that many places share, such as "north gate"
-_TRANSIT = frozenset({"railway", "public_transport", "highway", "aeroway"})
+TRANSIT_KEYS = frozenset({"railway", "public_transport", "highway", "aeroway"})
+ROAD = ("highway", "road")  # the category of a point that bears the name of a street
 _SHELL = frozenset({"building", "landuse", "place", "man_made"})
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _MARKS = re.compile(r"[\W_]+")
@@ -54,6 +56,7 @@ class Place:
         return self.name or f"{street_of(self.tags)} {self.tags.get('addr:housenumber', '')}".strip()
 
 
+@lru_cache(maxsize=1 << 18)
 def reads(text: str) -> str:
     """A text as it reads: letters and digits only, of one width and case. Equal readings cannot be told apart."""
     return _MARKS.sub("", unicodedata.normalize("NFKC", text).casefold())
@@ -106,10 +109,12 @@ def distinct_places(extract: Extract, is_sub: re.Pattern[str] | None = None) -> 
         is_sub: Matches names that many places share; those are one place only within ``SAME_SUB_M``.
     """
     points = inner_points(extract.places)
+    streets = {name_in(road.tags) for road in extract.roads}
     places = []
     for feature, (lng, lat) in zip(extract.places, points, strict=True):
         category = category_of(feature.tags)
         if category is not None:
+            category = ROAD if category[0] == "place" and name_in(feature.tags) in streets else category
             places.append(Place(feature.osm_id, feature.tags, category, float(lng), float(lat)))
     if not places:
         return []
@@ -136,7 +141,7 @@ def _address(place: Place) -> str:
 
 def _class(place: Place) -> str:
     key = place.category[0]
-    return "transit" if key in _TRANSIT else "shell" if key in _SHELL else key
+    return "transit" if key in TRANSIT_KEYS else "shell" if key in _SHELL else key
 
 
 def _fold_shells(groups: dict[tuple[str, str], list[int]]) -> None:

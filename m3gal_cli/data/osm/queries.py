@@ -20,7 +20,8 @@ from m3gal_cli.data.osm.places import reads
 from m3gal_cli.data.views import FULL, View, weighted_order
 
 LEAST_LEFT = 3  # views that a place must keep for training
-LARGEST_SHARE = {"test": 0.3, "val": 0.15}  # of the places
+LARGEST_SHARE = {"test": 0.3, "val": 0.15}  # of the places with views enough
+NOBODY = -1  # the owner of a text that fits several places
 NEAR_SHARE, NEAR_M = 2 / 3, 2000.0
 
 
@@ -47,7 +48,7 @@ class HeldOut:
 
 
 class Typist:
-    """Types views: noise that never makes a text fit another place."""
+    """Types views: noise that never makes a text fit another place. Takes every view, the ambiguous ones too."""
 
     def __init__(
         self, views: Sequence[Sequence[View]], unique: Sequence[bool], locales: dict[str, Locale], seed: int
@@ -55,7 +56,8 @@ class Typist:
         self.owner: dict[str, int] = {}
         for i, row in enumerate(views):
             for view in row:
-                self.owner.setdefault(reads(view.text), i)
+                reading = reads(view.text)
+                self.owner[reading] = i if self.owner.get(reading, i) == i else NOBODY
         self.unique = unique
         self.locales = locales
         self.seed = seed
@@ -74,15 +76,16 @@ def hold_out(views: Sequence[Sequence[View]], typist: Typist, sizes: dict[str, i
     Args:
         views: The unambiguous views of every place, POI row included.
         typist: Puts the noise in.
-        sizes: Queries wanted of "test" and "val"; at most ``LARGEST_SHARE`` of the places.
+        sizes: Queries wanted of "test" and "val"; at most ``LARGEST_SHARE`` of those that can spare a view.
         noise: Strength of the noise.
     """
     rng = random.Random(f"{typist.seed}|held out")
     able = [i for i, row in enumerate(views) if len(row) > LEAST_LEFT + 1]
+    enough = len(able)
     rng.shuffle(able)
     held = HeldOut({name: [] for name in sizes}, set(), set())
     for name, wanted in sizes.items():
-        most = min(wanted, int(len(views) * LARGEST_SHARE[name]))
+        most = min(wanted, int(enough * LARGEST_SHARE[name]))
         while able and len(held.queries[name]) < most:
             place = able.pop()
             view = _pick(views[place], rng)
