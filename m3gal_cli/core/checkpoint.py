@@ -61,6 +61,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         temporary.mkdir(parents=True)
         state = {k: v.detach().cpu().contiguous().clone() for k, v in checkpoint.model.state_dict().items()}
         save_file(state, temporary / MODEL_FILE, metadata={"format": "pt"})
+        (temporary / MODEL_FILE).chmod(0o644)  # safetensors makes files private
         checkpoint.model.encoder_q.text_encoder.config.save_pretrained(temporary / TEXT_FOLDER)  # type: ignore[union-attr, operator]
         checkpoint.tokenizer.save_pretrained(temporary / TEXT_FOLDER)
         if checkpoint.trainer is not None:

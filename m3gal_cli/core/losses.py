@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LOSSES = ("fused", "text", "location")
+NOTHING = -1e4  # a logit that takes no part: -inf would make the gradient of a row without negatives nan
 
 
 class Losses(NamedTuple):
@@ -47,12 +47,11 @@ def pretrain_losses(text_logits: Tensor, location_logits: Tensor) -> Losses:
     Shape:
         text_logits, location_logits: (B, 1 + K).
     """
-    target = torch.zeros(text_logits.shape[0], dtype=torch.long, device=text_logits.device)
-    return Losses(
-        F.cross_entropy(text_logits, target),
-        F.cross_entropy(location_logits, target),
-        F.cross_entropy(text_logits + location_logits, target),
-    )
+    return Losses(*map(_first_is_right, (text_logits, location_logits, text_logits + location_logits)))
+
+
+def _first_is_right(logits: Tensor) -> Tensor:
+    return _negatives_over_positives(torch.logsumexp(logits[:, 1:].clamp(min=NOTHING), dim=1) - logits[:, 0])
 
 
 def positives_cross_entropy(logits: Tensor, positive: Tensor, count: Tensor) -> Tensor:
@@ -62,9 +61,19 @@ def positives_cross_entropy(logits: Tensor, positive: Tensor, count: Tensor) -> 
         logits: (B, C). positive: (B, C) bool. count: (B, C), how often a candidate stands in
             the softmax; 0 takes no part.
     """
-    logits = logits + count.log()
-    hit = logits.masked_fill(~positive, float("-inf"))
-    return (torch.logsumexp(logits, dim=1) - torch.logsumexp(hit, dim=1)).mean()
+    weighted = logits + count.log()
+    right = torch.logsumexp(weighted.masked_fill(~positive, NOTHING).clamp(min=NOTHING), dim=1)
+    wrong = torch.logsumexp(weighted.masked_fill(positive, NOTHING).clamp(min=NOTHING), dim=1)
+    return _negatives_over_positives(wrong - right)
+
+
+def _negatives_over_positives(log_odds: Tensor) -> Tensor:
+    """Mean of log(1 + negatives / positives).
+
+    Equal to cross entropy, but a loss near 0 keeps its digits: log_softmax would take the difference of two large
+    numbers, and its gradient 1 - p the difference of two numbers near 1.
+    """
+    return F.softplus(log_odds).mean()
 
 
 def candidate_losses(text_logits: Tensor, location_logits: Tensor, positive: Tensor, count: Tensor) -> Losses:
