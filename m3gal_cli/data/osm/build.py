@@ -24,7 +24,7 @@ from m3gal_cli.data.osm.places import Place, distinct_places, has_han, local_lan
 from m3gal_cli.data.osm.queries import HeldOut, Query, Typist, hold_out, standpoints, train_queries
 from m3gal_cli.data.records import Passage, Record, write_records
 from m3gal_cli.data.tables import COORDINATE_DECIMALS, write_pois, write_views
-from m3gal_cli.data.views import FULL, View, ViewMaker, make_pairs, unambiguous
+from m3gal_cli.data.views import FULL, View, ViewMaker, differ, make_pairs, unambiguous
 from m3gal_cli.errors import InputError
 
 _ENGLISH = (" street", " road", " avenue", " lane", " drive")
@@ -248,7 +248,8 @@ def _pair_table(city: _City, held: HeldOut, typist: Typist, options: OsmOptions)
             text = one.text
             if rng.random() < 0.5:
                 noisy = typist.type(i, one, options.noise, "pairs")
-                text = noisy if reads(noisy) not in held.readings and reads(noisy) != reads(two.text) else text
+                if reads(noisy) not in held.readings and differ(reads(noisy), reads(two.text)):
+                    text = noisy
             rows.append((text, two.text, lng, lat, place.poi_id, one.kind, two.kind))
     return pd.DataFrame(rows, columns=["address1", "address2", "lng", "lat", "poi_id", "kind1", "kind2"])
 

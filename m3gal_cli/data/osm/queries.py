@@ -48,7 +48,11 @@ class HeldOut:
 
 
 class Typist:
-    """Types views: noise that never makes a text fit another place. Takes every view, the ambiguous ones too."""
+    """Types views: noise that never makes a text fit another place.
+
+    Takes every view, the ambiguous ones too, and remembers what it typed: the first place keeps a text. So the order of
+    the calls matters, and the builder keeps to one.
+    """
 
     def __init__(
         self, views: Sequence[Sequence[View]], unique: Sequence[bool], locales: dict[str, Locale], seed: int
@@ -58,6 +62,7 @@ class Typist:
             for view in row:
                 reading = reads(view.text)
                 self.owner[reading] = i if self.owner.get(reading, i) == i else NOBODY
+        self.rows = {reads(view.text) for row in views for view in row if view.kind == FULL}
         self.unique = unique
         self.locales = locales
         self.seed = seed
@@ -67,7 +72,10 @@ class Typist:
         rng = random.Random(f"{self.seed}|{salt}|{place}|{view.kind}|{view.text}")
         locale = self.locales[view.kind.partition("@")[2]]
         text = typed(view, locale, rng, strength=strength, sure=self.unique[place])
-        return text if self.owner.get(reads(text), place) == place else view.text
+        reading = reads(text)
+        if reading in self.rows:  # POI rows are trained on: no query may be one
+            return view.text
+        return text if self.owner.setdefault(reading, place) == place else view.text
 
 
 def hold_out(views: Sequence[Sequence[View]], typist: Typist, sizes: dict[str, int], noise: float) -> HeldOut:
