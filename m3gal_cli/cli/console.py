@@ -7,15 +7,18 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.progress import Progress
+
 WIDTH_OFF_TERMINAL = 120
+LEFT_TO_JSON = ("mrr@1", "mrr@3")  # the first is recall@1 again; a table of 120 columns has no room for both
 
 
 def out() -> Console:
@@ -46,6 +49,15 @@ def print_json(value: Any) -> None:
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """A progress display on stderr, hidden off a terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -62,8 +74,8 @@ def progress_bar() -> Iterator[Progress]:
 def metrics_table(title: str, metrics: dict[str, dict[str, float]], intervals: dict[str, Any] | None = None) -> Table:
     """A row a kind of score, a column a metric; with the 95% interval of the first recall under it where known."""
     table = Table(title=title, title_justify="left")
-    table.add_column("score", style="bold")
-    names = list(next(iter(metrics.values())))
+    table.add_column("score", style="bold", no_wrap=True)
+    names = [n for n in next(iter(metrics.values())) if n not in LEFT_TO_JSON]
     for name in names:
         table.add_column(_short(name), justify="right", no_wrap=True)
     for kind, row in metrics.items():
@@ -78,12 +90,12 @@ def metrics_table(title: str, metrics: dict[str, dict[str, float]], intervals: d
 
 
 def _short(name: str) -> str:
-    short = {"median_error_m": "median m", "within_100m": "<=100 m", "within_1km": "<=1 km"}
+    short = {"median_error_m": "median m", "within_100m": "<=100 m", "within_1km": "<=1 km", "n_queries": "queries"}
     return short.get(name, name.replace("recall@", "R@").replace("mrr@", "MRR@").replace("ndcg@", "NDCG@"))
 
 
 def _number(name: str, value: float) -> str:
-    return f"{value:,.0f}" if name.endswith("_m") else f"{value:.3f}"
+    return f"{value:,.0f}" if name.endswith("_m") or name == "n_queries" else f"{value:.3f}"
 
 
 def facts_table(title: str, facts: list[tuple[str, str]]) -> Table:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from m3gal_cli.cli.console import note
-from m3gal_cli.config.schema import Config
+
+if TYPE_CHECKING:
+    from m3gal_cli.config.schema import Config
 
 TRAINING, DATA, RUN, OLD = "Training", "Data", "Run", "Published switches without effect"
 

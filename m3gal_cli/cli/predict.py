@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 import typer
 from rich.markup import escape
 from rich.table import Table
@@ -80,16 +79,15 @@ def _table(answers: list[dict[str, Any]]) -> Table:
     for name in ("lng", "lat", "score", *(("distance",) if distances else ())):
         table.add_column(name, justify="right", no_wrap=True)
     for answer in answers:
-        found = pd.DataFrame(answer["matches"])
+        found = answer["matches"]
         columns = [
-            [str(r) for r in found["rank"]],
-            [escape(a) for a in found["address"]],
-            [f"{v:.5f}" for v in found["lng"]],
-            [f"{v:.5f}" for v in found["lat"]],
-            [f"{v:.3f}" for v in found["score"]],
+            [str(m["rank"]) for m in found],
+            [escape(m["address"]) for m in found],
+            [f"{m['lng']:.5f}" for m in found],
+            [f"{m['lat']:.5f}" for m in found],
+            [f"{m['score']:.3f}" for m in found],
         ]
         if distances:
-            metres = found["distance_m"] if "distance_m" in found else [None] * len(found)
-            columns.append(["" if m is None else f"{m:,.0f} m" for m in metres])
+            columns.append([f"{m['distance_m']:,.0f} m" if "distance_m" in m else "" for m in found])
         table.add_row(escape(answer["query"]), *("\n".join(c) for c in columns))
     return table

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import Progress, TaskID
 
 from m3gal_cli.cli import options as o
 from m3gal_cli.cli.console import err, error, metrics_table, note, progress_bar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 INTERRUPTED = 130
 

@@ -6,7 +6,8 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -67,7 +68,7 @@ def load_config(
     for name, text in environment.items():
         if (name.startswith(ENVIRONMENT_PREFIX) and "__" in name) or name in ("M3GAL_SEED", "M3GAL_DEVICE"):
             dotted = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
-            _set(tree, dotted, _value(text), origin, source=f"environment {name}")
+            _set(tree, dotted, _value(dotted, text), origin, source=f"environment {name}")
     for dotted, value in (overrides or {}).items():
         if value is not None:
             _set(tree, dotted, value, origin, source="command line")
@@ -77,7 +78,7 @@ def load_config(
             raise InputError(
                 f"--set {text!r} has no '='", hint="Write --set section.key=value, e.g. --set optim.lr=0.1."
             )
-        _set(tree, name.strip(), _value(value), origin, source=f"--set {name.strip()}")
+        _set(tree, name.strip(), _value(name.strip(), value), origin, source=f"--set {name.strip()}")
     return _validate(tree, origin)
 
 
@@ -137,7 +138,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _merge(tree: dict[str, Any], other: Mapping[str, Any], origin: dict[str, str], source: str) -> None:
+    sections = {key.rpartition(".")[0] for key in known_keys()}
     for dotted, value in _flatten(other).items():
+        if dotted in sections and not value and isinstance(value, dict | None):
+            continue  # a section without keys, or with all of them commented out, says nothing
         _set(tree, dotted, value, origin, source)
 
 
@@ -162,11 +166,16 @@ def _set(tree: dict[str, Any], dotted: str, value: Any, origin: dict[str, str], 
     origin[dotted] = source
 
 
-def _value(text: str) -> Any:
+def _value(dotted: str, text: str) -> Any:
+    """``text`` read as YAML; but where a text is wanted, ``query: ``, ``007`` and ``on`` stay as they were typed."""
     try:
-        return yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
+    info = known_keys().get(dotted)
+    wanted = () if info is None else (info.annotation, *get_args(info.annotation))
+    typed = str in wanted and not isinstance(value, str) and not (value is None and NoneType in wanted)
+    return text if typed else value
 
 
 def _validate(tree: dict[str, Any], origin: Mapping[str, str]) -> Config:

@@ -43,7 +43,6 @@ def find_records(data: DataConfig, split: str) -> Path | None:
     stems += [stem, f"{split}_dataset"]
     if data.test_suffix is None:
         stems += [f"{stem}_20000", f"{stem}_1000"]
-    stems += ["poi_database", "mgeo_poi_database_use_negative"]
     return _first(Path(data.dir), [s + end for s in stems for end in SUFFIXES])
 
 
@@ -53,7 +52,6 @@ def find_pois(data: DataConfig) -> Path | None:
         return Path(data.poi)
     suffix = _suffix(data)
     stems = [f"poi_database_{suffix}"] if suffix is not None else []
-    stems += ["poi_database", "mgeo_poi_database_use_negative"]
     stems += ["poi_database", "mgeo_poi_database_use_negative"]
     return _first(Path(data.dir), [s + end for s in stems for end in (".parquet", ".csv")])  # the twin knows the ids
 

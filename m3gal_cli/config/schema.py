@@ -90,6 +90,11 @@ class MomentumConfig(Section):
         "masked", description="start of the queue: unit noise (published), or empty slots left out of the softmax"
     )
     mask_same_place: bool = Field(True, description="keys of the row's own place are no negatives")
+    location_negatives: Literal["queue", "fresh"] = Field(
+        "fresh",
+        description="queue: by the key location encoder, as they were (published); fresh: the same places by the "
+        "location encoder as it is, like the positive: else the two encoders' difference is learned instead of places",
+    )
     m: Momentum = Field(0.999, description="momentum of the key text encoder")
     m_location: Momentum = Field(0.999, description="momentum of the key location encoder, reached by the ramp")
     m_location_increment: Momentum = Field(0.01, description="growth of that momentum before every epoch, from 0")

@@ -75,13 +75,27 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         meta |= {"metrics": checkpoint.metrics, "settings": checkpoint.model.settings.to_json()}
         text = json.dumps(meta, indent=1, ensure_ascii=False)
         (temporary / META_FILE).write_text(text + "\n", encoding="utf-8")
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
+        _swap(temporary, path)
     except (OSError, SafetensorError, RuntimeError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"cannot save the checkpoint ({reason})", where=path, hint="Free space and resume.") from error
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Put the directory ``new`` where ``path`` is; what was there goes only when the new one stands."""
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if not path.exists():
+        new.rename(path)
+        return
+    path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_checkpoint(path: Path, with_trainer: bool = False) -> Checkpoint:

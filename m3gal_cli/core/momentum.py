@@ -29,7 +29,7 @@ def momentum_at(epoch: int, target: float, increment: float) -> float:
 
 
 class KeyQueue(nn.Module):
-    """The last K text keys and location keys, filled together, with the id of the place that each describes.
+    """The last K text keys and location keys, filled together, with the place that each describes: its id and z-score.
 
     Args:
         size: K, any number of slots; the batch need not divide it.
@@ -38,7 +38,7 @@ class KeyQueue(nn.Module):
             no part in the softmax.
 
     Shape:
-        queue, gc_queue: (dim, K), columns of unit length. place: (K,) int64, -1 for none.
+        queue, gc_queue: (dim, K), columns of unit length. place: (K,) int64, -1 for none. z: (K, 2).
     """
 
     queue: Tensor
@@ -46,6 +46,7 @@ class KeyQueue(nn.Module):
     queue_ptr: Tensor
     filled: Tensor
     place: Tensor
+    z: Tensor
 
     def __init__(self, size: int, dim: int, fill: str = "masked") -> None:
         super().__init__()
@@ -57,6 +58,7 @@ class KeyQueue(nn.Module):
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.long))
         self.register_buffer("filled", torch.tensor([size if noise else 0]))
         self.register_buffer("place", torch.full((size,), -1, dtype=torch.long))
+        self.register_buffer("z", torch.zeros(size, 2))
 
     def blocked(self, place: Tensor | None) -> Tensor | None:
         """Slots that are no negatives of a row: empty ones and, if ``place`` is given, those of the row's own place.
@@ -73,15 +75,18 @@ class KeyQueue(nn.Module):
         return same if empty is None else same | empty
 
     @torch.no_grad()
-    def enqueue(self, keys: Tensor, locations: Tensor, place: Tensor | None = None) -> None:
+    def enqueue(self, keys: Tensor, locations: Tensor, place: Tensor | None = None, z: Tensor | None = None) -> None:
         """Put a batch in, oldest out. Under torch.distributed the batches of all processes go in, in order of rank.
 
         Shape:
-            keys, locations: (B, dim), B of any size (of more than K rows the last K stay). place: (B,) int64.
+            keys, locations: (B, dim), B of any size (of more than K rows the last K stay).
+            place: (B,) int64. z: (B, 2).
         """
         if place is None:
             place = torch.full((keys.shape[0],), -1, dtype=torch.long, device=keys.device)
-        keys, locations, place = gather(keys), gather(locations), gather(place)
+        if z is None:
+            z = torch.zeros(keys.shape[0], 2, device=keys.device)
+        keys, locations, place, z = gather(keys), gather(locations), gather(place), gather(z)
         pointer, count = int(self.queue_ptr), keys.shape[0]
         slots = (pointer + torch.arange(count, device=keys.device)) % self.size
         last = slice(max(0, count - self.size), count)  # index_copy_ with a slot twice would leave either
@@ -89,6 +94,7 @@ class KeyQueue(nn.Module):
         self.queue.index_copy_(1, slots, keys[last].T.to(self.queue.dtype))
         self.gc_queue.index_copy_(1, slots, locations[last].T.to(self.gc_queue.dtype))
         self.place.index_copy_(0, slots, place[last])
+        self.z.index_copy_(0, slots, z[last])
         self.queue_ptr[0] = (pointer + count) % self.size
         self.filled[0] = min(int(self.filled) + count, self.size)
 

@@ -25,7 +25,9 @@ class Normalizer:
     def fit(cls, lng: ArrayLike, lat: ArrayLike) -> Normalizer:
         """Mean and population standard deviation of a table (a table of one place gets a spread of 0.01 degrees)."""
         x, y = np.asarray(lng, np.float64), np.asarray(lat, np.float64)
-        return cls(float(x.mean()), float(x.std()) or 0.01, float(y.mean()), float(y.std()) or 0.01)
+        # Where all are equal, rounding of the mean may leave a spread of 1e-14, which would blow up every other place.
+        x_std, y_std = (float(v.std()) if np.ptp(v) > 0 else 0.01 for v in (x, y))
+        return cls(float(x.mean()), x_std, float(y.mean()), y_std)
 
     def __call__(self, lng: ArrayLike, lat: ArrayLike) -> NDArray[np.float32]:
         """Shape: (N,), (N,) degrees -> (N, 2) z-scores, lng first."""

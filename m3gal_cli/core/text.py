@@ -19,6 +19,9 @@ from m3gal_cli.core.settings import ModelSettings
 from m3gal_cli.errors import InputError
 
 Tokens = NDArray[np.int32]
+# RoBERTa and its kin number positions from pad_token_id + 1.
+ROBERTA_KIN = {"camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm"}
+ROBERTA_KIN |= {"xlm-roberta", "xlm-roberta-xl", "xmod"}
 
 
 class TextTokenizer:
@@ -91,10 +94,9 @@ class TextEncoder(nn.Module):
 
 def max_positions(config: Any) -> int:
     """Tokens that an encoder with this transformers config can take."""
-    positions = int(getattr(config, "max_position_embeddings", 512) or 512)
-    # RoBERTa and its kin number positions from pad_token_id + 1.
-    offset = int(config.pad_token_id) + 1 if config.model_type in {"roberta", "xlm-roberta", "camembert"} else 0
-    return max(positions - offset, 8)
+    positions = int(getattr(config, "max_position_embeddings", None) or 512)
+    offset = int(config.pad_token_id or 0) + 1 if config.model_type in ROBERTA_KIN else 0
+    return positions - offset
 
 
 def load_tokenizer(source: str) -> Any:

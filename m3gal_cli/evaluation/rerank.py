@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from m3gal_cli.data.records import Record
 from m3gal_cli.evaluation.ranks import gold_ranks
-from m3gal_cli.evaluation.result import Evaluation, RowScores, nearest_gold_m, summarise
+from m3gal_cli.evaluation.result import Evaluation, RowScores, best_match_m, summarise
 from m3gal_cli.retrieval.embed import Embedder
 from m3gal_cli.retrieval.lexical import LexicalIndex
 
@@ -58,12 +58,11 @@ def evaluate_rerank(
         wanted = record.gold
         gold[i, : len(record.passages)] = [p.key in wanted for p in record.passages]
         valid[i, : len(record.passages)] = True
+    places = [np.array([(p.lng, p.lat) for p in r.passages], np.float64) for r in records]
     rows = {}
     for kind, table in scores.items():
-        best = np.where(valid, table, -np.inf).argmax(axis=1)
-        chosen = [r.passages[b] for r, b in zip(records, best, strict=True)]
-        metres = np.array([nearest_gold_m(r, p.lng, p.lat) for r, p in zip(records, chosen, strict=True)])
-        rows[kind] = RowScores([gold_ranks(table, gold, valid)], [metres])
+        metres = [best_match_m(r, t[: len(p)], *p.T) for r, t, p in zip(records, table, places, strict=True)]
+        rows[kind] = RowScores([gold_ranks(table, gold, valid)], [np.array(metres)])
     return summarise(rows, records, width, False, time.perf_counter() - began, seed)
 
 

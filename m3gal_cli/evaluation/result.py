@@ -92,8 +92,22 @@ def _slices(
     for name, rows in chosen.items():
         if rows.any():
             found = rank_metrics(ranks["fused"][rows], candidates)
-            out[name] = {"n_queries": float(rows.sum())} | {k: v for k, v in found.items() if k.startswith("recall")}
+            out[name] = {"n_queries": int(rows.sum())} | {k: v for k, v in found.items() if k.startswith("recall")}
     return out
+
+
+def best_match_m(
+    record: Record, scores: NDArray[np.floating], lng: NDArray[np.float64], lat: NDArray[np.float64]
+) -> float:
+    """Metres from the best match to the nearest positive; of matches that tie, the farthest: ties never help.
+
+    Shape:
+        scores, lng, lat (degrees): (N,), of the candidates of one record.
+    """
+    scores = np.where(np.isnan(scores), -np.inf, scores)
+    tied = scores == scores.max()
+    metres = [haversine_m(lng[tied], lat[tied], p.lng, p.lat) for p in record.positives]
+    return float(np.min(metres, axis=0).max())
 
 
 def nearest_gold_m(record: Record, lng: float, lat: float) -> float:

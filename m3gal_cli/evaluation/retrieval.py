@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from m3gal_cli.data.records import PoiKey, Record
 from m3gal_cli.errors import InputError
 from m3gal_cli.evaluation.ranks import gold_ranks
-from m3gal_cli.evaluation.result import KINDS, Evaluation, RowScores, nearest_gold_m, summarise
+from m3gal_cli.evaluation.result import KINDS, Evaluation, RowScores, best_match_m, summarise
 from m3gal_cli.retrieval.database import PoiDatabase
 from m3gal_cli.retrieval.embed import Embedder, Progress
 from m3gal_cli.retrieval.lexical import LexicalIndex
@@ -41,6 +41,7 @@ def evaluate_retrieval(
     lexical = LexicalIndex(list(pois["address"])) if bm25 else None
     kinds = (*KINDS, "bm25") if lexical else KINDS
     rows = {kind: RowScores() for kind in kinds}
+    lng, lat = pois["lng"].to_numpy(np.float64), pois["lat"].to_numpy(np.float64)
     for scores in database.scores(queries):
         run = range(scores.first, scores.first + len(scores.text))
         tables: dict[str, NDArray[np.float32]] = {
@@ -55,7 +56,8 @@ def evaluate_retrieval(
             mask[i - scores.first, gold[i]] = True
         for kind, table in tables.items():
             rows[kind].ranks.append(gold_ranks(table, mask))
-            rows[kind].metres.append(_error_m([records[i] for i in run], pois, table.argmax(axis=1)))
+            metres = [best_match_m(records[i], line, lng, lat) for i, line in zip(run, table, strict=True)]
+            rows[kind].metres.append(np.array(metres))
     return summarise(rows, records, len(database), True, time.perf_counter() - began, seed)
 
 
@@ -65,9 +67,3 @@ def _gold_rows(records: Sequence[Record], database: PoiDatabase) -> list[list[in
     for row, key in enumerate(database.keys()):
         where.setdefault(key, []).append(row)
     return [sorted(row for key in record.gold for row in where.get(key, ())) for record in records]
-
-
-def _error_m(records: Sequence[Record], pois: pd.DataFrame, best: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Metres from the best match to the nearest positive. Shape: best (q,) rows -> (q,)."""
-    lng, lat = pois["lng"].to_numpy(np.float64)[best], pois["lat"].to_numpy(np.float64)[best]
-    return np.array([nearest_gold_m(r, x, y) for r, x, y in zip(records, lng, lat, strict=True)])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[^\W_]+")
 
 
 def character_ngrams(text: str) -> list[str]:
@@ -31,7 +31,8 @@ class LexicalIndex:
         self._vocabulary: dict[str, int] = {}
         ids = [self._ids(t, grow=True) for t in texts]
         self._bm25 = bm25s.BM25(k1=1.5, b=0.75)
-        self._bm25.index((ids, dict(self._vocabulary)), show_progress=False)
+        if self._vocabulary:  # texts of signs alone have none, and every score is 0
+            self._bm25.index((ids, dict(self._vocabulary)), show_progress=False)
 
     def scores(self, query: str) -> NDArray[np.float32]:
         """Score of every text for one query. Shape: -> (N,)."""

@@ -69,11 +69,14 @@ class PretrainTask:
             update_ema(model.gc_encoder_shadow, model.gc_encoder, self.m_location)
             key = model.embed_poi_text(key_ids.to(device), key_mask.to(device))
             key_location = model.embed_poi_location(z)
+            old = self.queue.gc_queue
+            if self.config.momentum.location_negatives == "fresh":
+                old = model.embed_location(self.queue.z).T
         query, location = forward(ids.to(device), mask.to(device), z)
         blocked = self.queue.blocked(place)
         text_logits = queue_logits(query, key, self.queue.queue, temperature, blocked)
-        location_logits = queue_logits(query, location, self.queue.gc_queue, temperature, blocked)
-        self._batch = (key, key_location, place)
+        location_logits = queue_logits(query, location, old, temperature, blocked)
+        self._batch = (key, key_location, place, z)
         return pretrain_losses(text_logits, location_logits)
 
     def after_backward(self) -> None:
@@ -94,6 +97,7 @@ class PretrainTask:
             )
             raise InputError(what, hint=hint)
         queue.setdefault("filled", torch.tensor([shape[1]]))
+        queue.setdefault("z", torch.zeros(shape[1], 2))
         queue.setdefault("place", torch.full((shape[1],), -1, dtype=torch.long))
         self.queue.load_state_dict(queue)
         self.m_location = float(state.get("m_location", 0.0))

@@ -1,0 +1,85 @@
+"""The published model's forward pass in plain torch, written from its description; shares no line with m3gal_cli."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import linear, normalize, relu
+from transformers import BertConfig, BertModel, BertTokenizer
+
+Vectors = NDArray[np.float32]
+
+
+class PublishedModel:
+    """A published checkpoint file with its text encoder: texts and places to unit vectors."""
+
+    def __init__(self, checkpoint: Path, text_encoder: Path) -> None:
+        # The file is one of our own golden ones: it may be unpickled.
+        self.state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+        self.tokenizer = BertTokenizer.from_pretrained(text_encoder)
+        self.config = BertConfig.from_pretrained(text_encoder)
+        self.encoders = {side: self._encoder(side) for side in ("encoder_q", "encoder_k")}
+
+    def _encoder(self, side: str) -> BertModel:
+        encoder = BertModel(self.config).eval()
+        prefix = f"{side}.text_encoder."
+        weights = {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
+        encoder.load_state_dict({k: v for k, v in weights.items() if not k.endswith("position_ids")})
+        return encoder
+
+    def texts(self, side: str, texts: list[str]) -> Vectors:
+        """[CLS] and the tokens, no [SEP]; the pooled output, one text at a time."""
+        rows = []
+        with torch.no_grad():
+            for text in texts:
+                tokens = ["[CLS]", *self.tokenizer.tokenize(text)]
+                ids = torch.tensor([self.tokenizer.convert_tokens_to_ids(tokens)])
+                rows.append(normalize(self.encoders[side](input_ids=ids).pooler_output, dim=1)[0])
+        return torch.stack(rows).numpy()
+
+    def places(self, lng: list[float], lat: list[float]) -> Vectors:
+        """The key location encoder on the published z-score."""
+        z = np.stack(
+            [
+                (np.array(lng) - 120.22537389613467) / 0.13344521724616895,
+                (np.array(lat) - 30.265117058856283) / 0.10241391371600085,
+            ],
+            axis=1,
+        )
+        names = sorted(n for n in self.state if n.startswith("gc_encoder_shadow.") and n.endswith(".weight"))
+        names.sort(key=lambda name: [int(part) for part in name.split(".") if part.isdigit()])
+        x = torch.from_numpy(z.astype(np.float32))
+        for i, name in enumerate(names):
+            x = linear(x, self.state[name], self.state[name.replace(".weight", ".bias")])
+            x = relu(x) if i < len(names) - 1 else x
+        out: Vectors = normalize(x, dim=1).numpy()
+        return out
+
+
+def read_pois(path: Path) -> tuple[list[str], list[float], list[float]]:
+    """Columns address, lng, lat."""
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [r["address"] for r in rows], [float(r["lng"]) for r in rows], [float(r["lat"]) for r in rows]
+
+
+def worst_rank(scores: NDArray[np.float32], gold: list[int]) -> int:
+    """Rank of the best gold, every tie lost."""
+    best = max(scores[i] for i in gold)
+    return 1 + sum(1 for i, s in enumerate(scores) if i not in gold and s >= best)
+
+
+def kindest_rank(scores: NDArray[np.float32], gold: list[int]) -> int:
+    """Rank of the best gold, every tie won."""
+    best = max(scores[i] for i in gold)
+    return 1 + sum(1 for i, s in enumerate(scores) if i not in gold and s > best)
+
+
+def metrics(ranks: list[int]) -> dict[str, float]:
+    """recall@k and MRR@k for k = 1, 3, 5."""
+    out = {f"recall@{k}": sum(r <= k for r in ranks) / len(ranks) for k in (1, 3, 5)}
+    return out | {f"mrr@{k}": sum(1 / r for r in ranks if r <= k) / len(ranks) for k in (1, 3, 5)}
