@@ -71,10 +71,12 @@ def progress_bar() -> Iterator[Progress]:
         yield bar
 
 
-def metrics_table(title: str, metrics: dict[str, dict[str, float]], intervals: dict[str, Any] | None = None) -> Table:
-    """A row a kind of score, a column a metric; with the 95% interval of the first recall under it where known."""
+def metrics_table(
+    title: str, metrics: dict[str, dict[str, float]], intervals: dict[str, Any] | None = None, of: str = "score"
+) -> Table:
+    """A row a kind of score (``of``), a column a metric; recall@1 with its 95% interval under it where known."""
     table = Table(title=title, title_justify="left")
-    table.add_column("score", style="bold", no_wrap=True)
+    table.add_column(of, style="bold", no_wrap=True)
     names = [n for n in next(iter(metrics.values())) if n not in LEFT_TO_JSON]
     for name in names:
         table.add_column(_short(name), justify="right", no_wrap=True)

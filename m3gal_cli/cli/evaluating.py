@@ -112,8 +112,8 @@ def report(
         print_json(evaluation.to_json(str(session.checkpoint)))
     else:
         out().print(metrics_table(title, evaluation.metrics, evaluation.intervals))
-        if evaluation.slices:
-            out().print(metrics_table("fused, by where the query was typed", evaluation.slices))
+        if any(row["n_queries"] < evaluation.n_queries for row in evaluation.slices.values()):
+            out().print(metrics_table("fused, by where the query was typed", evaluation.slices, of="queries typed"))
     for line in evaluation.notes:
         note(line)
     failed = [(k, m, v) for k, m, v in checks if evaluation.metrics[k][m] < v]

@@ -116,7 +116,9 @@ class OptimConfig(Section):
     )
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the run over which the rates rise from 0")
     epochs: int = Field(10, ge=1, description="passes over the rows")
-    max_steps: int | None = Field(None, ge=1, description="stop after so many steps, whatever the epochs")
+    max_steps: int | None = Field(
+        None, ge=0, description="stop after so many steps, whatever the epochs; 0: save the model as it starts"
+    )
     batch_size: int = Field(128, ge=1, description="rows (finetuning: queries) a step")
     loss: Annotated[
         Literal["fused", "text", "location"],

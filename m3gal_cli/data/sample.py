@@ -9,10 +9,11 @@ from m3gal_cli.data.files import atomic_path, make_folder
 
 SAMPLE_NAME = "helsinki.osm.pbf"
 ATTRIBUTION_NAME = "ATTRIBUTION.md"
+QUERIES_NAME = "queries.jsonl"
 
 
 def copy_sample(out: Path) -> Path:
-    """Copy the sample extract and its attribution into the folder ``out`` (made if need be).
+    """Copy the sample extract, its attribution and a few typed queries into the folder ``out`` (made if need be).
 
     Returns:
         The path of the copied extract.
@@ -22,7 +23,7 @@ def copy_sample(out: Path) -> Path:
     """
     make_folder(out)
     source = resources.files("m3gal_cli.data").joinpath("sample")
-    for name in (ATTRIBUTION_NAME, SAMPLE_NAME):
+    for name in (ATTRIBUTION_NAME, QUERIES_NAME, SAMPLE_NAME):
         with atomic_path(out / name) as temporary:
             temporary.write_bytes(source.joinpath(name).read_bytes())
     return out / SAMPLE_NAME

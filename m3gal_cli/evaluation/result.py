@@ -87,7 +87,7 @@ def _slices(
     for i, record in enumerate(records):
         if record.lng is not None and record.lat is not None:
             own[i] = nearest_gold_m(record, record.lng, record.lat)
-    chosen = {"typed within 2 km of the gold": own <= NEAR_M, "typed beyond 10 km of the gold": own > FAR_M}
+    chosen = {"within 2 km of the gold": own <= NEAR_M, "beyond 10 km of the gold": own > FAR_M}
     out: dict[str, dict[str, float]] = {}
     for name, rows in chosen.items():
         if rows.any():

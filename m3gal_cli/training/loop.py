@@ -80,7 +80,8 @@ class Trainer:
             raise InputError(what, hint="The batch size is that of all processes together.")
         self.steps_per_epoch = count // optim.batch_size
         self.total = optim.epochs * self.steps_per_epoch
-        self.total = min(self.total, optim.max_steps or self.total)
+        if optim.max_steps is not None:
+            self.total = min(self.total, optim.max_steps)
         self.checkpoint.model.to(self.accelerator.device)
         self.groups = self.task.groups()
         self.optimizer = make_optimizer(self.config, self.groups)
@@ -101,6 +102,8 @@ class Trainer:
         model = self.accelerator.prepare(self.checkpoint.model)
         at = self.position
         self.listener.begin(self.total, at.step)
+        if self.total == 0:
+            self._save(best=self._validated())
         with _stop_signals() as stopped:
             while at.step < self.total:
                 self._epoch(model, stopped)
