@@ -72,22 +72,18 @@ def command(
 
 def _table(answers: list[dict[str, Any]]) -> Table:
     distances = any("distance_m" in m for a in answers for m in a["matches"])
-    table = Table(title="answers", title_justify="left", show_lines=True)
+    table = Table(title="answers", title_justify="left")
     table.add_column("query", style="bold", overflow="fold")
     table.add_column("#", justify="right")
-    table.add_column("place", overflow="fold")
+    table.add_column("place", overflow="fold", ratio=1)
     for name in ("lng", "lat", "score", *(("distance",) if distances else ())):
         table.add_column(name, justify="right", no_wrap=True)
     for answer in answers:
-        found = answer["matches"]
-        columns = [
-            [str(m["rank"]) for m in found],
-            [escape(m["address"]) for m in found],
-            [f"{m['lng']:.5f}" for m in found],
-            [f"{m['lat']:.5f}" for m in found],
-            [f"{m['score']:.3f}" for m in found],
-        ]
-        if distances:
-            columns.append([f"{m['distance_m']:,.0f} m" if "distance_m" in m else "" for m in found])
-        table.add_row(escape(answer["query"]), *("\n".join(c) for c in columns))
+        for match in answer["matches"]:
+            first = match["rank"] == 1
+            cells = [escape(answer["query"]) if first else "", str(match["rank"]), escape(match["address"])]
+            cells += [f"{match['lng']:.5f}", f"{match['lat']:.5f}", f"{match['score']:.3f}"]
+            if distances:
+                cells.append(f"{match['distance_m']:,.0f} m" if "distance_m" in match else "")
+            table.add_row(*cells, end_section=match is answer["matches"][-1])
     return table
