@@ -27,7 +27,9 @@ Schedule = Annotated[
 ]
 Loss = Annotated[str | None, typer.Option(help="fused (total_loss), text or location.", rich_help_panel=o.TRAINING)]
 Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.", rich_help_panel=o.TRAINING)]
-MaxSteps = Annotated[int | None, typer.Option(help="Stop after so many steps; 0 saves the untrained model.", rich_help_panel=o.TRAINING)]
+MaxSteps = Annotated[
+    int | None, typer.Option(help="Stop after so many steps; 0: save as it starts.", rich_help_panel=o.TRAINING)
+]
 MocoM = Annotated[float | None, typer.Option(help="Momentum of the key text encoder.", rich_help_panel=o.TRAINING)]
 MocoGcM = Annotated[float | None, typer.Option(help="… of the key location encoder.", rich_help_panel=o.TRAINING)]
 MocoK = Annotated[int | None, typer.Option(help="Queue length K.", rich_help_panel=o.TRAINING)]
