@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,9 +135,9 @@ def load_published(path: Path, text_encoder: str, settings: ModelSettings) -> Ch
     """
     loaded = read_torch(path)
     state = loaded.get("state_dict") if isinstance(loaded, dict) else None
-    if not isinstance(state, dict):
-        raise InputError("is no checkpoint of the published code (no state_dict)", where=path)
-    state = {name.removeprefix("module."): value for name, value in state.items()}
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError("is no checkpoint of the published code (no state_dict of tensors)", where=path)
+    state = {str(name).removeprefix("module."): value for name, value in state.items()}
     model = M3gal(build_text_model(load_text_config(text_encoder)), settings)
     weights = {k: v for k, v in state.items() if k.startswith(PARTS) and not k.endswith(".position_ids")}
     load_weights(model, weights, path)
@@ -171,7 +170,7 @@ def read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         hint = "Only tensors and plain containers are read; nothing was run. Get the file from its author again."
         raise InputError("the checkpoint holds foreign code, or is no checkpoint", where=path, hint=hint) from error
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001 - a damaged file makes the unpickler raise whatever its parts raise
         raise InputError("cannot read the checkpoint (truncated?)", where=path, hint="Fetch it again.") from error
 
 

@@ -1,0 +1,319 @@
+"""Checkpoints: there and back, whole or not at all, and every way in which one can be bad."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy import TEXTS, toy_checkpoint
+
+from m3gal_cli.core import checkpoint as module
+from m3gal_cli.core.checkpoint import (
+    Checkpoint,
+    is_checkpoint,
+    load_checkpoint,
+    load_published,
+    read_torch,
+    save_checkpoint,
+    save_published,
+)
+from m3gal_cli.core.model import M3gal
+from m3gal_cli.core.settings import ModelSettings, Normalizer
+from m3gal_cli.errors import InputError
+from m3gal_cli.retrieval.embed import Embedder
+
+WEIGHTS = "encoder_q.text_encoder.embeddings.word_embeddings.weight"
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A checkpoint on disk."""
+    path = tmp_path / "last"
+    save_checkpoint(path, toy_checkpoint())
+    return path
+
+
+def same_weights(one: M3gal, other: M3gal) -> bool:
+    a, b = one.state_dict(), other.state_dict()
+    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("location_encoder", ["mlp", "fourier"])
+def test_all_of_it_comes_back(tmp_path: Path, location_encoder: str) -> None:
+    settings = {"pooling": "cls", "append_sep": False, "max_length": 12, "query_prefix": "问: "}
+    settings |= {"location_encoder": location_encoder, "normalizer": Normalizer(120.1, 0.1, 30.1, 0.2)}
+    checkpoint = toy_checkpoint(**settings)
+    checkpoint.stage, checkpoint.epoch, checkpoint.step, checkpoint.metrics = "pretrain", 3, 41, {"recall@1": 0.25}
+    checkpoint.trainer = {"queue": {"queue": torch.randn(16, 5)}, "m_location": 0.5, "random": [1, (2, "three")]}
+    save_checkpoint(tmp_path / "runs" / "best", checkpoint)
+    assert is_checkpoint(tmp_path / "runs" / "best")
+    assert os.listdir(tmp_path / "runs") == ["best"]
+    loaded = load_checkpoint(tmp_path / "runs" / "best", with_trainer=True)
+    assert same_weights(loaded.model, checkpoint.model)
+    assert loaded.model.settings == checkpoint.model.settings
+    assert (loaded.stage, loaded.epoch, loaded.step, loaded.metrics) == ("pretrain", 3, 41, {"recall@1": 0.25})
+    assert torch.equal(loaded.trainer["queue"].pop("queue"), checkpoint.trainer["queue"].pop("queue"))
+    assert loaded.trainer == checkpoint.trainer
+    assert load_checkpoint(tmp_path / "runs" / "best").trainer is None
+    own, other = Embedder(checkpoint), Embedder(loaded)
+    assert (own.queries(TEXTS) == other.queries(TEXTS)).all()
+    assert (own.locations([120.2], [30.3]) == other.locations([120.2], [30.3])).all()
+
+
+def test_the_weights_are_one_safetensors_file_of_float32_that_all_may_read(saved: Path) -> None:
+    tensors = module.load_file(saved / "model.safetensors")
+    assert {name.split(".")[0] for name in tensors} == {"encoder_q", "encoder_k", "gc_encoder", "gc_encoder_shadow"}
+    assert {t.dtype for t in tensors.values()} == {torch.float32}
+    assert (saved / "model.safetensors").stat().st_mode & 0o777 == 0o644
+    assert not (saved / "trainer.pt").exists()
+
+
+def test_saving_again_replaces_all(saved: Path) -> None:
+    (saved / "of the old one").touch()
+    other = toy_checkpoint(seed=1)
+    save_checkpoint(saved, other)
+    assert same_weights(load_checkpoint(saved).model, other.model)
+    assert not (saved / "of the old one").exists()
+    assert os.listdir(saved.parent) == ["last"]
+
+
+def full_disk(*_: Any, **__: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def no_rename_of_the_new(self: Path, target: Path) -> Path:
+    if self.suffix == ".tmp":
+        full_disk()
+    os.rename(self, target)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "stand_in"),
+    [(module.torch, "save", full_disk), (module, "save_file", full_disk), (Path, "rename", no_rename_of_the_new)],
+    ids=["trainer state", "weights", "last rename"],
+)
+def test_a_failed_save_leaves_the_old_one(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, stand_in: Callable[..., Any]
+) -> None:
+    new = toy_checkpoint(seed=1)
+    new.trainer = {"m_location": 1.0}
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, stand_in)
+        with pytest.raises(InputError, match=r"cannot save the checkpoint.*No space left") as caught:
+            save_checkpoint(saved, new)
+    assert caught.value.where == str(saved)
+    assert os.listdir(saved.parent) == ["last"]
+    assert same_weights(load_checkpoint(saved).model, toy_checkpoint().model)
+
+
+def test_an_interrupted_save_leaves_the_old_one_and_does_not_stop_the_next(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    new = toy_checkpoint(seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_swap", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(saved, new)
+    assert same_weights(load_checkpoint(saved).model, toy_checkpoint().model)
+    save_checkpoint(saved, new)
+    assert same_weights(load_checkpoint(saved).model, new.model)
+    assert os.listdir(saved.parent) == ["last"]
+
+
+def test_no_checkpoint(tmp_path: Path) -> None:
+    for path, words in ((tmp_path / "none", "no such checkpoint"), (tmp_path, "is no checkpoint")):
+        with pytest.raises(InputError, match=words):
+            load_checkpoint(path)
+
+
+def cut(name: str, share: float) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        content = (path / name).read_bytes()
+        (path / name).write_bytes(content[: int(share * len(content))])
+
+    return damage
+
+
+def edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        meta = json.loads((path / "m3gal.json").read_text(encoding="utf-8"))
+        (path / "m3gal.json").write_text(json.dumps(change(meta) or meta), encoding="utf-8")
+
+    return damage
+
+
+def other_width(path: Path) -> None:
+    save_checkpoint(path.with_name("wide"), toy_checkpoint(hidden=32))
+    shutil.copy(path.with_name("wide") / "model.safetensors", path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        *((cut("model.safetensors", share), "damaged") for share in (0.0, 0.001, 0.5, 0.9999)),
+        *((cut("m3gal.json", share), "damaged") for share in (0.0, 0.5)),
+        (edit(lambda meta: meta.pop("settings") and None), "damaged"),
+        (edit(lambda meta: [meta]), "damaged"),
+        (edit(lambda meta: meta["settings"].update(colour="blue")), "damaged"),
+        (edit(lambda meta: meta["settings"].update(normalizer=None)), "damaged"),
+        (edit(lambda meta: meta["settings"].update(location_encoder="fourier")), r"gc_encoder"),
+        (lambda path: (path / "model.safetensors").unlink(), "damaged"),
+        (lambda path: (path / "text_encoder" / "config.json").unlink(), "no config.json"),
+        (lambda path: shutil.rmtree(path / "text_encoder"), "no such directory"),
+        (lambda path: (path / "text_encoder" / "tokenizer.json").write_text("{}"), "cannot load the text encoder"),
+        (other_width, r"another width: .* is \(.*32,?\), the encoder's is \(.*16,?\) "),
+    ],
+)
+def test_bad_checkpoints(saved: Path, damage: Callable[[Path], Any], words: str) -> None:
+    damage(saved)
+    with pytest.raises(InputError, match=words) as caught:
+        load_checkpoint(saved)
+    assert str(saved) in caught.value.render()
+    assert caught.value.hint
+
+
+class Foreign:
+    """Unpickled carelessly, it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_foreign_code_is_not_run(saved: Path, tmp_path: Path, legacy: bool) -> None:
+    content = {"epoch": 1, "state_dict": Foreign(tmp_path / "run"), "queue": torch.zeros(2)}
+    for path in (tmp_path / "x.pth.tar", saved / "trainer.pt"):
+        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    for load in (
+        lambda: read_torch(tmp_path / "x.pth.tar"),
+        lambda: load_published(tmp_path / "x.pth.tar", str(saved / "text_encoder"), ModelSettings()),
+        lambda: load_checkpoint(saved, with_trainer=True),
+    ):
+        with pytest.raises(InputError, match="foreign code"):
+            load()
+    assert not (tmp_path / "run").exists()
+    torch.load(tmp_path / "x.pth.tar", weights_only=False)
+    assert (tmp_path / "run").is_dir(), "the file would have run code, had it been let"
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_any_damage_to_a_torch_file_is_an_input_error(tmp_path: Path, legacy: bool) -> None:
+    path, draw = tmp_path / "x.pth.tar", random.Random(5)
+    torch.save({"state_dict": {"a": torch.zeros(3)}}, path, _use_new_zipfile_serialization=not legacy)
+    content, refused = path.read_bytes(), 0
+    for length in range(0, len(content), 1 + len(content) // 150):
+        path.write_bytes(content[:length])
+        with pytest.raises(InputError):
+            read_torch(path)
+    for _ in range(150):
+        damaged = bytearray(content)
+        for _ in range(3):
+            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            read_torch(path)
+        except InputError:
+            refused += 1
+    assert refused > 20
+    with pytest.raises(InputError, match="no such checkpoint"):
+        read_torch(tmp_path / "none.pth.tar")
+
+
+@pytest.fixture
+def published(tmp_path: Path, saved: Path) -> tuple[Path, Checkpoint]:
+    """A file of the published form, and what was written."""
+    checkpoint = toy_checkpoint(seed=2)
+    checkpoint.epoch = 7
+    queue = {"queue": torch.randn(16, 4), "gc_queue": torch.randn(16, 4), "queue_ptr": torch.tensor([2])}
+    save_published(tmp_path / "x.pth.tar", checkpoint, queue | {"filled": torch.tensor([4])}, {"state": {0: 1}})
+    checkpoint.trainer = {"queue": queue, "published_optimizer": {"state": {0: 1}}}
+    return tmp_path / "x.pth.tar", checkpoint
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_the_published_form_comes_back(saved: Path, published: tuple[Path, Checkpoint], prefix: str) -> None:
+    """Also with the names that data-parallel training gives, and the constant that old transformers saved."""
+    path, checkpoint = published
+    content = torch.load(path, weights_only=True)
+    assert set(content) == {"epoch", "arch", "state_dict", "optimizer"}
+    content["state_dict"]["encoder_q.text_encoder.embeddings.position_ids"] = torch.arange(512)
+    content["state_dict"] = {prefix + name: value for name, value in content["state_dict"].items()}
+    torch.save(content, path)
+    loaded = load_published(path, str(saved / "text_encoder"), checkpoint.model.settings)
+    assert same_weights(loaded.model, checkpoint.model)
+    assert loaded.epoch == 7
+    queue, wanted = loaded.trainer.pop("queue"), checkpoint.trainer.pop("queue")
+    assert set(queue) == set(wanted)
+    assert all(torch.equal(queue[name], wanted[name]) for name in wanted)
+    assert loaded.trainer == checkpoint.trainer
+
+
+@pytest.mark.parametrize("pooling", ["pooler", "mean"])
+def test_a_missing_pooler_matters_only_where_it_is_used(
+    saved: Path, published: tuple[Path, Checkpoint], pooling: str
+) -> None:
+    path, _ = published
+    content = torch.load(path, weights_only=True)
+    content["state_dict"] = {k: v for k, v in content["state_dict"].items() if ".pooler." not in k}
+    torch.save(content, path)
+    settings = ModelSettings(pooling=pooling)
+    if pooling == "mean":
+        loaded = load_published(path, str(saved / "text_encoder"), settings)
+        assert torch.equal(loaded.model.state_dict()[WEIGHTS], content["state_dict"][WEIGHTS])
+    else:
+        with pytest.raises(InputError, match=r"lacks weights: encoder_q\.text_encoder\.pooler"):
+            load_published(path, str(saved / "text_encoder"), settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([1, 2], "no state_dict"),
+        ({"epoch": 1}, "no state_dict"),
+        ({"state_dict": {WEIGHTS: 3}}, "no state_dict of tensors"),
+        ({"state_dict": {3: "four"}}, "no state_dict of tensors"),
+        ({"state_dict": {}}, "lacks weights"),
+        ({"state_dict": {WEIGHTS: torch.zeros(5, 768)}}, r"another width: .* is \(5, 768\)"),
+        ({"state_dict": {"encoder_q.colour": torch.zeros(1)}}, "has unknown weights: encoder_q.colour"),
+    ],
+)
+def test_bad_published_files(saved: Path, published: tuple[Path, Checkpoint], content: Any, words: str) -> None:
+    path, _ = published
+    if "unknown" in words:
+        content["state_dict"] |= torch.load(path, weights_only=True)["state_dict"]
+    torch.save(content, path)
+    with pytest.raises(InputError, match=words) as caught:
+        load_published(path, str(saved / "text_encoder"), ModelSettings())
+    assert caught.value.where == str(path)
+
+
+def test_a_failed_save_of_the_published_form_leaves_the_old_file(
+    published: tuple[Path, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, checkpoint = published
+    content = path.read_bytes()
+
+    def half(_: Any, target: Path) -> None:
+        target.write_bytes(b"half")
+        full_disk()
+
+    monkeypatch.setattr(module.torch, "save", half)
+    with pytest.raises(InputError, match="No space left"):
+        save_published(path, checkpoint, {}, {})
+    assert path.read_bytes() == content
+    assert sorted(os.listdir(path.parent)) == ["last", "x.pth.tar"]
