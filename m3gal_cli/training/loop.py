@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,12 +46,16 @@ class Listener(Protocol):
 
 @dataclass
 class Position:
-    """Where a run stands: epochs whole, steps into the next one, steps in all, best validation so far."""
+    """Where a run stands: epochs whole, steps into the next one, steps in all, best validation so far.
+
+    ``due`` says that a signal came between the end of an epoch and its validation.
+    """
 
     epoch: int = 0
     step_in_epoch: int = 0
     step: int = 0
     best: float = -1.0
+    due: bool = False
 
 
 @dataclass
@@ -102,7 +106,8 @@ class Trainer:
         model = self.accelerator.prepare(self.checkpoint.model)
         at = self.position
         self.listener.begin(self.total, at.step)
-        if self.total == 0:
+        if self.total == 0 or at.due:
+            at.due = False
             self._save(best=self._validated())
         with _stop_signals() as stopped:
             while at.step < self.total:
@@ -125,10 +130,11 @@ class Trainer:
                 break
         if at.step_in_epoch == self.steps_per_epoch:
             at.epoch, at.step_in_epoch = at.epoch + 1, 0
-        ended = at.step == self.total
-        if stopped() and not ended:
+        at.due = at.step == self.total or (at.step_in_epoch == 0 and at.epoch % self.config.run.validate_every == 0)
+        if stopped() and at.step < self.total:
             raise Interrupted(self._save(best=False), at.step)
-        if ended or at.epoch % self.config.run.validate_every == 0:
+        if at.due:
+            at.due = False
             self._save(best=self._validated())
 
     def _step(self, model: Any, rows: NDArray[np.int64]) -> Tensor:
@@ -190,10 +196,9 @@ class Trainer:
     def _save(self, best: bool) -> Any:
         at, checkpoint = self.position, self.checkpoint
         checkpoint.stage, checkpoint.epoch, checkpoint.step = self.task.stage, at.epoch, at.step
-        position = {"epoch": at.epoch, "step_in_epoch": at.step_in_epoch, "step": at.step, "best": at.best}
         checkpoint.trainer = self.task.state() | {
             "optimizer": self.optimizer.state_dict(),
-            "position": position,
+            "position": asdict(at),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }

@@ -1,0 +1,85 @@
+"""A made-up town of 32 places, small enough that a training takes a second: tables, records and a profile for it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+KINDS = ("cafe", "bakery", "school", "library", "pharmacy", "hotel", "museum", "station")
+STREETS = ("north street", "harbour road", "mill lane", "castle hill")
+PLACES, VIEWS, BATCH = 32, 64, 16
+STEPS = VIEWS // BATCH  # of pretraining, an epoch
+SPLITS = {"train": 16, "val": 12, "test": 8}
+
+PROFILE = """\
+seed: 7
+device: cpu
+data: {dir: FOLDER}
+model:
+  text_encoder: scratch
+  max_length: 24
+  scratch: {vocab_size: 300, hidden: 16, layers: 1, heads: 2, dropout: 0.1}
+momentum: {queue_size: 40, m: 0.9, m_location: 0.9, m_location_increment: 0.4, temperature: 0.1}
+optim: {name: adamw, lr: 0.01, location_lr: 0.01, epochs: 3, batch_size: 16}
+run: {print_freq: 1, tensorboard: false}
+"""
+
+
+def place(i: int) -> tuple[str, float, float]:
+    """address, lng, lat of a place; no two read the same or lie together."""
+    i %= PLACES
+    address = f"{KINDS[i % 8]} {STREETS[i // 8]} {3 + 2 * i}"
+    return address, round(24.9 + 0.013 * (i % 6), 6), round(60.1 + 0.011 * (i // 6), 6)
+
+
+def views() -> list[list[Any]]:
+    """address1, address2, lng, lat: two pairs a place."""
+    rows: list[list[Any]] = []
+    for i in range(PLACES):
+        address, lng, lat = place(i)
+        kind, street = KINDS[i % 8], STREETS[i // 8]
+        rows += [[f"{street} {kind}", address, lng, lat], [f"{kind} {3 + 2 * i}", address, lng, lat]]
+    return rows
+
+
+def record(i: int, negatives: int = 5, **changes: Any) -> dict[str, Any]:
+    """A query for place i; it was typed at the next place."""
+    _, lng, lat = place(i + 1)
+    others = [(i + 3 * j + 1) % PLACES for j in range(negatives)]
+    query = f"{STREETS[i % PLACES // 8]} {KINDS[i % 8]}"
+    row = {"query": query, "query_gis": [query, f"{lng},{lat}"], "positive_passages": [passage(i)]}
+    return row | {"negative_passages": [passage(j) for j in others]} | changes
+
+
+def passage(i: int) -> dict[str, Any]:
+    address, lng, lat = place(i)
+    return {"docid": str(i % PLACES), "text": address, "gis": [[], address, f"{lng},{lat}"]}
+
+
+def write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def write_lines(path: Path, rows: list[Any]) -> Path:
+    """A JSON object a line; a text stays as it is."""
+    text = (row if isinstance(row, str) else json.dumps(row) for row in rows)
+    path.write_text("".join(line + "\n" for line in text), encoding="utf-8")
+    return path
+
+
+def write_town(folder: Path) -> Path:
+    """All files of the town under the published names, and ``tiny.yaml``, whose path this returns."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(folder / "same_poi_views_town.csv", ["address1", "address2", "lng", "lat"], views())
+    write_csv(folder / "poi_database_town.csv", ["address", "lng", "lat"], [list(place(i)) for i in range(PLACES)])
+    first = 0
+    for split, count in SPLITS.items():
+        write_lines(folder / f"{split}_dataset_use_gis.jsonl", [record(first + i) for i in range(count)])
+        first += count
+    profile = folder / "tiny.yaml"
+    profile.write_text(PROFILE.replace("FOLDER", str(folder)), encoding="utf-8")
+    return profile
