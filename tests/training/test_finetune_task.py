@@ -117,7 +117,7 @@ def losses_by_definition(
     records: list[Record],
     rows: list[int],
     in_batch: bool,
-    temperature: float,
+    heat: float,
 ) -> dict[str, float]:
     """-log(positive share of the softmax) over the own candidates (as often as listed) and, in batch, all others once.
 
@@ -142,9 +142,9 @@ def losses_by_definition(
                 readings = {p.text.strip() for p in positives}
                 own += [p for p in everyone if p.key not in known and p.text.strip() not in readings]
             q = texts(model.embed_query, [record_.query])[0]
-            text = texts(model.embed_poi_text, [p.text for p in own]) @ q / temperature
+            text = texts(model.embed_poi_text, [p.text for p in own]) @ q / heat
             z = model.settings.normalizer([p.lng for p in own], [p.lat for p in own])
-            place = model.embed_poi_location(torch.from_numpy(z)) @ q / temperature
+            place = model.embed_poi_location(torch.from_numpy(z)) @ q / heat
             for kind, logits in (("text", text), ("location", place), ("fused", text + place)):
                 share = torch.softmax(logits.double(), 0)[: len(positives)].sum().item()
                 sums[kind] -= math.log(share) / len(rows)
@@ -181,10 +181,9 @@ def test_masks_against_brute_force(profile: Path, in_batch: bool, seed: int) -> 
     for i, row in enumerate(rows):
         own = records[int(row)]
         for j, number in enumerate(chosen):
-            passage = passages[number]
-            gold = passage.key in own.gold
-            listed = sum(p.key == passage.key for p in own.negatives)
-            stranger = in_batch and passage.text.strip() not in {p.text.strip() for p in own.positives}
+            gold = keys[number] in own.gold
+            listed = sum(p.key == keys[number] for p in own.negatives)
+            stranger = in_batch and keys[number][0] not in {p.text.strip() for p in own.positives}
             assert bool(positive[i, j]) == gold
             assert count[i, j] == (1 if gold else listed or float(stranger)), (i, j)
 

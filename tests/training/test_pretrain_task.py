@@ -164,7 +164,7 @@ def test_two_steps_against_the_definition(profile: Path, negatives: str, mask_sa
     model, T = checkpoint.model, config.momentum.temperature  # noqa: N806
     with torch.no_grad():  # queries and keys apart, so that the order of the parts shows
         for p in [*model.encoder_q.parameters(), *model.gc_encoder.parameters()]:
-            p += 0.05 * torch.randn_like(p)
+            p.add_(0.05 * torch.randn_like(p))
     task.start_epoch(1)
     m = {"encoder_k": 0.9, "gc_encoder_shadow": 0.8}  # the ramp: 2 x 0.4, below the target 0.9
     online = {"encoder_k": model.encoder_q, "gc_encoder_shadow": model.gc_encoder}
