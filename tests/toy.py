@@ -1,4 +1,4 @@
-"""Models of a few thousand weights, and an embedder that needs none: what core, retrieval and evaluation are tried on."""
+"""Models of a few thousand weights, and an embedder that needs none, to try core, retrieval and evaluation on."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from m3gal_cli.errors import InputError
 
 ENVIRONMENT_PREFIX = "M3GAL_"
 BASE_KEY = "extends"
+NULLS = ("", "~", "null", "Null", "NULL")
 Overrides = dict[str, Any]  # dotted name -> value
 
 
@@ -167,15 +168,17 @@ def _set(tree: dict[str, Any], dotted: str, value: Any, origin: dict[str, str], 
 
 
 def _value(dotted: str, text: str) -> Any:
-    """``text`` read as YAML; but where a text is wanted, ``query: ``, ``007`` and ``on`` stay as they were typed."""
+    """``text`` read as YAML; but where a text is wanted, ``query: ``, ``007`` and ``a #1`` stay, unless in quotes."""
+    info = known_keys().get(dotted)
+    wanted = None if info is None else info.annotation
+    text, is_text = text.lstrip(), wanted in (str, str | None)
+    if is_text and text[:1] not in ("'", '"'):
+        return None if text.strip() in NULLS and NoneType in get_args(wanted) else text
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    info = known_keys().get(dotted)
-    wanted = () if info is None else (info.annotation, *get_args(info.annotation))
-    typed = str in wanted and not isinstance(value, str) and not (value is None and NoneType in wanted)
-    return text if typed else value
+    return text if is_text and not isinstance(value, str) else value
 
 
 def _validate(tree: dict[str, Any], origin: Mapping[str, str]) -> Config:

@@ -170,7 +170,7 @@ def read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         hint = "Only tensors and plain containers are read; nothing was run. Get the file from its author again."
         raise InputError("the checkpoint holds foreign code, or is no checkpoint", where=path, hint=hint) from error
-    except Exception as error:  # noqa: BLE001 - a damaged file makes the unpickler raise whatever its parts raise
+    except Exception as error:  # a damaged file makes the unpickler raise whatever its parts raise
         raise InputError("cannot read the checkpoint (truncated?)", where=path, hint="Fetch it again.") from error
 
 
