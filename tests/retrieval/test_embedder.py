@@ -1,0 +1,75 @@
+"""Embedding in bulk: order, prefixes, and equal rows equal to the bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from toy import TEXTS, toy_checkpoint
+
+from m3gal_cli.core.checkpoint import Checkpoint
+from m3gal_cli.core.settings import Normalizer
+from m3gal_cli.retrieval.embed import Embedder
+
+MANY = [f"{text} {i % 7}" * (1 + i % 3) for i, text in enumerate(TEXTS * 8)]  # of several lengths, with repeats
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return toy_checkpoint(query_prefix="harbour: ", passage_prefix="castle ", normalizer=Normalizer(120, 0.1, 30, 0.2))
+
+
+def one_by_one(checkpoint: Checkpoint, part: str, texts: list[str], prefix: str) -> np.ndarray:
+    """The encoder's own answer to each text alone, without our tokenisation, batching or padding."""
+    encoder = getattr(checkpoint.model, part)
+    rows = [torch.tensor([checkpoint.tokenizer(prefix + text)["input_ids"]]) for text in texts]
+    with torch.no_grad():
+        return np.concatenate([encoder(row, torch.ones_like(row)).numpy() for row in rows])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 128])
+def test_texts_in_their_order_by_their_own_encoder_and_prefix(checkpoint: Checkpoint, batch_size: int) -> None:
+    checkpoint.model.train()  # with dropout the numbers would be others
+    embedder = Embedder(checkpoint, batch_size=batch_size)
+    queries, pois = embedder.queries(MANY), embedder.poi_texts(MANY)
+    assert queries.dtype == np.float32
+    assert queries.shape == (len(MANY), embedder.dim)
+    np.testing.assert_allclose(queries, one_by_one(checkpoint, "encoder_q", MANY, "harbour: "), atol=1e-6)
+    np.testing.assert_allclose(pois, one_by_one(checkpoint, "encoder_k", MANY, "castle "), atol=1e-6)
+
+
+def test_places_in_their_order_by_the_key_location_encoder(checkpoint: Checkpoint) -> None:
+    lng = [120.1, 119.9, 120.1, 120.0, 120.1]
+    lat = [30.1, 30.2, 30.1, 29.7, 30.2]
+    found = Embedder(checkpoint).locations(lng, lat)
+    z = torch.tensor([[(x - 120) / 0.1, (y - 30) / 0.2] for x, y in zip(lng, lat, strict=True)])
+    with torch.no_grad():
+        wanted = checkpoint.model.gc_encoder_shadow(z)
+    np.testing.assert_allclose(found, (wanted / wanted.norm(dim=1, keepdim=True)).numpy(), atol=1e-5)
+    assert (found[0] == found[2]).all()
+
+
+@pytest.mark.parametrize("batch_size", [2, 5])
+def test_equal_texts_and_places_are_equal_to_the_bit(checkpoint: Checkpoint, batch_size: int) -> None:
+    embedder = Embedder(checkpoint, batch_size=batch_size)
+    texts = [*MANY, *MANY[::-1]]
+    for vectors in (embedder.queries(texts), embedder.poi_texts(texts)):
+        first: dict[str, np.ndarray] = {}
+        for text, vector in zip(texts, vectors, strict=True):
+            assert (first.setdefault(text, vector) == vector).all()
+    place = np.random.default_rng(1).uniform((120, 30), (121, 31), (9000, 2))  # more than go through at once
+    both = np.concatenate([place, place[::-1]])
+    vectors = embedder.locations(both[:, 0], both[:, 1])
+    assert (vectors[:9000] == vectors[:8999:-1]).all()
+
+
+def test_nothing_in_nothing_out(checkpoint: Checkpoint) -> None:
+    embedder = Embedder(checkpoint)
+    for found in (embedder.queries([]), embedder.poi_texts([]), embedder.locations([], [])):
+        assert found.shape == (0, embedder.dim)
+
+
+def test_progress_counts_distinct_texts(checkpoint: Checkpoint) -> None:
+    told: list[tuple[int, int]] = []
+    Embedder(checkpoint, batch_size=2).queries([*TEXTS, *TEXTS], lambda done, total: told.append((done, total)))
+    assert told == [(2, 5), (4, 5), (5, 5)]

@@ -1,0 +1,63 @@
+"""Answers to queries: places once each, best first, with distances."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from toy import ToyEmbedder
+
+from m3gal_cli.data.coordinates import EARTH_RADIUS_M
+from m3gal_cli.data.queries import Query
+from m3gal_cli.retrieval.match import Matcher
+
+# Rows 0 and 3 are one place; 1 shares its text, 2 its coordinates.
+POIS = pd.DataFrame(
+    {
+        "poi_id": ["first", "far", "other", "again", "last"],
+        "address": ["pharmacy", "pharmacy", "bakery", "pharmacy", "北门"],
+        "lng": [24.94, 25.10, 24.94, 24.94, 24.90],
+        "lat": [60.17, 60.17, 60.17, 60.17, 60.20],
+    }
+)
+
+
+def metres(lng1: float, lat1: float, lng2: float, lat2: float) -> float:
+    """Along the sphere, by the angle between two vectors from its centre."""
+    a, b = (
+        np.array([math.cos(y) * math.cos(x), math.cos(y) * math.sin(x), math.sin(y)])
+        for x, y in ((math.radians(lng1), math.radians(lat1)), (math.radians(lng2), math.radians(lat2)))
+    )
+    return EARTH_RADIUS_M * math.atan2(float(np.linalg.norm(np.cross(a, b))), float(a @ b))
+
+
+@pytest.mark.parametrize("top_k", [1, 3, 10])
+def test_matches_against_loops(top_k: int) -> None:
+    embedder = ToyEmbedder(reach=5)
+    queries = [Query(i, f"typed {i}", 24.95 if i % 2 else None, 60.16 if i % 2 else None) for i in range(8)]
+    answers = Matcher(POIS, embedder).match(queries, top_k)
+    assert [(a["id"], a["query"]) for a in answers] == [(q.id, q.text) for q in queries]
+    distinct = POIS.drop(index=3)
+    for query, answer in zip(queries, answers, strict=True):
+        vector = embedder.queries([query.text])[0]
+        rows = []
+        for place, row in enumerate(distinct.itertuples(index=False)):
+            key, where = embedder.poi_texts([row.address])[0], embedder.locations([row.lng], [row.lat])[0]
+            rows.append((-float(vector @ key + vector @ where), place, row))
+        wanted = sorted(rows)[:top_k]
+        assert [m["rank"] for m in answer["matches"]] == list(range(1, min(top_k, 4) + 1))
+        for match, (negative, _, row) in zip(answer["matches"], wanted, strict=True):
+            assert {k: match[k] for k in ("poi_id", "address", "lng", "lat")} == row._asdict()
+            assert match["score"] == -negative
+            if query.lng is None:
+                assert "distance_m" not in match
+            else:
+                assert match["distance_m"] == pytest.approx(metres(query.lng, query.lat, row.lng, row.lat), abs=0.06)
+
+
+def test_answers_are_plain_values() -> None:
+    (answer,) = Matcher(POIS, ToyEmbedder()).match([Query("q", "typed", 24.95, 60.16)], 2)
+    for match in answer["matches"]:
+        assert {type(v) for v in match.values()} <= {int, float, str}
