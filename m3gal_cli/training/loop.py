@@ -21,7 +21,7 @@ from m3gal_cli.errors import InputError
 from m3gal_cli.evaluation.result import Evaluation
 from m3gal_cli.training.run import RunDirectory
 from m3gal_cli.training.schedules import ramp_factor, step_factor
-from m3gal_cli.training.task import Task
+from m3gal_cli.training.task import Task, unreached
 
 BEST_METRIC = "recall@1"
 
@@ -36,6 +36,16 @@ class Interrupted(Exception):
 
 class Listener(Protocol):
     """Told of what happens; the command line shows it."""
+
+    def begin(self, total_steps: int, done: int) -> None: ...
+    def step(self, row: dict[str, Any]) -> None: ...
+    def advance(self, done: int) -> None: ...
+    def validation(self, row: dict[str, Any]) -> None: ...
+    def saved(self, path: Any, best: bool) -> None: ...
+
+
+class Quiet:
+    """A listener that says nothing: that of all but one of several processes."""
 
     def begin(self, total_steps: int, done: int) -> None: ...
     def step(self, row: dict[str, Any]) -> None: ...
@@ -88,6 +98,8 @@ class Trainer:
             self.total = min(self.total, optim.max_steps)
         self.checkpoint.model.to(self.accelerator.device)
         self.groups = self.task.groups()
+        for part in unreached(self.checkpoint.model, self.task.stage, optim.loss):
+            part.requires_grad_(False)  # after the groups, so that parameters keep the published order
         self.optimizer = make_optimizer(self.config, self.groups)
 
     def load_optimizer(self, state: dict[str, Any]) -> None:
@@ -115,7 +127,7 @@ class Trainer:
         return at
 
     def _epoch(self, model: Any, stopped: Callable[[], bool]) -> None:
-        at, size = self.position, self.config.optim.batch_size
+        at, size, stop = self.position, self.config.optim.batch_size, False
         self.task.start_epoch(at.epoch)
         order = epoch_order(self.task.rows, at.epoch, self.config)
         meter = _Meter()
@@ -126,16 +138,24 @@ class Trainer:
             self.listener.advance(at.step)
             if at.step % self.config.run.print_freq == 0 or at.step == self.total:
                 self._log(meter)
-            if at.step == self.total or stopped():
+            stop = self._agreed(stopped())
+            if at.step == self.total or stop:
                 break
         if at.step_in_epoch == self.steps_per_epoch:
             at.epoch, at.step_in_epoch = at.epoch + 1, 0
         at.due = at.step == self.total or (at.step_in_epoch == 0 and at.epoch % self.config.run.validate_every == 0)
-        if stopped() and at.step < self.total:
+        if stop and at.step < self.total:
             raise Interrupted(self._save(best=False), at.step)
         if at.due:
             at.due = False
             self._save(best=self._validated())
+
+    def _agreed(self, stop: bool) -> bool:
+        """Whether any process was told to stop: they stop at the same step, as none can go on without the others."""
+        accelerator = self.accelerator
+        if accelerator.num_processes == 1:
+            return stop
+        return bool(accelerator.reduce(torch.tensor(float(stop), device=accelerator.device), "sum") > 0)
 
     def _step(self, model: Any, rows: NDArray[np.int64]) -> Tensor:
         """One optimiser step; returns detached (text, location, fused) losses, mean over processes."""
@@ -262,13 +282,16 @@ def epoch_order(rows: int, epoch: int, config: Config) -> NDArray[np.int64]:
 
 @contextmanager
 def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Within the block SIGINT and SIGTERM only set a flag, so that the step in progress ends and is saved."""
-    seen: list[int] = []
+    """Within the block SIGINT and SIGTERM only set a flag, so that the step in progress ends and is saved.
+
+    A second Ctrl-C means it; but within a second it may be the first one's echo, as torchrun and make pass signals on.
+    """
+    seen: dict[int, float] = {}
 
     def note(number: int, _frame: Any) -> None:
-        if number in seen:  # a second Ctrl-C means it
+        now = time.monotonic()
+        if now - seen.setdefault(number, now) > 1.0:
             raise KeyboardInterrupt
-        seen.append(number)
 
     try:
         before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}

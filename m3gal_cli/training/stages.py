@@ -16,6 +16,7 @@ from m3gal_cli.config.load import dump_config
 from m3gal_cli.config.paths import find_records, find_views, resolve_data
 from m3gal_cli.config.schema import Config
 from m3gal_cli.core.checkpoint import Checkpoint
+from m3gal_cli.core.model import resolve_device
 from m3gal_cli.core.text import TextTokenizer, max_positions
 from m3gal_cli.data.records import Record, read_records
 from m3gal_cli.data.tables import parquet_twin, read_views
@@ -25,7 +26,7 @@ from m3gal_cli.evaluation.result import Evaluation
 from m3gal_cli.retrieval.embed import Embedder
 from m3gal_cli.training.assemble import TrainingTable, new_model, open_checkpoint
 from m3gal_cli.training.finetune import FinetuneTask
-from m3gal_cli.training.loop import Listener, Position, Trainer
+from m3gal_cli.training.loop import Listener, Position, Quiet, Trainer
 from m3gal_cli.training.pretrain import PretrainTask
 from m3gal_cli.training.run import RunDirectory
 from m3gal_cli.training.task import Task
@@ -108,7 +109,7 @@ def _run(
     positions = max_positions(checkpoint.model.encoder_q.text_encoder.config)
     tokenize = TextTokenizer(checkpoint.tokenizer, checkpoint.model.settings, positions)
     task = make(checkpoint, tokenize)
-    trainer = Trainer(task, checkpoint, config, run, accelerator, listener)
+    trainer = Trainer(task, checkpoint, config, run, accelerator, listener if run.main else Quiet())
     if start.init is None and checkpoint.trainer is not None:
         restore(trainer, stage)
     checkpoint.trainer = None
@@ -117,6 +118,7 @@ def _run(
     run.start(dump_config(resolve_data(config)), resuming=own)
     if own:
         run.forget_after(trainer.position.step)
+    accelerator.wait_for_everyone()  # the first to save replaces what the others may still be looking at
     if config.run.tensorboard and run.main:
         trainer.trackers += tensorboard(run)
     trainer.fit()
@@ -180,7 +182,8 @@ def make_accelerator(config: Config) -> Any:
     AcceleratorState._reset_state(True)  # a second training in one program may want another device or precision
     GradientState._reset_state()
     precision = "bf16" if config.optim.precision == "bf16" else "no"
-    return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+    # Without a GPU it must be told so, or torchrun's processes would each train alone.
+    return Accelerator(cpu=resolve_device(device).type == "cpu", mixed_precision=precision)
 
 
 def tensorboard(run: RunDirectory) -> list[Callable[[dict[str, Any]], None]]:

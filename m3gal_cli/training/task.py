@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from m3gal_cli.core.losses import Losses
+from m3gal_cli.core.model import M3gal
 
 Forward = Callable[..., tuple[Tensor, ...]]
 
@@ -60,3 +61,10 @@ def trainable(module: nn.Module, freeze: list[str]) -> list[nn.Parameter]:
         if any(word in name for word in freeze):
             parameter.requires_grad_(False)
     return [p for p in module.parameters() if p.requires_grad]
+
+
+def unreached(model: M3gal, stage: str, loss: str) -> list[nn.Module]:
+    """Parts that a stage trains but this loss gives no gradient; data-parallel training would wait for theirs."""
+    if loss == "text":
+        return [model.gc_encoder, model.gc_encoder_shadow]
+    return [model.encoder_k] if loss == "location" and stage == "finetune" else []
