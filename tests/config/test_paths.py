@@ -72,8 +72,10 @@ def test_records_by_the_first_published_name(
 
 
 def test_with_a_test_suffix_no_other_cut_is_taken(folder: Path) -> None:
-    touch(folder, "test_dataset_use_gis_20000.jsonl")
-    assert find_records(DataConfig(dir=str(folder), test_suffix="1000"), "test") is None
+    touch(folder, "test_dataset_use_gis_20000.jsonl", "train_dataset_use_gis_1000.jsonl")
+    data = DataConfig(dir=str(folder), test_suffix="1000")
+    assert find_records(data, "test") is None
+    assert find_records(data, "train") is None, "it names no cut of the training records"
 
 
 def test_the_suffix_of_the_only_view_table_counts_for_the_other_files(folder: Path) -> None:

@@ -98,10 +98,10 @@ def test_a_model_without_scores_is_last_not_first() -> None:
             return np.full(3, np.nan, np.float32)
 
     gold, others = poi(1), [poi(n) for n in range(2, 12)]
-    found = evaluate_rerank([Record("q", [gold], others)], Silent())
-    assert found.ranks["fused"].tolist() == [11]
-    farthest = max(bruteforce.metres(p.lng, p.lat, gold.lng, gold.lat) for p in others)
-    assert found.metrics["fused"]["median_error_m"] == pytest.approx(farthest, rel=1e-9)
+    found = evaluate_rerank([Record("q", [gold], others), Record("q", [gold], others[:4])], Silent())
+    assert found.ranks["fused"].tolist() == [11, 5], "the empty end of a shorter list is no candidate"
+    away = [bruteforce.metres(p.lng, p.lat, gold.lng, gold.lat) for p in others]
+    assert found.metrics["fused"]["median_error_m"] == pytest.approx((max(away) + max(away[:4])) / 2, rel=1e-9)
 
 
 def test_texts_are_cut_for_the_scores_and_whole_for_the_gold() -> None:

@@ -38,7 +38,7 @@ def wanted(queries: list[Record], kind: str) -> list[tuple[float, float]]:
 @pytest.mark.parametrize("at_once", [1, 70, 30_000_000])
 def test_metrics_against_loops(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     monkeypatch.setattr(database, "SCORES_AT_ONCE", at_once)
-    queries = records(50, seed=3)
+    queries = records(47, seed=3)  # the last run of queries is a short one
     found = evaluate_retrieval(queries, table(ROWS), EMBEDDER, bm25=True)
     assert set(found.metrics) == {*bruteforce.KINDS, "bm25"}
     for kind, metrics in found.metrics.items():
@@ -47,12 +47,12 @@ def test_metrics_against_loops(monkeypatch: pytest.MonkeyPatch, at_once: int) ->
         figures = bruteforce.figures(by_loops)
         assert {name: metrics[name] for name in figures} == pytest.approx(figures, rel=1e-9, abs=1e-6)
     missing = int((found.ranks["fused"] == MISS).sum())
-    assert 0 < missing < 50
-    assert found.notes == [f"{missing} of 50 queries have no gold in the database: counted as misses"]
+    assert 0 < missing < 47
+    assert found.notes == [f"{missing} of 47 queries have no gold in the database: counted as misses"]
     for name, values in bruteforce.slices(queries, found.ranks["fused"].tolist()).items():
         assert {k: found.slices[name][k] for k in values} == pytest.approx(values)
     printed = found.to_json("runs/a")
-    assert (printed["n_queries"], printed["n_pois"]) == (50, len(ROWS))
+    assert (printed["n_queries"], printed["n_pois"]) == (47, len(ROWS))
     assert "n_candidates" not in printed
 
 
