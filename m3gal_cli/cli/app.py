@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -24,17 +25,15 @@ class Group(TyperGroup):
     """The top-level group: published option spellings in, errors out as one or two lines and an exit code."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        args = normalise(args)
-        debug = "--debug" in args
-        ctx.meta["m3gal.debug"] = debug
-        return super().parse_args(ctx, [a for a in args if a != "--debug"])
+        ctx.meta["m3gal.debug"] = "--debug" in args
+        return super().parse_args(ctx, normalise([a for a in args if a != "--debug"]))
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except InputError as wrong:
             if ctx.meta.get("m3gal.debug"):
-                raise
+                traceback.print_exc()
             error(wrong.render())
             raise typer.Exit(USAGE) from None
         except KeyboardInterrupt:

@@ -21,9 +21,16 @@ WIDTH_OFF_TERMINAL = 120
 LEFT_TO_JSON = ("mrr@1", "mrr@3")  # the first is recall@1 again; a table of 120 columns has no room for both
 
 
+class _Stdout(Console):
+    """A reader that has seen enough is no error: the group of commands ends well, where Rich would exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def out() -> Console:
     """The console of stdout; made anew so that whoever replaces sys.stdout is heard."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL, highlight=False)
+    return _Stdout(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL, highlight=False)
 
 
 def err() -> Console:

@@ -14,6 +14,7 @@ from rich.table import Table
 from m3gal_cli.cli import evaluating as e
 from m3gal_cli.cli import options as o
 from m3gal_cli.cli.console import out, progress_bar
+from m3gal_cli.errors import InputError
 
 TopK = Annotated[int | None, typer.Option("--top-k", "-k", help="Matches a query.  [default: 5]")]
 Queries = Annotated[
@@ -45,6 +46,8 @@ def command(
     """Answer queries with the places that they mean, one JSON object a line, in the order of the input."""
     from m3gal_cli.data.queries import read_queries
 
+    if table and output is not None:
+        raise InputError("--table and --output exclude each other", hint="The file takes JSON lines: leave out --table.")
     asked = read_queries(sys.stdin if str(queries) == "-" else queries)
     session = e.open_session(locals())
     from m3gal_cli.data.tables import read_pois
