@@ -58,7 +58,8 @@ def osm(
         return
     facts = [("places", f"{summary.places:,}"), ("view pairs", f"{summary.pairs:,}")]
     facts += [(f"{split} queries", f"{count:,}") for split, count in summary.queries.items()]
-    facts += [("locale", f"{summary.locale} ({', '.join(summary.languages)})"), ("seconds", f"{summary.seconds:.1f}")]
+    also = f", names also in {', '.join(summary.languages)}" if summary.languages else ""
+    facts += [("locale", summary.locale + also), ("seconds", f"{summary.seconds:.1f}")]
     facts += [("written", "\n".join(summary.files))]
     out().print(facts_table(f"{extract.name}", facts))
 

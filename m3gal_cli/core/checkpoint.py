@@ -108,6 +108,11 @@ def load_checkpoint(path: Path, with_trainer: bool = False) -> Checkpoint:
         raise InputError("no such checkpoint" if not path.exists() else "is no checkpoint", where=path, hint=hint)
     try:
         meta = json.loads((path / META_FILE).read_text(encoding="utf-8"))
+        if meta["format"] != FORMAT:
+            hint = "Load it with the m3gal that wrote it."
+            raise InputError(
+                f"the checkpoint has format {meta['format']}, this m3gal reads {FORMAT}", where=path, hint=hint
+            )
         settings = ModelSettings.from_json(meta["settings"])
         state = load_file(path / MODEL_FILE)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

@@ -163,6 +163,7 @@ def other_width(path: Path) -> None:
     [
         *((cut("model.safetensors", share), "damaged") for share in (0.0, 0.001, 0.5, 0.9999)),
         *((cut("m3gal.json", share), "damaged") for share in (0.0, 0.5)),
+        (edit(lambda meta: meta.update(format=2)), "format 2"),
         (edit(lambda meta: meta.pop("settings") and None), "damaged"),
         (edit(lambda meta: [meta]), "damaged"),
         (edit(lambda meta: meta["settings"].update(colour="blue")), "damaged"),
