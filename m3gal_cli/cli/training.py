@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -90,6 +91,47 @@ class ConsoleListener:
 
 
 _SHOWN = ("recall@1", "recall@3", "recall@5", "mrr@5", "median_error_m")
+
+
+def command_of(stage: str, default_profile: str, text: str) -> Callable[..., None]:
+    """The command of a stage; both take the same options, the published command lines among them."""
+
+    def command(
+        config: o.ConfigName = None,
+        set_: o.Sets = None,
+        epochs: Epochs = None,
+        lr: Lr = None,
+        gc_lr: GcLr = None,
+        batch_size: BatchSize = None,
+        momentum: MomentumOption = None,
+        schedule: Schedule = None,
+        loss: Loss = None,
+        precision: Precision = None,
+        max_steps: MaxSteps = None,
+        moco_m: MocoM = None,
+        moco_gc_m: MocoGcM = None,
+        moco_k: MocoK = None,
+        moco_t: MocoT = None,
+        m_inc: MInc = None,
+        text_encoder: o.TextEncoder = None,
+        data_dir: o.DataDir = None,
+        data_suffix: o.DataSuffix = None,
+        test_data_suffix: o.TestDataSuffix = None,
+        datum: o.DatumName = None,
+        print_freq: PrintFreq = None,
+        output_name: OutputName = None,
+        runs_dir: o.RunsDir = None,
+        resume: Resume = None,
+        init: Init = None,
+        seed: o.Seed = None,
+        gpu: o.Gpu = None,
+        device: o.Device = None,
+        bert_from_local: o.BertFromLocal = False,
+    ) -> None:
+        train(stage, default_profile, locals())
+
+    command.__doc__ = text
+    return command
 
 
 def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
