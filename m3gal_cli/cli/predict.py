@@ -47,7 +47,7 @@ def command(
     from m3gal_cli.data.queries import read_queries
 
     if table and output is not None:
-        raise InputError("--table and --output exclude each other", hint="The file takes JSON lines: leave out --table.")
+        raise InputError("--table and --output exclude each other", hint="The file takes JSON lines.")
     asked = read_queries(sys.stdin if str(queries) == "-" else queries)
     session = e.open_session(locals())
     from m3gal_cli.data.tables import read_pois

@@ -107,13 +107,14 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> dict[str, A
 
 def _read_profile(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path.resolve() in seen:
-        raise InputError(f"{BASE_KEY} goes in a circle", where=path)
+        raise InputError(f"{BASE_KEY} goes in a circle", where=path, hint="Let one of the profiles stand alone.")
     tree = _read_yaml(path)
     base = tree.pop(BASE_KEY, None)
     if base is None:
         return tree
     if not isinstance(base, str):
-        raise InputError(f"{BASE_KEY} must name one profile, got {base!r}", where=path)
+        what = f"{BASE_KEY} must name one profile, got {base!r}"
+        raise InputError(what, where=path, hint=f"Packaged profiles: {', '.join(profile_names())}.")
     beside = path.parent / base
     under = _read_profile(beside if beside.is_file() else find_profile(base), (*seen, path.resolve()))
     _merge(under, tree, {}, "")
@@ -134,7 +135,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise InputError(f"expected sections with keys, got {type(tree).__name__}", where=path)
+        what = f"expected sections with keys, got {type(tree).__name__}"
+        raise InputError(what, where=path, hint="Write e.g. optim: {lr: 0.1}.")
     return tree
 
 

@@ -49,6 +49,14 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def probe_folder(path: Path) -> None:
+    """Make sure, before the work, that one can write to ``path``; leaves no trace. Raises InputError."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    make_folder(path)
+    for folder in missing:
+        folder.rmdir()
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well and vanishes when it does not."""

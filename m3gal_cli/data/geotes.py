@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from m3gal_cli.data.coordinates import Datum, check_datum
-from m3gal_cli.data.files import make_folder, suffix_of
+from m3gal_cli.data.files import probe_folder, suffix_of
 from m3gal_cli.data.records import PoiKey, Record, read_records, write_records
 from m3gal_cli.data.tables import read_pois, write_pois, write_views
 from m3gal_cli.errors import InputError
@@ -117,7 +117,7 @@ def _plan_folder(
         what = "the output folder is the source folder, and its files would be overwritten"
         raise InputError(what, where=out, hint="Choose another output folder.")
     paths = _find_splits(source, summary)
-    make_folder(out)
+    probe_folder(out)
     splits: dict[str, list[Record]] = {}
     for name, path in paths.items():
         say(f"reading {path.name}")
@@ -206,7 +206,7 @@ def _plan_import(
     target = out / f"{stem}.jsonl"
     if target.resolve() == source.resolve():
         raise InputError("the output would overwrite the source", where=target, hint="Choose another output folder.")
-    make_folder(out)
+    probe_folder(out)
     say(f"reading {source.name}")
     records = read_records(source, options.datum)
     if stem.lower().startswith("train"):

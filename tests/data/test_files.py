@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from m3gal_cli.data.files import atomic_path, atomic_text, make_folder, open_text, require_file, suffix_of
+from m3gal_cli.data.files import atomic_path, atomic_text, make_folder, open_text, probe_folder, require_file, suffix_of
 from m3gal_cli.errors import InputError
 
 
@@ -105,3 +105,15 @@ def test_make_folder_makes_parents_and_leaves_no_trace(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "a" / "b")
     assert make_folder(folder) == folder
     assert os.listdir(folder) == []
+
+
+def test_probing_a_folder_leaves_the_tree_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "file").write_text("x")
+    before = sorted(tmp_path.rglob("*"))
+    for folder in (tmp_path / "old", tmp_path / "old" / "new", tmp_path / "a" / "b" / "c"):
+        probe_folder(folder)
+        assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(InputError, match="cannot write there"):
+        probe_folder(tmp_path / "file" / "out")
+    assert sorted(tmp_path.rglob("*")) == before

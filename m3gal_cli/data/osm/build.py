@@ -15,7 +15,7 @@ import pandas as pd
 
 from m3gal_cli.data.candidates import Pois, mine
 from m3gal_cli.data.coordinates import Datum, check_datum
-from m3gal_cli.data.files import make_folder
+from m3gal_cli.data.files import probe_folder
 from m3gal_cli.data.locales import Locale, load_locale
 from m3gal_cli.data.osm.extract import Progress, read_extract
 from m3gal_cli.data.osm.facts import Frame, gather_facts
@@ -125,7 +125,7 @@ def build_city(extract: Path, out: Path, options: OsmOptions, progress: Progress
     options.check()
     tell = progress or (lambda step, done, total: None)
     locale = None if options.locale == "auto" else load_locale(options.locale)
-    make_folder(out)
+    probe_folder(out)
     city = _read_city(extract, locale, options, tell)
     unique = _own_names(city.places)
     typist = Typist(city.raw, unique, city.locales, options.seed)
