@@ -128,7 +128,11 @@ class OptimConfig(Section):
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast")
     freeze: list[str] = Field(default_factory=list, description="parameters with one of these words in their name stay")
     negatives: int | None = Field(None, ge=0, description="finetuning: negatives drawn a query and epoch; empty: all")
-    in_batch: bool = Field(False, description="finetuning: candidates of the batch's other queries are negatives too")
+    in_batch: bool = Field(
+        False,
+        description="finetuning: candidates of the batch's other queries (of the own process, if several) are "
+        "negatives too",
+    )
 
 
 class RunConfig(Section):

@@ -16,7 +16,7 @@ import typer
 import yaml
 from command import Answer, m3gal
 from safetensors.torch import load_file
-from tiny import KINDS, PLACES, SPLITS, STREETS, place, record, write_lines, write_town
+from town import KINDS, PLACES, SPLITS, STREETS, place, record, write_lines, write_town
 
 from m3gal_cli import __version__
 from m3gal_cli.cli.app import app

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from command import Answer, m3gal
-from tiny import PLACES, place, record, views, write_csv, write_lines, write_town
+from town import PLACES, place, record, views, write_csv, write_lines, write_town
 
 from m3gal_cli.core.checkpoint import load_checkpoint, save_published
 from m3gal_cli.core.momentum import KeyQueue

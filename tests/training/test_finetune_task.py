@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import record, write_lines, write_town
 from torch import Tensor
+from town import record, write_lines, write_town
 
 from m3gal_cli.config.load import load_config
 from m3gal_cli.core.checkpoint import Checkpoint

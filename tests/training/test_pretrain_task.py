@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import views, write_town
+from town import views, write_town
 
 from m3gal_cli.config.load import load_config
 from m3gal_cli.config.schema import Config

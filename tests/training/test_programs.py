@@ -13,7 +13,7 @@ import pytest
 import torch
 from command import m3gal, steps
 from safetensors.torch import load_file
-from tiny import write_town
+from town import write_town
 
 from m3gal_cli.core.checkpoint import load_checkpoint
 

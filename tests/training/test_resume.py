@@ -13,7 +13,7 @@ import pytest
 import torch
 from command import m3gal, steps, validations
 from safetensors.torch import load_file
-from tiny import STEPS, write_town
+from town import STEPS, write_town
 
 from m3gal_cli.config.load import load_config
 from m3gal_cli.core.checkpoint import load_checkpoint

@@ -13,7 +13,7 @@ import torch
 import yaml
 from command import m3gal, steps, validations
 from safetensors.torch import load_file
-from tiny import STEPS, views, write_town
+from town import STEPS, views, write_town
 
 from m3gal_cli.config.load import config_from_file, load_config
 from m3gal_cli.core.checkpoint import load_checkpoint

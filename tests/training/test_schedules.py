@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import m3gal, steps
-from tiny import STEPS, write_town
+from town import STEPS, write_town
 
 from m3gal_cli.config.load import load_config
 from m3gal_cli.config.schema import Config
