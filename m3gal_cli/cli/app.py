@@ -16,9 +16,8 @@ from typer.core import TyperGroup
 from m3gal_cli import __version__
 from m3gal_cli.cli.arguments import normalise
 from m3gal_cli.cli.console import error, note
+from m3gal_cli.cli.exit_codes import INTERRUPTED, USAGE
 from m3gal_cli.errors import InputError
-
-USAGE, INTERRUPTED = 2, 130
 
 
 class Group(TyperGroup):

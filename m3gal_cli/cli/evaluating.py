@@ -10,6 +10,7 @@ import typer
 
 from m3gal_cli.cli import options as o
 from m3gal_cli.cli.console import error, metrics_table, note, out, print_json
+from m3gal_cli.cli.exit_codes import CHECK_FAILED
 from m3gal_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -120,4 +121,4 @@ def report(
     for kind, metric, value in failed:
         error(f"{kind} {metric} is {evaluation.metrics[kind][metric]:.4f}, under {value:g}")
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(CHECK_FAILED)

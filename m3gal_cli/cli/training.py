@@ -10,11 +10,10 @@ import typer
 
 from m3gal_cli.cli import options as o
 from m3gal_cli.cli.console import err, error, metrics_table, note, progress_bar
+from m3gal_cli.cli.exit_codes import INTERRUPTED
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
-
-INTERRUPTED = 130
 
 Epochs = Annotated[int | None, typer.Option(help="Passes over the rows.", rich_help_panel=o.TRAINING)]
 Lr = Annotated[float | None, typer.Option(help="Rate of the text encoders.", rich_help_panel=o.TRAINING)]

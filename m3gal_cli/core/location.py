@@ -28,7 +28,7 @@ def _mlp(inputs: int, dim: int) -> nn.Sequential:
 class FourierLocationEncoder(nn.Module):
     """Sinusoids of several wavelengths over metres east and north, then an MLP.
 
-    A z-scored pair through an MLP alone resolves about a kilometre of a city (spectral bias; Tancik et al. 2020,
+    An MLP alone learns the coarse shape of its inputs first and detail late (spectral bias; Tancik et al. 2020,
     "Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains"; Mai et al. 2020,
     "Space2Vec", for three directions 120 degrees apart).
 

@@ -30,12 +30,11 @@ from m3gal_cli.data.coordinates import (
     wgs84_to_gcj02,
 )
 from m3gal_cli.data.files import open_text, require_file, suffix_of
-from m3gal_cli.data.records import Record, parse_lnglat, read_records, resolve_records
+from m3gal_cli.data.records import FAR_M, NEAR_M, Record, parse_lnglat, read_records, resolve_records, typed_m
 from m3gal_cli.data.tables import GEOHASH_COLUMNS, iter_json_lines, read_frame, read_pois, read_views
 from m3gal_cli.errors import InputError
 
 CITY_KM = 300.0  # an extent beyond this is no city: stray or swapped coordinates are likely
-NEAR_M, FAR_M = 2_000.0, 10_000.0  # the slices by the distance from a query to its gold
 
 
 @dataclass
@@ -275,15 +274,11 @@ def _add_spread(found: Inspection, name: str, counts: Sequence[int]) -> None:
 
 def _add_own_location(found: Inspection, records: Sequence[Record]) -> None:
     """How many queries say where they were typed, and how far that is from the nearest gold."""
-    metres = []
-    for r in records:
-        if r.lng is not None and r.lat is not None:
-            gold_lng, gold_lat = [p.lng for p in r.positives], [p.lat for p in r.positives]
-            metres.append(float(haversine_m(r.lng, r.lat, gold_lng, gold_lat).min()))
-    found.add("queries with own location", len(metres))
-    if not metres:
+    away = typed_m(records)
+    away = away[~np.isnan(away)]
+    found.add("queries with own location", len(away))
+    if not len(away):
         return
-    away = np.array(metres)
     near, far = float((away <= NEAR_M).mean()), float((away > FAR_M).mean())
     found.numbers |= {"own_location_median_m": float(np.median(away)), "own_within_2km": near, "own_beyond_10km": far}
     shown = f"median {np.median(away) / 1000:.2f} km; within 2 km {near:.1%}, beyond 10 km {far:.1%}"

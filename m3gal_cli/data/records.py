@@ -7,20 +7,23 @@ File form, one JSON object a line: ``query``, ``query_gis[-1]="lng,lat"`` (optio
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from m3gal_cli.data.coordinates import Datum, to_wgs84
+from m3gal_cli.data.coordinates import Datum, haversine_m, to_wgs84
 from m3gal_cli.data.files import atomic_text, require_file, suffix_of
 from m3gal_cli.data.published import load_published_dataset
 from m3gal_cli.data.tables import COORDINATE_DECIMALS, iter_json_lines
 from m3gal_cli.errors import InputError
 
 PoiKey = tuple[str, float, float]
+NEAR_M, FAR_M = 2_000.0, 10_000.0  # the slices by the distance from where a query was typed to its gold
 RECORD_KEYS = frozenset({"query", "query_gis", "query_id", "positive_passages", "negative_passages"})
 
 
@@ -63,6 +66,15 @@ class Record:
 def poi_key(text: str, lng: float, lat: float) -> PoiKey:
     """The identity of a POI row: rows equal in text and coordinates are the same place."""
     return text.strip(), round(lng, COORDINATE_DECIMALS - 1), round(lat, COORDINATE_DECIMALS - 1)
+
+
+def typed_m(records: Sequence[Record]) -> NDArray[np.float64]:
+    """Metres from where each query was typed to its nearest positive; NaN where that is unknown. Shape: -> (N,)."""
+    out = np.full(len(records), np.nan)
+    for i, record in enumerate(records):
+        if record.lng is not None and record.lat is not None:
+            out[i] = min(haversine_m(record.lng, record.lat, p.lng, p.lat) for p in record.positives)
+    return out
 
 
 def resolve_records(path: Path) -> Path:

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3gal_cli.data.coordinates import haversine_m
-from m3gal_cli.data.records import Record
+from m3gal_cli.data.records import FAR_M, NEAR_M, Record, typed_m
 from m3gal_cli.evaluation.metrics import distance_metrics, rank_intervals, rank_metrics
 from m3gal_cli.evaluation.ranks import MISS
 
-NEAR_M, FAR_M = 2_000.0, 10_000.0
 KINDS = ("text", "location", "fused")
 
 
@@ -83,10 +82,7 @@ def _slices(
     records: Sequence[Record], ranks: dict[str, NDArray[np.int64]], candidates: int
 ) -> dict[str, dict[str, float]]:
     """Fused metrics of queries typed near their gold and far from it, where records say where they were typed."""
-    own = np.full(len(records), np.nan)
-    for i, record in enumerate(records):
-        if record.lng is not None and record.lat is not None:
-            own[i] = nearest_gold_m(record, record.lng, record.lat)
+    own = typed_m(records)
     chosen = {"within 2 km of the gold": own <= NEAR_M, "beyond 10 km of the gold": own > FAR_M}
     out: dict[str, dict[str, float]] = {}
     for name, rows in chosen.items():
@@ -108,8 +104,3 @@ def best_match_m(
     tied = scores == scores.max()
     metres = [haversine_m(lng[tied], lat[tied], p.lng, p.lat) for p in record.positives]
     return float(np.min(metres, axis=0).max())
-
-
-def nearest_gold_m(record: Record, lng: float, lat: float) -> float:
-    """Metres from a place in degrees to the nearest positive of a record."""
-    return float(min(haversine_m(lng, lat, p.lng, p.lat) for p in record.positives))

@@ -18,8 +18,7 @@ class PublishedModel:
     """A published checkpoint file with its text encoder: texts and places to unit vectors."""
 
     def __init__(self, checkpoint: Path, text_encoder: Path) -> None:
-        # The file is one of our own golden ones: it may be unpickled.
-        self.state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+        self.state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
         self.tokenizer = BertTokenizer.from_pretrained(text_encoder)
         self.config = BertConfig.from_pretrained(text_encoder)
         self.encoders = {side: self._encoder(side) for side in ("encoder_q", "encoder_k")}

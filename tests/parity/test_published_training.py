@@ -57,7 +57,7 @@ def assert_same_losses(run: Path, golden: Path) -> None:
 
 
 def published_state(golden: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = torch.load(golden / "checkpoint_0000_best.pth.tar", weights_only=False)
+    loaded: dict[str, Any] = torch.load(golden / "checkpoint_0000_best.pth.tar", weights_only=True)
     return loaded
 
 
