@@ -1,8 +1,15 @@
-"""Reading an OpenStreetMap extract: one pass of osmium, areas assembled. Coordinates are (lng, lat) degrees, WGS-84."""
+"""Reading an OpenStreetMap extract: a stream of osmium, areas assembled. Coordinates are (lng, lat) degrees, WGS-84.
+
+Most of an extract is of no use here (three things in four have neither a name nor an address), so osmium's filters pass
+it over before Python sees it. Places keep a point; only roads, areas and boundaries keep a shape.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,21 +19,35 @@ import osmium
 import shapely
 
 from m3gal_cli.data.coordinates import Datum, to_wgs84
-from m3gal_cli.data.files import require_file
-from m3gal_cli.data.osm.tags import category_of, is_named_area
+from m3gal_cli.data.files import make_folder, require_file
+from m3gal_cli.data.osm.places import Place
+from m3gal_cli.data.osm.tags import (
+    KEPT,
+    NAME_PREFIX,
+    REGIONS,
+    SEEN_KEYS,
+    SETTLEMENTS,
+    category_of,
+    is_named_area,
+    part_of,
+)
 from m3gal_cli.errors import InputError
 
 SUFFIXES = (".osm.pbf", ".pbf", ".osm", ".osm.gz", ".osm.bz2")
 Progress = Callable[[str, int, int], None]
+DENSE_FROM_BYTES = 50e9  # from here on node ids leave few gaps, and an array by id is the smaller store
+BATCH = 8192  # shapes made at a time
+LOOK = 256  # things between two looks at how far the file is read
+ROAD_TAGS = frozenset({"name", "highway", "layer", "bridge", "tunnel"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Feature:
-    """A tagged thing of the extract.
+    """A named thing with a shape.
 
     Attributes:
         osm_id: "n", "w" or "r" (node, way, relation) and the number, as in "w123".
-        tags: The OSM tags.
+        tags: The OSM tags that somebody reads. Do not change: like ones share a dictionary.
         shape: A point (nodes), line (open ways) or polygon (closed ways and multipolygon relations) in degrees.
     """
 
@@ -37,20 +58,24 @@ class Feature:
 
 @dataclass
 class Extract:
-    """What the later steps need of an extract.
+    """What the later steps need of an extract, each in the order of the file.
 
     Attributes:
         places: Named things that people look for, and addresses without a name.
+        parts: Things without a name that may be told by the compound around them (gates, car parks ...).
         roads: Named streets as lines.
         areas: Named polygons that contain other places (compounds, campuses, malls, parks).
         admins: Administrative boundaries as polygons.
+        regions: Other named polygons of settlements, suburbs and the like.
         settlements: Nodes with place=* (suburb, village, city ...), for where no boundary is known.
     """
 
-    places: list[Feature] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+    parts: list[Place] = field(default_factory=list)
     roads: list[Feature] = field(default_factory=list)
     areas: list[Feature] = field(default_factory=list)
     admins: list[Feature] = field(default_factory=list)
+    regions: list[Feature] = field(default_factory=list)
     settlements: list[Feature] = field(default_factory=list)
 
 
@@ -61,93 +86,242 @@ def check_suffix(path: Path) -> None:
         raise InputError("is not called like an OpenStreetMap extract", where=path, hint=hint)
 
 
-def read_extract(path: Path, datum: Datum = "wgs84", progress: Progress | None = None) -> Extract:
+def read_extract(
+    path: Path, datum: Datum = "wgs84", progress: Progress | None = None, node_store: Path | None = None
+) -> Extract:
     """Read an extract whole.
 
     Args:
         path: .osm.pbf, .pbf, .osm, .osm.gz or .osm.bz2.
         datum: Datum of the file's coordinates; converted to WGS-84 here.
-        progress: Called as (step, done, total) with total 0 where it is not known.
+        progress: Called as ("reading", bytes read, bytes in all), often, and at the end.
+        node_store: A new file for the locations of all nodes (16 bytes each; 8 bytes an id for a planet), instead of
+            memory. Removed at the end.
 
     Raises:
-        InputError: missing, empty, wrongly named or broken file.
+        InputError: missing, empty, wrongly named or broken file; a node store that exists or cannot be written.
     """
     require_file(path, "OpenStreetMap extract")
     check_suffix(path)
-    found = Extract()
-    factory = osmium.geom.WKBFactory()
-    try:
-        stream = osmium.FileProcessor(str(path)).with_areas().with_filter(osmium.filter.EmptyTagFilter())
-        for number, thing in enumerate(stream):
-            if progress is not None and number % 5000 == 0:
-                progress("reading", number, 0)
-            feature = _feature(thing, factory)
-            if feature is not None:
-                _sort_in(feature, found)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:120]
-        hint = "Fetch the extract again and compare its size with the source's."
-        raise InputError(f"truncated or corrupt extract ({reason})", where=path, hint=hint) from error
-    if datum != "wgs84":
-        _convert(found, datum)
-    return found
-
-
-def _feature(thing: Any, factory: Any) -> Feature | None:
-    """A shaped feature, or None for what has no usable shape or would come twice."""
-    if thing.is_node():
-        if not thing.location.valid():
-            return None
-        return Feature(f"n{thing.id}", dict(thing.tags), shapely.Point(thing.location.lon, thing.location.lat))
-    if thing.is_area():
-        letter = "w" if thing.from_way() else "r"
+    tell = progress or (lambda step, done, total: None)
+    sorter = _Sorter(datum)
+    with _locations(path, node_store) as locations:
         try:
-            shape = shapely.from_wkb(bytes.fromhex(factory.create_multipolygon(thing)))
-        except (RuntimeError, ValueError, shapely.errors.GEOSException):  # a ring that closes on nothing
-            return None
-        if shape.is_empty or shape.area <= 0:
-            return None
-        return Feature(f"{letter}{thing.orig_id()}", dict(thing.tags), shape)
-    if thing.is_way():
-        tags = dict(thing.tags)
-        if thing.is_closed() and "highway" not in tags:
-            return None  # comes again as an area
-        spots = [(n.location.lon, n.location.lat) for n in thing.nodes if n.location.valid()]
-        return Feature(f"w{thing.id}", tags, shapely.LineString(spots)) if len(spots) > 1 else None
-    return None  # relations come as areas
+            for thing in _stream(path, locations, tell):
+                sorter.take(thing)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:120]
+            hint = "Fetch the extract again and compare its size with the source's."
+            raise InputError(f"truncated or corrupt extract ({reason})", where=path, hint=hint) from error
+    sorter.flush()
+    return sorter.found
 
 
-def _sort_in(feature: Feature, found: Extract) -> None:
-    """Put a feature into the lists that it belongs to."""
-    tags, kind = feature.tags, feature.shape.geom_type
-    named = bool(tags.get("name", "").strip())
-    if kind == "LineString" and "highway" in tags and (feature.shape.is_closed or category_of(tags) is None):
-        if named:
-            found.roads.append(feature)  # a closed one comes again as an area
+@contextmanager
+def _locations(path: Path, store: Path | None) -> Iterator[Any]:
+    """Osmium's table of node locations, in memory or in a file of its own that goes in the end."""
+    if store is None:
+        yield osmium.index.create_map("flex_mem")
         return
-    if kind in ("Polygon", "MultiPolygon") and named:
-        if tags.get("boundary") == "administrative" and tags.get("admin_level", "").isdigit():
-            found.admins.append(feature)
+    if store.exists():
+        raise InputError(
+            "the node store exists already", where=store, hint="Name a new file; it is removed at the end."
+        )
+    make_folder(store.parent)
+    kind = "dense_file_array" if path.stat().st_size >= DENSE_FROM_BYTES else "sparse_file_array"
+    try:
+        yield osmium.index.create_map(f"{kind},{store}")
+    finally:
+        store.unlink(missing_ok=True)
+
+
+def _stream(path: Path, locations: Any, tell: Progress) -> Iterator[Any]:
+    """Nodes, open ways and areas that carry one of ``SEEN_KEYS``, while telling how far the file is read."""
+    total = path.stat().st_size
+    tell("reading", 0, total)
+    seen = osmium.filter.KeyFilter(*SEEN_KEYS)
+    stream = osmium.FileProcessor(str(path)).with_locations(locations).with_areas(seen).with_filter(seen)
+    offset = _Offset(path)
+    for number, thing in enumerate(stream):
+        if number % LOOK == 0:
+            tell("reading", min(offset.bytes(), total), total)
+        yield thing
+    tell("reading", total, total)
+
+
+class _Offset:
+    """How far osmium has read a file: it tells nobody, but the descriptor that it reads through is one of ours."""
+
+    def __init__(self, path: Path) -> None:
+        stat = path.stat()
+        self._file = (stat.st_dev, stat.st_ino)
+        self._descriptor: int | None = None
+        self._last = 0
+
+    def bytes(self) -> int:
+        """Bytes read, never less than before; stays where it is once osmium has closed the file."""
+        if self._descriptor is None or not self._ours(self._descriptor):
+            self._descriptor = next(filter(self._ours, range(256)), None)
+        if self._descriptor is not None:
+            self._last = max(self._last, os.lseek(self._descriptor, 0, os.SEEK_CUR))
+        return self._last
+
+    def _ours(self, descriptor: int) -> bool:
+        try:
+            stat = os.fstat(descriptor)
+        except OSError:
+            return False
+        return (stat.st_dev, stat.st_ino) == self._file
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A thing whose shape is still to be made: hexadecimal WKB, or None for a node."""
+
+    osm_id: str
+    tags: dict[str, str]
+    wkb: str | None
+    lng: float = 0.0
+    lat: float = 0.0
+
+
+class _Sorter:
+    """Sorts things into the lists of an Extract, making shapes a batch at a time."""
+
+    def __init__(self, datum: Datum) -> None:
+        self.found = Extract()
+        self._datum = datum
+        self._factory = osmium.geom.WKBFactory()
+        self._waiting: list[_Waiting] = []
+        self._texts: dict[str, str] = {}  # values come again and again; each is kept once
+        self._roads: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
+
+    def take(self, thing: Any) -> None:
+        """Take a thing of the stream, if it is one that an Extract has a list for."""
+        if thing.is_node():
+            tags = self._tags(thing.tags)
+            if thing.location.valid() and _sought(tags, "n"):
+                point = thing.location
+                self._waiting.append(_Waiting(f"n{thing.id}", tags, None, point.lon, point.lat))
+        elif thing.is_way():
+            if not thing.is_closed() or "highway" in thing.tags:  # other closed ones come again as areas
+                tags = self._tags(thing.tags)
+                if (_is_road(tags) or _sought(tags, "w")) and (line := self._line(thing)):
+                    self._waiting.append(_Waiting(f"w{thing.id}", tags, line))
+        elif thing.is_area():
+            tags = self._tags(thing.tags)
+            if _sought(tags, "a") and (polygon := self._polygon(thing)):
+                letter = "w" if thing.from_way() else "r"
+                self._waiting.append(_Waiting(f"{letter}{thing.orig_id()}", tags, polygon))
+        if len(self._waiting) >= BATCH:
+            self.flush()
+
+    def _tags(self, tags: Any) -> dict[str, str]:
+        return {
+            sys.intern(tag.k): self._texts.setdefault(tag.v, tag.v)
+            for tag in tags
+            if tag.k in KEPT or tag.k.startswith(NAME_PREFIX)
+        }
+
+    def _line(self, way: Any) -> str | None:
+        try:
+            return str(self._factory.create_linestring(way))
+        except (RuntimeError, ValueError, osmium.InvalidLocationError):  # a way that leaves the extract: what is inside
+            spots = [(n.location.lon, n.location.lat) for n in way.nodes if n.location.valid()]
+            return shapely.to_wkb(shapely.LineString(spots), hex=True) if len(set(spots)) > 1 else None
+
+    def _polygon(self, area: Any) -> str | None:
+        try:
+            return str(self._factory.create_multipolygon(area))
+        except (RuntimeError, ValueError, osmium.InvalidLocationError):  # a ring that closes on nothing
+            return None
+
+    def flush(self) -> None:
+        """Make the shapes of what waits and sort it in."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
             return
-        if is_named_area(tags):
-            found.areas.append(feature)
-    if (
-        named
-        and kind == "Point"
-        and tags.get("place") in ("city", "town", "village", "suburb", "quarter", "neighbourhood")
-    ):
-        found.settlements.append(feature)
-    if category_of(tags) is not None:
-        found.places.append(feature)
+        shapes = shapely.points([(w.lng, w.lat) for w in waiting])
+        drawn = [n for n, w in enumerate(waiting) if w.wkb is not None]
+        if drawn:
+            shapes[drawn] = shapely.from_wkb([waiting[n].wkb for n in drawn], on_invalid="ignore")
+        usable = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes))
+        usable &= (shapely.get_dimensions(shapes) < 2) | (shapely.area(shapes) > 0)
+        shapes = shapes[usable]
+        if self._datum != "wgs84":
+            shapes = shapely.transform(shapes, self._to_wgs84)
+        points = inner_points(shapes)
+        kept = [w for w, good in zip(waiting, usable, strict=True) if good]
+        for one, shape, (lng, lat) in zip(kept, shapes, points.tolist(), strict=True):
+            self._sort_in(one, shape, lng, lat)
+
+    def _to_wgs84(self, xy: np.ndarray) -> np.ndarray:
+        return np.stack(to_wgs84(xy[:, 0], xy[:, 1], self._datum), axis=-1)
+
+    def _sort_in(self, one: _Waiting, shape: Any, lng: float, lat: float) -> None:
+        """Put a thing into the lists that it belongs to."""
+        tags, found, kind = one.tags, self.found, shape.geom_type
+        named = bool(tags.get("name", "").strip())
+        category = category_of(tags)
+        if kind == "LineString" and "highway" in tags and (shape.is_closed or category is None):
+            if named:  # a closed one comes again as an area
+                found.roads.append(Feature(one.osm_id, self._road_tags(tags), shape))
+            return
+        if kind in ("Polygon", "MultiPolygon") and named:
+            if _is_admin(tags):
+                found.admins.append(Feature(one.osm_id, tags, shape))
+                return
+            if is_named_area(tags):
+                found.areas.append(Feature(one.osm_id, tags, shape))
+            elif tags.get("place") in REGIONS:
+                found.regions.append(Feature(one.osm_id, tags, shape))
+        if kind == "Point" and named and tags.get("place") in SETTLEMENTS:
+            found.settlements.append(Feature(one.osm_id, tags, shape))
+        if category is not None:
+            found.places.append(Place(one.osm_id, tags, category, lng, lat))
+        elif (part := part_of(tags)) is not None:
+            found.parts.append(Place(one.osm_id, tags, part, lng, lat))
+
+    def _road_tags(self, tags: dict[str, str]) -> dict[str, str]:
+        """The tags of a street that somebody reads; the pieces of a street mostly share one dictionary."""
+        slim = {k: v for k, v in tags.items() if k in ROAD_TAGS or k.startswith(NAME_PREFIX)}
+        return self._roads.setdefault(frozenset(slim.items()), slim)
 
 
-def _convert(found: Extract, datum: Datum) -> None:
-    """Convert every shape from ``datum`` to WGS-84 in place."""
+def _is_road(tags: dict[str, str]) -> bool:
+    return "highway" in tags and bool(tags.get("name", "").strip())
 
-    def there(xy: np.ndarray) -> np.ndarray:
-        return np.stack(to_wgs84(xy[:, 0], xy[:, 1], datum), axis=-1)
 
-    for name in ("places", "roads", "areas", "admins", "settlements"):
-        features: list[Feature] = getattr(found, name)
-        shapes = shapely.transform(np.array([f.shape for f in features], dtype=object), there) if features else []
-        setattr(found, name, [Feature(f.osm_id, f.tags, s) for f, s in zip(features, shapes, strict=True)])
+def _is_admin(tags: dict[str, str]) -> bool:
+    return tags.get("boundary") == "administrative" and tags.get("admin_level", "").isdigit()
+
+
+def _sought(tags: dict[str, str], kind: str) -> bool:
+    """Whether an Extract has a list for a node ("n"), open way ("w") or area ("a") with these tags."""
+    if category_of(tags) is not None or part_of(tags) is not None:
+        return True
+    if not tags.get("name", "").strip():
+        return False
+    place = tags.get("place")
+    if kind == "n":
+        return place in SETTLEMENTS
+    return kind == "a" and (_is_admin(tags) or is_named_area(tags) or place in REGIONS)
+
+
+def inner_points(shapes: Any) -> np.ndarray:
+    """A point inside each shape: the centroid where it lies inside, else one on the surface; a line's middle.
+
+    Shape:
+        N shapes -> (N, 2), in the order of axes of the shapes.
+    """
+    shapes = np.asarray(shapes, dtype=object)
+    if not len(shapes):
+        return np.zeros((0, 2))
+    points = shapely.centroid(shapes)
+    dimensions = shapely.get_dimensions(shapes)
+    lines, polygons = dimensions == 1, dimensions == 2
+    points[lines] = shapely.line_interpolate_point(shapes[lines], 0.5, normalized=True)
+    outside = np.zeros(len(shapes), bool)
+    outside[polygons] = ~shapely.contains(shapes[polygons], points[polygons])
+    points[outside] = shapely.point_on_surface(shapes[outside])
+    return shapely.get_coordinates(points)

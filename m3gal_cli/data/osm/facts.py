@@ -1,66 +1,80 @@
 """Where places lie: street, crossing, containing area, landmark, neighbour, administration. All joins are vectorised.
 
-Distances are metres in a local equirectangular frame (0.1% within a city); bearings are degrees from north, clockwise,
-as seen from the thing that is named ("100 m north-east of the crossing").
+Metres are right to half a per cent anywhere (see ``frame``); bearings are degrees from north, clockwise, as seen from
+the thing that is named ("100 m north-east of the crossing").
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import overload
 
 import numpy as np
-import shapely
 from scipy.spatial import cKDTree
 
-from m3gal_cli.data.coordinates import METRES_PER_DEGREE, local_metres
+from m3gal_cli.data.coordinates import Floats
+from m3gal_cli.data.osm.areas import Areas, Ints, first_containing
 from m3gal_cli.data.osm.extract import Extract, Feature
-from m3gal_cli.data.osm.places import Place, inner_points, name_in, reads, street_of
+from m3gal_cli.data.osm.frame import Frame, apart_m, bearing_deg
+from m3gal_cli.data.osm.places import Place, name_in, reads, street_of
+from m3gal_cli.data.osm.streets import Crossings, Found, Streets, Tags, find_crossings
 from m3gal_cli.data.osm.tags import ADDRESS, is_landmark
 
-STREET_M = 150.0
-CROSSING_M = 600.0
-AREA_MARGIN_M = 20.0  # gates stand on the fence
-LARGEST_AREA_M2 = 2e7
 LANDMARK_M = 1200.0
 NEIGHBOUR_M = 400.0
 SETTLEMENT_M = 2500.0
+CITY_M = 20_000.0
+DISTRICT_M = 1000.0
 COMMUNE_LEVEL = 8  # a settlement across this border is not where a place lies
 
-Tags = dict[str, str]
+__all__ = ["FactTable", "Facts", "Frame", "Reference", "Tags", "bearing_deg", "gather_facts"]
 
 
-@dataclass
+@dataclass(slots=True)
 class Reference:
-    """What a place is told by: ``who`` is an index; ``metres`` and ``bearing`` (degrees) lead from it to the place."""
+    """What a place is told by: ``who`` is an index; ``metres`` and ``bearing`` (degrees) lead from it to the place.
+
+    ``poi_id`` and ``name`` are those of a place that is told by; empty for a crossing.
+    """
 
     who: int
     metres: float
     bearing: float
+    poi_id: str = ""
+    name: str = ""
 
 
-@dataclass
+@dataclass(slots=True)
 class Facts:
     """What is known of one place.
 
     Attributes:
         street: Tags of its street (at least ``name``), by address or the nearest named one within ``STREET_M``.
-        street_bearing: From the street to the place, degrees; None where it is not known.
+        street_metres: Metres to the middle line of that street; None where its line is not at hand.
+        street_bearing: From the street to the place, degrees; None where it is not known or the place stands on it.
         by_address: Whether the street comes from the address tags.
-        crossing: Tags of two streets that cross, the nearer first, and the way from there.
-        area: Tags of the smallest named area around it, and its index.
+        crossing: Tags of two streets that cross, the place's own first if it is one, and the way from there.
+        area: Tags of the smallest named area around it, ``area_index`` its number and ``area_id`` its OSM id.
+        area_bearing, area_metres: From the middle of the area to the place.
         landmark, neighbour: Places by index.
         admins: admin_level -> tags of the boundary that contains it.
         settlement: Tags of the nearest suburb, village or town node within ``SETTLEMENT_M``.
+        city: Tags of the nearest city or town node within ``CITY_M``.
+        district: addr:district or addr:suburb of the place, or of the nearest place within ``DISTRICT_M`` with one.
     """
 
     street: Tags | None = None
+    street_metres: float | None = None
     street_bearing: float | None = None
     by_address: bool = False
     crossing: tuple[Tags, Tags, Reference] | None = None
     area: Tags | None = None
     area_index: int = -1
+    area_id: str = ""
+    area_bearing: float | None = None
+    area_metres: float | None = None
     landmark: Reference | None = None
     neighbour: Reference | None = None
     admins: dict[int, Tags] = field(default_factory=dict)
@@ -70,223 +84,228 @@ class Facts:
 
 
 @dataclass
-class Crossings:
-    """Crossings of two named streets: points (C, 2) in metres and the tags of both streets."""
+class _Columns:
+    """The facts of N places as arrays of length N: indices (-1 for none), metres and degrees (NaN for none)."""
 
-    where: np.ndarray
-    streets: list[tuple[Tags, Tags]]
-
-
-class Frame:
-    """The local metric frame of an extract, around the middle of its places."""
-
-    def __init__(self, places: list[Place]) -> None:
-        self.lng0 = float(np.median([p.lng for p in places]))
-        self.lat0 = float(np.median([p.lat for p in places]))
-
-    def metres(self, lnglat: np.ndarray) -> np.ndarray:
-        """(N, 2) degrees to (N, 2) metres east and north."""
-        return local_metres(lnglat[:, 0], lnglat[:, 1], self.lng0, self.lat0)
-
-    def degrees(self, metres: np.ndarray) -> np.ndarray:
-        """(N, 2) metres east and north to (N, 2) degrees."""
-        east = metres[:, 0] / (METRES_PER_DEGREE * np.cos(np.radians(self.lat0)))
-        return np.stack([self.lng0 + east, self.lat0 + metres[:, 1] / METRES_PER_DEGREE], axis=-1)
-
-    def shapes(self, features: list[Feature]) -> Any:
-        """The features' shapes in metres, as an array of objects."""
-        return shapely.transform(np.array([f.shape for f in features], dtype=object), self.metres)
+    street: Found
+    by_address: np.ndarray
+    crossing: Found
+    area: Found
+    landmark: Found
+    neighbour: Found
+    admins: dict[int, Ints]
+    settlement: Ints
+    city: Ints
+    district: list[str]
 
 
-def bearing_deg(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Compass bearings in degrees [0, 360) from ``start`` to ``end``, metres east and north; (N, 2), (N, 2) -> (N,)."""
-    step = np.asarray(end, float) - np.asarray(start, float)
-    return np.degrees(np.arctan2(step[..., 0], step[..., 1])) % 360.0
+class FactTable(Sequence[Facts]):
+    """The facts of all places in their order, kept as columns; a ``Facts`` is made when it is asked for."""
+
+    def __init__(
+        self, places: Sequence[Place], columns: _Columns, streets: Streets, crossings: Crossings, extract: Extract
+    ) -> None:
+        self._places = places
+        self._columns = columns
+        self._streets = streets.tags
+        self._crossings = crossings.codes
+        self._areas = [(a.tags, a.osm_id) for a in extract.areas]
+        self._admins = [a.tags for a in extract.admins]
+        self._settlements = [s.tags for s in extract.settlements]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, i: int) -> Facts: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[Facts]: ...
+    def __getitem__(self, i: int | slice) -> Facts | list[Facts]:
+        """The facts of place ``i``; a list of them for a slice."""
+        if isinstance(i, slice):
+            return [self._facts(n) for n in range(*i.indices(len(self)))]
+        if not -len(self) <= i < len(self):
+            raise IndexError(i)
+        return self._facts(i % len(self))
+
+    def _facts(self, i: int) -> Facts:
+        c = self._columns
+        facts = Facts(by_address=bool(c.by_address[i]), district=c.district[i])
+        if (street := int(c.street.who[i])) >= 0:
+            facts.street = self._streets[street]
+            facts.street_metres, facts.street_bearing = _known(c.street.metres[i]), _known(c.street.bearing[i])
+        if (crossing := int(c.crossing.who[i])) >= 0:
+            one, two = self._crossings[crossing].tolist()
+            if street >= 0 and reads(name_in(self._streets[two])) == reads(name_in(self._streets[street])):
+                one, two = two, one
+            way = Reference(crossing, float(c.crossing.metres[i]), float(c.crossing.bearing[i]))
+            facts.crossing = (self._streets[one], self._streets[two], way)
+        if (area := int(c.area.who[i])) >= 0:
+            facts.area, facts.area_id = self._areas[area]
+            facts.area_index = area
+            facts.area_metres, facts.area_bearing = float(c.area.metres[i]), float(c.area.bearing[i])
+        facts.landmark, facts.neighbour = self._reference(c.landmark, i), self._reference(c.neighbour, i)
+        facts.admins = {level: self._admins[a[i]] for level, a in c.admins.items() if a[i] >= 0}
+        if c.settlement[i] >= 0:
+            facts.settlement = self._settlements[c.settlement[i]]
+        if c.city[i] >= 0:
+            facts.city = self._settlements[c.city[i]]
+        return facts
+
+    def _reference(self, found: Found, i: int) -> Reference | None:
+        who = int(found.who[i])
+        if who < 0:
+            return None
+        other = self._places[who]
+        return Reference(who, float(found.metres[i]), float(found.bearing[i]), other.poi_id, other.name)
 
 
-def gather_facts(places: list[Place], extract: Extract, sub: list[bool]) -> list[Facts]:
-    """Facts of every place, in order. ``sub[i]`` says that the name of place i says nothing by itself."""
-    frame = Frame(places)
-    where = frame.metres(np.array([(p.lng, p.lat) for p in places]))
-    facts = [Facts() for _ in places]
-    roads = frame.shapes(extract.roads) if extract.roads else np.array([], dtype=object)
-    _streets(places, where, extract.roads, roads, facts)
-    if len(roads):
-        _crossings(where, find_crossings(extract.roads, roads), facts)
-    _areas(places, where, extract.areas, frame, sub, facts)
-    _references(places, where, sub, facts)
-    _admins(where, extract, frame, facts)
-    _districts(places, where, facts)
-    return facts
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
-def _streets(places: list[Place], where: np.ndarray, roads: list[Feature], shapes: Any, facts: list[Facts]) -> None:
-    by_name: dict[str, Tags] = {}
-    for road in roads:
-        held = by_name.setdefault(road.tags["name"], road.tags)
-        if len(road.tags) > len(held):
-            by_name[road.tags["name"]] = road.tags
-    for place, fact in zip(places, facts, strict=True):
-        street = street_of(place.tags)
-        if street:
-            fact.street, fact.by_address = by_name.get(street, {"name": street}), True
-    if not roads:
-        return
-    tree = shapely.STRtree(shapes)
-    points = shapely.points(where)
-    (which, road_of) = tree.query_nearest(points, max_distance=STREET_M, all_matches=False)
-    foot = shapely.get_coordinates(
-        shapely.line_interpolate_point(shapes[road_of], shapely.line_locate_point(shapes[road_of], points[which]))
-    )
-    away = np.hypot(*(where[which] - foot).T)
-    bearings = bearing_deg(foot, where[which])
-    for i, road, metres, bearing in zip(which, road_of, away, bearings, strict=True):
-        name = name_in(roads[road].tags)
-        if not facts[i].by_address:
-            facts[i].street = by_name[roads[road].tags["name"]]
-        street = facts[i].street
-        if street is not None and name_in(street) == name and metres > 3.0:
-            facts[i].street_bearing = float(bearing)
-
-
-def find_crossings(roads: list[Feature], shapes: Any) -> Crossings:
-    """Where two streets of different names meet on one level (a bridge over a street is no crossing).
+def gather_facts(places: Sequence[Place], extract: Extract, sub: Sequence[bool]) -> FactTable:
+    """Facts of every place, in order.
 
     Args:
-        roads: Named streets.
-        shapes: Their lines in metres.
+        places: The places.
+        extract: What they come from.
+        sub: ``sub[i]`` says that the name of place i says nothing by itself ("north gate"); parts without a name are
+            such anyway.
     """
-    tree = shapely.STRtree(shapes)
-    first, second = tree.query(shapes, predicate="intersects")
-    level = [(r.tags.get("layer", "0"), "bridge" in r.tags, "tunnel" in r.tags) for r in roads]
-    names = [reads(name_in(r.tags)) for r in roads]
-    keep = [
-        n for n, (a, b) in enumerate(zip(first, second, strict=True))
-        if a < b and level[a] == level[b] and names[a] not in names[b] and names[b] not in names[a]
-    ]  # fmt: skip
-    first, second = first[keep], second[keep]
-    meets = shapely.intersection(shapes[first], shapes[second])
-    points, owner = [], []
-    for n, shape in enumerate(meets):
-        if shape.geom_type in ("Point", "MultiPoint"):
-            found = shapely.get_coordinates(shape)
-            points.append(found)
-            owner += [n] * len(found)
-    streets = [(roads[first[n]].tags, roads[second[n]].tags) for n in owner]
-    return Crossings(np.concatenate(points) if points else np.zeros((0, 2)), streets)
+    frame = Frame(places)
+    lnglat = np.array([(p.lng, p.lat) for p in places]).reshape(-1, 2)
+    where, stretch = frame.metres(lnglat), frame.stretch(lnglat[:, 1])
+    names = [reads(p.name) for p in places]
+    needy = np.array([bool(s) or p.is_part for p, s in zip(places, sub, strict=True)], bool)
+    streets = Streets(extract.roads, frame)
+    crossings = find_crossings(streets)
+    own = np.array([streets.code_of(street_of(p.tags)) for p in places], np.int64)
+    alone = _alone(names, needy)
+    known = np.array([n for n in alone if is_landmark(places[n].tags)], np.int64)
+    plain = np.array([n for n in alone if places[n].category[0] != ADDRESS], np.int64)
+    admins = _Admins(extract.admins, frame)
+    levels = admins.around(where)
+    columns = _Columns(
+        street=streets.nearest(where, stretch, own),
+        by_address=own >= 0,
+        crossing=crossings.nearest(where, stretch),
+        area=_areas(places, names, where, stretch, extract.areas, frame, needy),
+        landmark=_nearest_other(names, where, stretch, known, LANDMARK_M),
+        neighbour=_nearest_other(names, where, stretch, plain, NEIGHBOUR_M),
+        admins=levels,
+        settlement=_settlements(
+            ("suburb", "quarter", "neighbourhood", "village"), SETTLEMENT_M, where, stretch, extract, admins, levels
+        ),
+        city=_settlements(("city", "town"), CITY_M, where, stretch, extract, admins, levels),
+        district=_districts(places, where, stretch),
+    )
+    return FactTable(places, columns, streets, crossings, extract)
 
 
-def _crossings(where: np.ndarray, crossings: Crossings, facts: list[Facts]) -> None:
-    if not len(crossings.where):
-        return
-    metres, nearest = cKDTree(crossings.where).query(where)
-    bearings = bearing_deg(crossings.where[nearest], where)
-    for fact, far, which, bearing in zip(facts, metres, nearest, bearings, strict=True):
-        if far <= CROSSING_M:
-            one, two = crossings.streets[which]
-            if fact.street is not None and reads(name_in(two)) == reads(name_in(fact.street)):
-                one, two = two, one
-            fact.crossing = (one, two, Reference(int(which), float(far), float(bearing)))
+def _alone(names: Sequence[str], needy: np.ndarray) -> list[int]:
+    """Places whose name reads like no other and says something by itself."""
+    counts = Counter(names)
+    return [i for i, name in enumerate(names) if name and not needy[i] and counts[name] == 1]
 
 
 def _areas(
-    places: list[Place], where: np.ndarray, areas: list[Feature], frame: Frame, sub: list[bool], facts: list[Facts]
-) -> None:
+    places: Sequence[Place],
+    names: Sequence[str],
+    where: np.ndarray,
+    stretch: Floats,
+    areas: Sequence[Feature],
+    frame: Frame,
+    needy: np.ndarray,
+) -> Found:
     """The smallest named area that contains a place; for gates and the like, one whose edge is at hand will do."""
+    found = Found.nothing(len(places))
     if not areas:
-        return
-    shapes = frame.shapes(areas)
-    sizes = shapely.area(shapes)
-    tree = shapely.STRtree(shapes)
-    points = shapely.points(where)
-    inside = np.stack(tree.query(points, predicate="within"))
-    margin = np.where(sub, AREA_MARGIN_M, 0.0)
-    near = np.stack(tree.query(points, predicate="dwithin", distance=margin))
-    found: dict[int, tuple[bool, float, int]] = {}
-    for rank, pairs in ((False, inside), (True, near)):
-        for i, a in pairs.T:
-            name = reads(name_in(areas[a].tags))
-            if areas[a].osm_id == places[i].poi_id or name == reads(places[i].name) or sizes[a] > LARGEST_AREA_M2:
-                continue
-            candidate = (rank, float(sizes[a]), int(a))
-            if int(i) not in found or candidate < found[int(i)]:
-                found[int(i)] = candidate
-    for i, (_, _, a) in found.items():
-        facts[i].area, facts[i].area_index = areas[a].tags, a
-
-
-def _references(places: list[Place], where: np.ndarray, sub: list[bool], facts: list[Facts]) -> None:
-    """The nearest landmark and the nearest other place whose name is its own alone."""
-    counts = Counter(reads(p.name) for p in places)
-    own = [bool(p.name) and not s and counts[reads(p.name)] == 1 for p, s in zip(places, sub, strict=True)]
-    known = [i for i, p in enumerate(places) if own[i] and is_landmark(p.tags)]
-    for i, reference in enumerate(_nearest_other(places, where, known, LANDMARK_M)):
-        facts[i].landmark = reference
-    plain = [i for i, p in enumerate(places) if own[i] and p.category[0] != ADDRESS]
-    for i, reference in enumerate(_nearest_other(places, where, plain, NEIGHBOUR_M)):
-        facts[i].neighbour = reference
+        return found
+    around = Areas.of([a.shape for a in areas], frame)
+    called = [reads(name_in(a.tags)) for a in areas]
+    found.who[:] = around.around(
+        where, needy, lambda i, a: areas[a].osm_id != places[i].poi_id and called[a] != names[i]
+    )
+    inside = np.flatnonzero(found.who >= 0)
+    middle = around.middles[found.who[inside]]
+    found.metres[inside] = apart_m(middle, where[inside]) * stretch[inside]
+    found.bearing[inside] = bearing_deg(middle, where[inside])
+    return found
 
 
 def _nearest_other(
-    places: list[Place], where: np.ndarray, among: list[int], within_m: float, k: int = 6
-) -> list[Reference | None]:
-    """For each place the nearest of ``among`` that is another one and whose name does not overlap with its own."""
-    out: list[Reference | None] = [None] * len(places)
+    names: Sequence[str], where: np.ndarray, stretch: Floats, among: Ints, within_m: float, k: int = 6
+) -> Found:
+    """For each place the nearest of ``among`` that is another one and whose name does not overlap with its own; it is
+    looked for among the ``k`` nearest.
+    """
+    found = Found.nothing(len(names))
     if len(among) < 2:
-        return out
-    spots = where[among]
+        return found
     k = min(k, len(among))
-    metres, slots = cKDTree(spots).query(where, k=k, distance_upper_bound=within_m)
-    names = [reads(p.name) for p in places]
-    for i, (row_m, row_s) in enumerate(zip(metres, slots, strict=True)):
-        for far, slot in zip(row_m, row_s, strict=True):
-            if not np.isfinite(far):
-                break
-            j = among[slot]
-            if j != i and names[j] not in names[i] and (not names[i] or names[i] not in names[j]):
-                out[i] = Reference(j, float(far), float(bearing_deg(spots[slot], where[i])))
-                break
-    return out
+    away, slots = cKDTree(where[among]).query(where, k=k, distance_upper_bound=within_m / stretch.min())
+    asking = np.arange(len(names))
+    for column in range(k):
+        metres = away[asking, column] * stretch[asking]
+        near = metres <= within_m
+        asking, metres = asking[near], metres[near]
+        other = among[slots[asking, column]]
+        fits = np.array([not _overlap(i, j, names) for i, j in zip(asking.tolist(), other.tolist(), strict=True)], bool)
+        who = asking[fits]
+        found.who[who], found.metres[who] = other[fits], metres[fits]
+        found.bearing[who] = bearing_deg(where[other[fits]], where[who])
+        asking = asking[~fits]
+    return found
 
 
-def _admins(where: np.ndarray, extract: Extract, frame: Frame, facts: list[Facts]) -> None:
-    for fact, found in zip(facts, _containing(where, extract, frame), strict=True):
-        fact.admins = found
-    for kinds, attribute, within_m in (
-        (("suburb", "quarter", "neighbourhood", "village"), "settlement", SETTLEMENT_M),
-        (("city", "town"), "city", 20_000.0),
-    ):
-        nodes = [f for f in extract.settlements if f.tags["place"] in kinds]
-        if not nodes:
-            continue
-        spots = frame.metres(inner_points(nodes))
-        communes = [found.get(COMMUNE_LEVEL) for found in _containing(spots, extract, frame)]
-        metres, nearest = cKDTree(spots).query(where, distance_upper_bound=within_m)
-        for fact, far, node in zip(facts, metres, nearest, strict=True):
-            if np.isfinite(far) and communes[node] is fact.admins.get(COMMUNE_LEVEL):
-                setattr(fact, attribute, nodes[node].tags)
+def _overlap(i: int, j: int, names: Sequence[str]) -> bool:
+    """Whether place j is place i, or one of the two names (that of j is not empty) is a part of the other."""
+    return i == j or names[j] in names[i] or (names[i] != "" and names[i] in names[j])
 
 
-def _containing(where: np.ndarray, extract: Extract, frame: Frame) -> list[dict[int, Tags]]:
-    """admin_level -> tags of the boundary around each point; where two overlap, the first in the file."""
-    out: list[dict[int, Tags]] = [{} for _ in where]
-    if extract.admins:
-        which, admin = shapely.STRtree(frame.shapes(extract.admins)).query(shapely.points(where), predicate="within")
-        for i, a in sorted(zip(which.tolist(), admin.tolist(), strict=True)):
-            tags = extract.admins[a].tags
-            out[i].setdefault(int(tags["admin_level"]), tags)
-    return out
+class _Admins:
+    """Administrative boundaries on the plane of a frame."""
+
+    def __init__(self, admins: Sequence[Feature], frame: Frame) -> None:
+        self.frame = frame
+        self.level = np.array([int(a.tags["admin_level"]) for a in admins], np.int64)
+        self.shapes = frame.shapes([a.shape for a in admins])
+
+    def around(self, where: np.ndarray) -> dict[int, Ints]:
+        """level -> (N,) the boundary around each of the (N, 2) points on the plane, -1 for none."""
+        return first_containing(where, self.shapes, self.level)
 
 
-def _districts(places: list[Place], where: np.ndarray, facts: list[Facts]) -> None:
+def _settlements(
+    kinds: tuple[str, ...],
+    within_m: float,
+    where: np.ndarray,
+    stretch: Floats,
+    extract: Extract,
+    admins: _Admins,
+    levels: dict[int, Ints],
+) -> Ints:
+    """The nearest settlement of these kinds in the same commune, an index into ``extract.settlements``, -1 for none."""
+    found = np.full(len(where), -1, np.int64)
+    nodes = np.array([n for n, f in enumerate(extract.settlements) if f.tags["place"] in kinds], np.int64)
+    if not len(nodes) or not len(where):
+        return found
+    spots = admins.frame.metres(np.array([extract.settlements[n].shape.coords[0] for n in nodes]))
+    away, nearest = cKDTree(spots).query(where)
+    fits = away * stretch <= within_m
+    if COMMUNE_LEVEL in levels:
+        fits &= admins.around(spots)[COMMUNE_LEVEL][nearest] == levels[COMMUNE_LEVEL]
+    found[fits] = nodes[nearest[fits]]
+    return found
+
+
+def _districts(places: Sequence[Place], where: np.ndarray, stretch: Floats) -> list[str]:
     """addr:district, of the place or of the nearest place within a kilometre that has one."""
     told = [p.tags.get("addr:district") or p.tags.get("addr:suburb") or "" for p in places]
-    known = [i for i, d in enumerate(told) if d]
-    for i in known:
-        facts[i].district = told[i]
-    if not known:
-        return
-    metres, nearest = cKDTree(where[known]).query(where, distance_upper_bound=1000.0)
-    for fact, far, slot in zip(facts, metres, nearest, strict=True):
-        if not fact.district and np.isfinite(far):
-            fact.district = told[known[slot]]
+    known = np.array([i for i, d in enumerate(told) if d], np.int64)
+    if not len(known):
+        return told
+    away, nearest = cKDTree(where[known]).query(where)
+    near = (away * stretch <= DISTRICT_M).tolist()
+    return [d or (told[known[slot]] if ok else "") for d, slot, ok in zip(told, nearest, near, strict=True)]

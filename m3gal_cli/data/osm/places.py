@@ -1,21 +1,27 @@
-"""Places of an extract: their names, their points, and which features are one and the same place."""
+"""Places of an extract: their names, and which features are one and the same place."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import shapely
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from m3gal_cli.data.coordinates import local_metres
-from m3gal_cli.data.osm.extract import Extract, Feature
-from m3gal_cli.data.osm.tags import ADDRESS, CATEGORY_KEYS, category_of
+from m3gal_cli.data.osm.areas import Areas
+from m3gal_cli.data.osm.frame import Frame, bearing_deg
+from m3gal_cli.data.osm.tags import ADDRESS, CATEGORY_KEYS, part_ref
+
+if TYPE_CHECKING:
+    from m3gal_cli.data.coordinates import Floats
+    from m3gal_cli.data.osm.extract import Extract, Feature
 
 SAME_PLACE_M = (
     120.0  # things of one name and kind that are nearer than this are one place (the two sides of a stop too)
@@ -24,17 +30,22 @@ SAME_SUB_M = 30.0  # ... of names that many places share, such as "north gate"
 TRANSIT_KEYS = frozenset({"railway", "public_transport", "highway", "aeroway"})
 ROAD = ("highway", "road")  # the category of a point that bears the name of a street
 _SHELL = frozenset({"building", "landuse", "place", "man_made"})
+_PART_CLASS = {  # parts of a compound that read the same
+    ("barrier", "gate"): "gate", ("barrier", "entrance"): "gate", ("entrance", "yes"): "gate",
+    ("entrance", "main"): "gate", ("entrance", "service"): "service gate", ("entrance", "home"): "door",
+    ("entrance", "staircase"): "door",
+}  # fmt: skip
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _MARKS = re.compile(r"[\W_]+")
 
 
-@dataclass
+@dataclass(slots=True)
 class Place:
     """A place that people look for.
 
     Attributes:
         poi_id: OSM id, as in "n123", "w123", "r123".
-        tags: OSM tags.
+        tags: The OSM tags that somebody reads.
         category: OSM key and value, or ("address", "").
         lng, lat: A point inside the shape, degrees WGS-84.
     """
@@ -47,8 +58,13 @@ class Place:
 
     @property
     def name(self) -> str:
-        """The name on the map; empty for an address."""
+        """The name on the map; empty for an address, and for a part of a compound that has none."""
         return "" if self.category[0] == ADDRESS else name_in(self.tags)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is told by the named area around it alone: a gate, a car park, a numbered building."""
+        return self.category[0] != ADDRESS and not self.name
 
     @property
     def reading(self) -> str:
@@ -56,7 +72,7 @@ class Place:
         return self.name or f"{street_of(self.tags)} {self.tags.get('addr:housenumber', '')}".strip()
 
 
-@lru_cache(maxsize=1 << 18)
+@lru_cache(maxsize=1 << 16)
 def reads(text: str) -> str:
     """A text as it reads: letters and digits only, of one width and case. Equal readings cannot be told apart."""
     return _MARKS.sub("", unicodedata.normalize("NFKC", text).casefold())
@@ -78,61 +94,56 @@ def street_of(tags: Mapping[str, str]) -> str:
     return " ".join((tags.get("addr:street") or tags.get("addr:place") or "").split())
 
 
-def inner_points(features: Iterable[Feature]) -> np.ndarray:
-    """A point inside each shape: the centroid where it lies inside, else one on the surface; a line's middle.
-
-    Shape:
-        N features -> (N, 2) degrees, lng before lat.
-    """
-    shapes = np.array([f.shape for f in features], dtype=object)
-    if not len(shapes):
-        return np.zeros((0, 2))
-    points = shapely.centroid(shapes)
-    kinds = shapely.get_type_id(shapes)
-    lines = kinds == 1
-    points[lines] = shapely.line_interpolate_point(shapes[lines], 0.5, normalized=True)
-    polygons = kinds >= 3
-    outside = np.zeros(len(shapes), bool)
-    outside[polygons] = ~shapely.contains(shapes[polygons], points[polygons])
-    points[outside] = shapely.point_on_surface(shapes[outside])
-    return shapely.get_coordinates(points)
-
-
 def distinct_places(extract: Extract, is_sub: re.Pattern[str] | None = None) -> list[Place]:
-    """The places of an extract, each once, in the order of the file.
+    """The places of an extract, each once, in the order of the file; then the parts of compounds without a name.
 
     Features of one name and kind within ``SAME_PLACE_M`` are one place (the best described is kept); a bare address is
-    left out where a named place has it already.
+    left out where a named place has it already. A part without a name is left out where no named area is around it or
+    within 20 m, and where another one of its kind has the same number and lies in the same direction from the middle
+    of the area.
 
     Args:
         extract: The extract.
         is_sub: Matches names that many places share; those are one place only within ``SAME_SUB_M``.
     """
-    points = inner_points(extract.places)
-    streets = {name_in(road.tags) for road in extract.roads}
-    places = []
-    for feature, (lng, lat) in zip(extract.places, points, strict=True):
-        category = category_of(feature.tags)
-        if category is not None:
-            category = ROAD if category[0] == "place" and name_in(feature.tags) in streets else category
-            places.append(Place(feature.osm_id, feature.tags, category, float(lng), float(lat)))
+    places = _with_roads(extract)
     if not places:
         return []
-    where = local_metres([p.lng for p in places], [p.lat for p in places], places[0].lng, places[0].lat)
-    named = {reads(_address(p)) for p in places if p.name and p.tags.get("addr:housenumber")}
+    frame = Frame(places)
+    where, stretch = _on_plane(places, frame)
+    addresses = [reads(_address(p)) if p.tags.get("addr:housenumber") else "" for p in places]
+    named = {a for p, a in zip(places, addresses, strict=True) if a and p.category[0] != ADDRESS}
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for i, place in enumerate(places):
         if place.category[0] == ADDRESS:
-            if reads(_address(place)) not in named:
-                groups[reads(_address(place)), ADDRESS].append(i)
-        elif reads(place.name):
-            groups[reads(place.name), _class(place)].append(i)
+            if addresses[i] not in named:
+                groups[addresses[i], ADDRESS].append(i)
+        elif reading := reads(place.name):
+            groups[reading, _class(place)].append(i)
     _fold_shells(groups)
     kept = []
     for members in groups.values():
+        if len(members) == 1:
+            kept += members
+            continue
         sub = is_sub is not None and is_sub.fullmatch(places[members[0]].name) is not None
-        kept += _best_of_each(places, where, members, SAME_SUB_M if sub else SAME_PLACE_M)
-    return [places[i] for i in sorted(kept)]
+        within = (SAME_SUB_M if sub else SAME_PLACE_M) / stretch[members]
+        kept += _best_of_each(places, members, _clusters(where[members], within))
+    return [places[i] for i in sorted(kept)] + _distinct_parts(extract.parts, extract.areas, frame)
+
+
+def _with_roads(extract: Extract) -> list[Place]:
+    """The places; a point with place=* that bears a street's name is a road."""
+    streets = {name_in(tags) for tags in {id(r.tags): r.tags for r in extract.roads}.values()}
+    return [
+        Place(p.poi_id, p.tags, ROAD, p.lng, p.lat) if p.category[0] == "place" and p.name in streets else p
+        for p in extract.places
+    ]
+
+
+def _on_plane(places: Sequence[Place], frame: Frame) -> tuple[np.ndarray, Floats]:
+    lnglat = np.array([(p.lng, p.lat) for p in places]).reshape(-1, 2)
+    return frame.metres(lnglat), frame.stretch(lnglat[:, 1])
 
 
 def _address(place: Place) -> str:
@@ -154,18 +165,22 @@ def _fold_shells(groups: dict[tuple[str, str], list[int]]) -> None:
                     break
 
 
-def _best_of_each(places: list[Place], where: np.ndarray, members: list[int], within_m: float) -> list[int]:
+def _clusters(where: np.ndarray, within: Floats) -> list[int]:
+    """A label for each point of (N, 2): those are alike that steps shorter than ``within`` (N,) connect."""
+    pairs = cKDTree(where).query_pairs(float(within.max()), output_type="ndarray")
+    one, two = pairs[:, 0], pairs[:, 1]
+    near = np.hypot(*(where[one] - where[two]).T) <= within[one]
+    graph = coo_array((near[near], (one[near], two[near])), shape=(len(where), len(where)))
+    return [int(label) for label in connected_components(graph, directed=False)[1]]
+
+
+def _best_of_each(places: list[Place], members: list[int], labels: list[int]) -> list[int]:
     """One member of every cluster: the first kind in CATEGORY_KEYS, then the one with most tags, then the first."""
-    if len(members) == 1:
-        return members
-    label = np.arange(len(members))
-    for a, b in sorted(cKDTree(where[members]).query_pairs(within_m)):
-        label[label == label[b]] = label[a]
     best: dict[int, int] = {}
-    for slot, i in enumerate(members):
-        held = best.get(int(label[slot]))
+    for i, label in zip(members, labels, strict=True):
+        held = best.get(label)
         if held is None or _quality(places[i]) > _quality(places[held]):
-            best[int(label[slot])] = i
+            best[label] = i
     return list(best.values())
 
 
@@ -173,6 +188,30 @@ def _quality(place: Place) -> tuple[int, int]:
     key = place.category[0]
     rank = CATEGORY_KEYS.index(key) if key in CATEGORY_KEYS else len(CATEGORY_KEYS)
     return -rank, len(place.tags)
+
+
+def _distinct_parts(parts: list[Place], areas: list[Feature], frame: Frame) -> list[Place]:
+    """Parts in a named area or on its edge, one of each kind, direction from the middle and number."""
+    if not parts or not areas:
+        return []
+    around = Areas.of([a.shape for a in areas], frame)
+    where, _ = _on_plane(parts, frame)
+    area = around.around(where, np.ones(len(parts), bool), lambda i, a: areas[a].osm_id != parts[i].poi_id)
+    inside = np.flatnonzero(area >= 0)
+    turn = bearing_deg(around.middles[area[inside]], where[inside])
+    best: dict[tuple[int, str, int, str], int] = {}
+    for i, bearing in zip(inside.tolist(), turn.tolist(), strict=True):
+        part = parts[i]
+        kind = _PART_CLASS.get(part.category, part.category[1] if part.category[0] == "amenity" else part.category[0])
+        key = (int(area[i]), kind, int((bearing + 22.5) // 45.0) % 8, reads(part_ref(part.tags)))
+        held = best.get(key)
+        if held is None or _part_quality(part) > _part_quality(parts[held]):
+            best[key] = i
+    return [parts[i] for i in sorted(best.values())]
+
+
+def _part_quality(part: Place) -> tuple[bool, bool, int]:
+    return part.category == ("entrance", "main"), part.category[0] == "barrier", len(part.tags)
 
 
 def local_languages(places: list[Place], roads: list[Feature], share: float = 0.12) -> list[str]:

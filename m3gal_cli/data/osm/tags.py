@@ -1,4 +1,7 @@
-"""Which OSM tags make a place that people look for, an area that contains places, a landmark to tell others by."""
+"""Which OSM tags make a place that people look for, an area that contains places, a landmark to tell others by.
+
+Reading keeps only the tags that somebody reads (``KEPT``, and names in every language): a country has millions.
+"""
 
 from __future__ import annotations
 
@@ -76,6 +79,32 @@ _LANDMARKS: dict[str, frozenset[str]] = {
 _MINOR_KEYS = ("shop", "office", "club", "memorial", "artwork_type", "craft")
 
 
+# Parts of a compound that need no name of their own: "the north gate of ...", "building 3 of ...".
+_PARTS: dict[str, frozenset[str]] = {
+    "entrance": frozenset({"yes", "main", "service", "home", "staircase"}),
+    "barrier": frozenset({"gate", "entrance"}),
+    "amenity": frozenset({"parking", "parking_entrance", "parcel_locker", "post_depot"}),
+}
+_NUMBER_KEYS = ("ref", "addr:unit", "addr:housename", "addr:housenumber")  # of a building in its compound
+_REF_KEYS = ("ref", "local_ref")
+
+SETTLEMENTS = frozenset({"city", "town", "village", "suburb", "quarter", "neighbourhood"})  # nodes with place=*
+REGIONS = SETTLEMENTS | {
+    "hamlet", "borough", "municipality", "district", "county", "region", "province", "state", "country", "island",
+    "archipelago", "locality", "isolated_dwelling",
+}  # polygons with place=*  # fmt: skip
+
+KEPT = frozenset(
+    {*CATEGORY_KEYS, *_MINOR_KEYS, *_NUMBER_KEYS, *_REF_KEYS,
+     "name", "alt_name", "short_name", "official_name", "old_name", "loc_name", "int_name", "brand", "operator",
+     "addr:street", "addr:place", "addr:city", "addr:district", "addr:suburb", "addr:postcode", "addr:full",
+     "route_ref", "wikidata", "wikipedia", "boundary", "admin_level", "layer", "bridge", "tunnel", "vending"}
+)  # fmt: skip
+NAME_PREFIX = "name:"
+# Whatever is kept of an extract carries one of these; all else is passed over in C++, before Python sees it.
+SEEN_KEYS = ("name", "addr:housenumber", "addr:housename", "addr:unit", "ref", *_PARTS)
+
+
 def category_of(tags: Mapping[str, str]) -> tuple[str, str] | None:
     """(key, value) that says what it is, ``("address", "")`` for a bare house number, None if nobody looks for it."""
     if tags.get("name", "").strip():
@@ -89,6 +118,28 @@ def category_of(tags: Mapping[str, str]) -> tuple[str, str] | None:
     if tags.get("addr:housenumber") and (tags.get("addr:street") or tags.get("addr:place")):
         return ADDRESS, ""
     return None
+
+
+def part_of(tags: Mapping[str, str]) -> tuple[str, str] | None:
+    """(key, value) of a thing without a name that one tells by the compound around it: gate, entrance, car park,
+    parcel locker, building with a number; None for all else.
+    """
+    if tags.get("name", "").strip():
+        return None
+    for key, values in _PARTS.items():
+        if tags.get(key) in values:
+            return key, tags[key]
+    if "parcel_pickup" in tags.get("vending", "").split(";"):
+        return "amenity", "parcel_locker"
+    if tags.get("building", "no") != "no" and part_ref(tags):
+        return "building", tags["building"]
+    return None
+
+
+def part_ref(tags: Mapping[str, str]) -> str:
+    """The number or letter that tells a part of a compound from its like ("3", "B"), "" where it has none."""
+    keys = _NUMBER_KEYS if "building" in tags else _REF_KEYS
+    return next((" ".join(tags[key].split()) for key in keys if tags.get(key, "").strip()), "")
 
 
 def is_named_area(tags: Mapping[str, str]) -> bool:
