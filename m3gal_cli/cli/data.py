@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from m3gal_cli.cli.console import facts_table, frame_table, note, out, print_json, progress_bar
+from m3gal_cli.cli import data_inspect
+from m3gal_cli.cli.console import facts_table, note, out, print_json, progress_bar
 from m3gal_cli.cli.options import AsJson
 
 app = typer.Typer(no_args_is_help=True, help="Make and look at tables: osm, geotes, sample, inspect.")
@@ -99,23 +100,4 @@ def sample(output: Output = Path("data")) -> None:
     typer.echo(str(path))
 
 
-@app.command("inspect")
-def inspect(
-    file: Annotated[Path, typer.Argument(help="View table, POI table, candidate records or queries.")],
-    datum: DatumOption = "wgs84",
-    seed: Annotated[int, typer.Option(help="Of the choice of example rows.")] = 0,
-    examples: Annotated[int, typer.Option(help="Example rows.")] = 10,
-    as_json: AsJson = False,
-) -> None:
-    """Show what a data file holds: counts, ranges, duplicates, suspected datum, example rows."""
-    from m3gal_cli.data.coordinates import check_datum
-    from m3gal_cli.data.inspect import inspect_file
-
-    found = inspect_file(file, seed=seed, examples=examples, datum=check_datum(datum))
-    if as_json:
-        print_json(found.to_json())
-        return
-    out().print(facts_table(f"{found.path}: {found.kind}", found.facts))
-    out().print(frame_table("examples", found.examples))
-    for line in found.warnings:
-        note(f"warning: {line}")
+app.command("inspect")(data_inspect.inspect)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from m3gal_cli.data.coordinates import METRES_PER_DEGREE, haversine_m, wgs84_to_gcj02
-from m3gal_cli.data.inspect import Inspection, inspect_file
+from m3gal_cli.data.inspect import Inspection, Look, inspect_file
 from m3gal_cli.data.records import Passage, Record, write_records
 from m3gal_cli.data.tables import with_geohash, write_table, write_views
 from m3gal_cli.errors import InputError
@@ -59,14 +59,14 @@ def test_a_poi_table(tmp_path: Path) -> None:
 
 def test_examples_are_seeded_spread_and_numbered(tmp_path: Path) -> None:
     write_table(pois(), tmp_path / "p.csv")
-    first, again = inspect_file(tmp_path / "p.csv", seed=4), inspect_file(tmp_path / "p.csv", seed=4)
+    first, again = inspect_file(tmp_path / "p.csv", Look(seed=4)), inspect_file(tmp_path / "p.csv", Look(seed=4))
     pd.testing.assert_frame_equal(first.examples, again.examples)
     rows = first.examples["row"].to_numpy()
     assert ((rows - 1) // 3 == np.arange(10)).all(), "one from each tenth of the file"
     assert first.examples["address"].tolist() == [f"第{row - 1}中学" for row in rows]
-    assert inspect_file(tmp_path / "p.csv", seed=5).examples["row"].tolist() != rows.tolist()
-    assert len(inspect_file(tmp_path / "p.csv", examples=0).examples) == 0
-    assert inspect_file(tmp_path / "p.csv", examples=99).examples["row"].tolist() == list(range(1, 31))
+    assert inspect_file(tmp_path / "p.csv", Look(seed=5)).examples["row"].tolist() != rows.tolist()
+    assert len(inspect_file(tmp_path / "p.csv", Look(examples=0)).examples) == 0
+    assert inspect_file(tmp_path / "p.csv", Look(examples=99)).examples["row"].tolist() == list(range(1, 31))
 
 
 @pytest.mark.parametrize("name", ["v.csv", "v.csv.gz", "v.parquet", "v.jsonl"])
@@ -101,7 +101,7 @@ def test_the_datum_moves_the_ranges(tmp_path: Path) -> None:
     frame = pois()
     lng, lat = wgs84_to_gcj02(frame["lng"], frame["lat"])
     write_table(frame.assign(lng=lng, lat=lat), tmp_path / "p.csv")
-    found = inspect_file(tmp_path / "p.csv", datum="gcj02")
+    found = inspect_file(tmp_path / "p.csv", Look(datum="gcj02"))
     assert found.numbers["lng_min"] == pytest.approx(120.0, abs=1e-6)
     assert found.examples["lng"].tolist() == pytest.approx([120.0 + (row - 1) / 1000 for row in found.examples["row"]])
 
@@ -219,7 +219,7 @@ def test_missing_file_and_bad_datum(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such data file"):
         inspect_file(tmp_path / "none.csv")
     with pytest.raises(InputError, match="unknown datum"):
-        inspect_file(tmp_path / "none.csv", datum="mars")  # type: ignore[arg-type]
+        inspect_file(tmp_path / "none.csv", Look(datum="mars"))  # type: ignore[arg-type]
 
 
 def test_the_golden_and_real_files(shared: Path) -> None:
