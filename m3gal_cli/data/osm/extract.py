@@ -6,13 +6,14 @@ it over before Python sees it. Places keep a point; only roads, areas and bounda
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import osmium
@@ -27,6 +28,7 @@ from m3gal_cli.data.osm.tags import (
     REGIONS,
     SEEN_KEYS,
     SETTLEMENTS,
+    UNNAMED_KEYS,
     category_of,
     is_named_area,
     part_of,
@@ -56,6 +58,46 @@ class Feature:
     shape: Any
 
 
+class Roads(Sequence[Feature]):
+    """Named streets as lines, kept as arrays: a country has millions of pieces of them. Append, then read.
+
+    Attributes:
+        tags: Of every piece; the pieces of a street mostly share a dictionary.
+    """
+
+    def __init__(self) -> None:
+        self.tags: list[dict[str, str]] = []
+        self._parts: list[np.ndarray] = []
+        self._sizes: list[np.ndarray] = []
+
+    def extend(self, tags: list[dict[str, str]], lines: np.ndarray) -> None:
+        """Append pieces: their tags, and (n,) lines in degrees."""
+        self.tags += tags
+        self._parts.append(shapely.get_coordinates(lines))
+        self._sizes.append(shapely.get_num_coordinates(lines))
+
+    def coordinates(self) -> tuple[np.ndarray, np.ndarray]:
+        """(P, 2) degrees of the points of all pieces, one after another, and (R,) numbers of points of each."""
+        self._parts = [np.concatenate(self._parts)] if self._parts else [np.zeros((0, 2))]
+        self._sizes = [np.concatenate(self._sizes)] if self._sizes else [np.zeros(0, np.int64)]
+        return self._parts[0], self._sizes[0]
+
+    def __len__(self) -> int:
+        return len(self.tags)
+
+    @overload
+    def __getitem__(self, i: int) -> Feature: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[Feature]: ...
+    def __getitem__(self, i: int | slice) -> Feature | list[Feature]:
+        """A piece as a feature without an id."""
+        if isinstance(i, slice):
+            return [self[n] for n in range(*i.indices(len(self)))]
+        points, sizes = self.coordinates()
+        end = int(sizes[: range(len(self))[i] + 1].sum())
+        return Feature("", self.tags[i], shapely.LineString(points[end - int(sizes[i]) : end]))
+
+
 @dataclass
 class Extract:
     """What the later steps need of an extract, each in the order of the file.
@@ -72,7 +114,7 @@ class Extract:
 
     places: list[Place] = field(default_factory=list)
     parts: list[Place] = field(default_factory=list)
-    roads: list[Feature] = field(default_factory=list)
+    roads: Roads = field(default_factory=Roads)
     areas: list[Feature] = field(default_factory=list)
     admins: list[Feature] = field(default_factory=list)
     regions: list[Feature] = field(default_factory=list)
@@ -105,7 +147,7 @@ def read_extract(
     check_suffix(path)
     tell = progress or (lambda step, done, total: None)
     sorter = _Sorter(datum)
-    with _locations(path, node_store) as locations:
+    with _locations(path, node_store) as locations, _no_cycles():
         try:
             for thing in _stream(path, locations, tell):
                 sorter.take(thing)
@@ -115,6 +157,18 @@ def read_extract(
             raise InputError(f"truncated or corrupt extract ({reason})", where=path, hint=hint) from error
     sorter.flush()
     return sorter.found
+
+
+@contextmanager
+def _no_cycles() -> Iterator[None]:
+    """Spare the search for cycles of references, of which reading makes none, among millions of new objects."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextmanager
@@ -194,7 +248,7 @@ class _Sorter:
         self._factory = osmium.geom.WKBFactory()
         self._waiting: list[_Waiting] = []
         self._texts: dict[str, str] = {}  # values come again and again; each is kept once
-        self._roads: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
+        self._roads: dict[str, dict[str, str]] = {}
 
     def take(self, thing: Any) -> None:
         """Take a thing of the stream, if it is one that an Extract has a list for."""
@@ -217,8 +271,12 @@ class _Sorter:
             self.flush()
 
     def _tags(self, tags: Any) -> dict[str, str]:
+        """The tags that somebody reads; of a thing without a name those of an address or a part of a compound."""
+        if not tags.get("name"):
+            get, keep = tags.get, self._texts.setdefault
+            return {key: keep(value, value) for key in UNNAMED_KEYS if (value := get(key)) is not None}
         return {
-            sys.intern(tag.k): self._texts.setdefault(tag.v, tag.v)
+            sys.intern(tag.k): tag.v if tag.k.startswith(NAME_PREFIX) else self._texts.setdefault(tag.v, tag.v)
             for tag in tags
             if tag.k in KEPT or tag.k.startswith(NAME_PREFIX)
         }
@@ -252,25 +310,25 @@ class _Sorter:
             shapes = shapely.transform(shapes, self._to_wgs84)
         points = inner_points(shapes)
         kept = [w for w, good in zip(waiting, usable, strict=True) if good]
-        for one, shape, (lng, lat) in zip(kept, shapes, points.tolist(), strict=True):
-            self._sort_in(one, shape, lng, lat)
+        roads = np.array([self._sort_in(*row) for row in zip(kept, shapes, points.tolist(), strict=True)], bool)
+        self.found.roads.extend(
+            [self._road_tags(w.tags) for w, road in zip(kept, roads, strict=True) if road], shapes[roads]
+        )
 
     def _to_wgs84(self, xy: np.ndarray) -> np.ndarray:
         return np.stack(to_wgs84(xy[:, 0], xy[:, 1], self._datum), axis=-1)
 
-    def _sort_in(self, one: _Waiting, shape: Any, lng: float, lat: float) -> None:
-        """Put a thing into the lists that it belongs to."""
+    def _sort_in(self, one: _Waiting, shape: Any, point: tuple[float, float]) -> bool:
+        """Put a thing into the lists that it belongs to; True for a piece of a street, which the caller puts away."""
         tags, found, kind = one.tags, self.found, shape.geom_type
         named = bool(tags.get("name", "").strip())
         category = category_of(tags)
         if kind == "LineString" and "highway" in tags and (shape.is_closed or category is None):
-            if named:  # a closed one comes again as an area
-                found.roads.append(Feature(one.osm_id, self._road_tags(tags), shape))
-            return
+            return named  # a closed one comes again as an area
         if kind in ("Polygon", "MultiPolygon") and named:
             if _is_admin(tags):
                 found.admins.append(Feature(one.osm_id, tags, shape))
-                return
+                return False
             if is_named_area(tags):
                 found.areas.append(Feature(one.osm_id, tags, shape))
             elif tags.get("place") in REGIONS:
@@ -278,14 +336,15 @@ class _Sorter:
         if kind == "Point" and named and tags.get("place") in SETTLEMENTS:
             found.settlements.append(Feature(one.osm_id, tags, shape))
         if category is not None:
-            found.places.append(Place(one.osm_id, tags, category, lng, lat))
+            found.places.append(Place(one.osm_id, tags, category, *point))
         elif (part := part_of(tags)) is not None:
-            found.parts.append(Place(one.osm_id, tags, part, lng, lat))
+            found.parts.append(Place(one.osm_id, tags, part, *point))
+        return False
 
     def _road_tags(self, tags: dict[str, str]) -> dict[str, str]:
         """The tags of a street that somebody reads; the pieces of a street mostly share one dictionary."""
         slim = {k: v for k, v in tags.items() if k in ROAD_TAGS or k.startswith(NAME_PREFIX)}
-        return self._roads.setdefault(frozenset(slim.items()), slim)
+        return self._roads.setdefault("|".join(f"{k}={v}" for k, v in slim.items()), slim)
 
 
 def _is_road(tags: dict[str, str]) -> bool:

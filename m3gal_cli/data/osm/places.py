@@ -21,7 +21,7 @@ from m3gal_cli.data.osm.tags import ADDRESS, CATEGORY_KEYS, part_ref
 
 if TYPE_CHECKING:
     from m3gal_cli.data.coordinates import Floats
-    from m3gal_cli.data.osm.extract import Extract, Feature
+    from m3gal_cli.data.osm.extract import Extract, Feature, Roads
 
 SAME_PLACE_M = (
     120.0  # things of one name and kind that are nearer than this are one place (the two sides of a stop too)
@@ -121,20 +121,17 @@ def distinct_places(extract: Extract, is_sub: re.Pattern[str] | None = None) -> 
         elif reading := reads(place.name):
             groups[reading, _class(place)].append(i)
     _fold_shells(groups)
-    kept = []
-    for members in groups.values():
-        if len(members) == 1:
-            kept += members
-            continue
-        sub = is_sub is not None and is_sub.fullmatch(places[members[0]].name) is not None
-        within = (SAME_SUB_M if sub else SAME_PLACE_M) / stretch[members]
-        kept += _best_of_each(places, members, _clusters(where[members], within))
+    kept = [members[0] for members in groups.values() if len(members) == 1]
+    several = [members for members in groups.values() if len(members) > 1]
+    if several:
+        shared = [is_sub is not None and bool(is_sub.fullmatch(places[members[0]].name)) for members in several]
+        kept += _best_of_each(places, several, _clusters(several, shared, where, stretch))
     return [places[i] for i in sorted(kept)] + _distinct_parts(extract.parts, extract.areas, frame)
 
 
 def _with_roads(extract: Extract) -> list[Place]:
     """The places; a point with place=* that bears a street's name is a road."""
-    streets = {name_in(tags) for tags in {id(r.tags): r.tags for r in extract.roads}.values()}
+    streets = {name_in(tags) for tags in {id(tags): tags for tags in extract.roads.tags}.values()}
     return [
         Place(p.poi_id, p.tags, ROAD, p.lng, p.lat) if p.category[0] == "place" and p.name in streets else p
         for p in extract.places
@@ -165,19 +162,27 @@ def _fold_shells(groups: dict[tuple[str, str], list[int]]) -> None:
                     break
 
 
-def _clusters(where: np.ndarray, within: Floats) -> list[int]:
-    """A label for each point of (N, 2): those are alike that steps shorter than ``within`` (N,) connect."""
-    pairs = cKDTree(where).query_pairs(float(within.max()), output_type="ndarray")
+def _clusters(groups: list[list[int]], shared: list[bool], where: np.ndarray, stretch: Floats) -> list[int]:
+    """A label for each member of each group: those are alike that steps within their group connect, each shorter than
+    ``SAME_PLACE_M``, or ``SAME_SUB_M`` for the names that many places share.
+    """
+    sizes = [len(members) for members in groups]
+    flat = np.array([i for members in groups for i in members], np.int64)
+    within = np.repeat(np.where(shared, SAME_SUB_M, SAME_PLACE_M), sizes) / stretch[flat]
+    # One tree for all: the groups lie one above the other, farther apart than any step.
+    reach = float(within.max())
+    floor = np.repeat(np.arange(len(groups)), sizes) * 2.0 * reach
+    pairs = cKDTree(np.column_stack([where[flat], floor])).query_pairs(reach, output_type="ndarray")
     one, two = pairs[:, 0], pairs[:, 1]
-    near = np.hypot(*(where[one] - where[two]).T) <= within[one]
-    graph = coo_array((near[near], (one[near], two[near])), shape=(len(where), len(where)))
+    near = np.hypot(*(where[flat[one]] - where[flat[two]]).T) <= within[one]
+    graph = coo_array((near[near], (one[near], two[near])), shape=(len(flat), len(flat)))
     return [int(label) for label in connected_components(graph, directed=False)[1]]
 
 
-def _best_of_each(places: list[Place], members: list[int], labels: list[int]) -> list[int]:
+def _best_of_each(places: list[Place], groups: list[list[int]], labels: list[int]) -> list[int]:
     """One member of every cluster: the first kind in CATEGORY_KEYS, then the one with most tags, then the first."""
     best: dict[int, int] = {}
-    for i, label in zip(members, labels, strict=True):
+    for i, label in zip((i for members in groups for i in members), labels, strict=True):
         held = best.get(label)
         if held is None or _quality(places[i]) > _quality(places[held]):
             best[label] = i
@@ -214,11 +219,11 @@ def _part_quality(part: Place) -> tuple[bool, bool, int]:
     return part.category == ("entrance", "main"), part.category[0] == "barrier", len(part.tags)
 
 
-def local_languages(places: list[Place], roads: list[Feature], share: float = 0.12) -> list[str]:
+def local_languages(places: Sequence[Place], roads: Roads, share: float = 0.12) -> list[str]:
     """Languages other than the map's in which at least ``share`` of the named things have a name of their own."""
     counts: Counter[str] = Counter()
     total = 0
-    for tags in [p.tags for p in places if p.name] + [r.tags for r in roads]:
+    for tags in [p.tags for p in places if p.name] + roads.tags:
         total += 1
         for key, value in tags.items():
             if key.startswith("name:") and key[5:].isalpha() and len(key) <= 8 and value != tags.get("name"):

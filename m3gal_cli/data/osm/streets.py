@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from m3gal_cli.data.coordinates import Floats
 from m3gal_cli.data.osm.areas import Ints
-from m3gal_cli.data.osm.extract import Feature
+from m3gal_cli.data.osm.extract import Roads
 from m3gal_cli.data.osm.frame import Frame, apart_m, bearing_deg
 from m3gal_cli.data.osm.places import name_in, reads
 
@@ -45,27 +44,28 @@ class Streets:
     Attributes:
         lines: (R,) lines on the plane.
         code: (R,) index of the piece's name in ``names``.
+        layer: (R,) alike for pieces on one level: of one layer, both bridge or tunnel or neither.
         names: Distinct names, as on the map.
         tags: For each name the tags of the piece that has most of them.
     """
 
-    def __init__(self, roads: Sequence[Feature], frame: Frame) -> None:
+    def __init__(self, roads: Roads, frame: Frame) -> None:
         codes: dict[str, int] = {}
         self.tags: list[Tags] = []
         code = []
-        for road in roads:
-            name = name_in(road.tags)
-            n = codes.setdefault(name, len(codes))
+        for tags in roads.tags:
+            n = codes.setdefault(name_in(tags), len(codes))
             if n == len(self.tags):
-                self.tags.append(road.tags)
-            elif len(road.tags) > len(self.tags[n]):
-                self.tags[n] = road.tags
+                self.tags.append(tags)
+            elif len(tags) > len(self.tags[n]):
+                self.tags[n] = tags
             code.append(n)
         self.code = np.array(code, np.int64)
         self.names = list(codes)
         self._codes = codes
-        self._layers = _codes([f"{t.get('layer', '0')}|{'bridge' in t}|{'tunnel' in t}" for t in _tags(roads)])
-        self.lines: Any = frame.shapes([r.shape for r in roads])
+        self.layer = _layers(roads.tags)
+        points, sizes = roads.coordinates()
+        self.lines: Any = shapely.linestrings(frame.metres(points), indices=np.repeat(np.arange(len(sizes)), sizes))
         self._tree = shapely.STRtree(self.lines)
 
     def code_of(self, name: str) -> int:
@@ -152,7 +152,7 @@ def find_crossings(streets: Streets) -> Crossings:
 
     Two names of which one is a part of the other ("Main Street" and "Main Street Bridge") are one street here.
     """
-    lines, code, layer = streets.lines, streets.code, streets._layers
+    lines, code, layer = streets.lines, streets.code, streets.layer
     nothing = Crossings(np.zeros((0, 2)), np.zeros((0, 2), np.int64))
     if not len(lines):
         return nothing
@@ -173,10 +173,7 @@ def find_crossings(streets: Streets) -> Crossings:
     return Crossings(where, codes[owner])
 
 
-def _tags(roads: Sequence[Feature]) -> list[Tags]:
-    return [road.tags for road in roads]
-
-
-def _codes(texts: list[str]) -> Ints:
-    known: dict[str, int] = {}
-    return np.array([known.setdefault(t, len(known)) for t in texts], np.int64)
+def _layers(tags: list[Tags]) -> Ints:
+    known: dict[tuple[str, bool, bool], int] = {}
+    levels = ((t.get("layer", "0"), "bridge" in t, "tunnel" in t) for t in tags)
+    return np.array([known.setdefault(level, len(known)) for level in levels], np.int64)

@@ -94,11 +94,15 @@ REGIONS = SETTLEMENTS | {
     "archipelago", "locality", "isolated_dwelling",
 }  # polygons with place=*  # fmt: skip
 
+NAME_KEYS = ("name", "alt_name", "short_name", "official_name", "old_name", "loc_name", "int_name")
+_ADDRESS_KEYS = (
+    "addr:street", "addr:place", "addr:housenumber", "addr:housename", "addr:unit", "addr:city", "addr:district",
+    "addr:suburb", "addr:postcode", "addr:full",
+)  # fmt: skip
+UNNAMED_KEYS = (*_ADDRESS_KEYS, *_REF_KEYS, *_PARTS, "building", "vending", "brand")  # all that is read without a name
 KEPT = frozenset(
-    {*CATEGORY_KEYS, *_MINOR_KEYS, *_NUMBER_KEYS, *_REF_KEYS,
-     "name", "alt_name", "short_name", "official_name", "old_name", "loc_name", "int_name", "brand", "operator",
-     "addr:street", "addr:place", "addr:city", "addr:district", "addr:suburb", "addr:postcode", "addr:full",
-     "route_ref", "wikidata", "wikipedia", "boundary", "admin_level", "layer", "bridge", "tunnel", "vending"}
+    {*CATEGORY_KEYS, *_MINOR_KEYS, *UNNAMED_KEYS, *NAME_KEYS, "route_ref", "wikidata", "wikipedia",
+     "boundary", "admin_level", "layer", "bridge", "tunnel"}
 )  # fmt: skip
 NAME_PREFIX = "name:"
 # Whatever is kept of an extract carries one of these; all else is passed over in C++, before Python sees it.
