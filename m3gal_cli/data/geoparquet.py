@@ -76,7 +76,11 @@ def point_writer(path: Path, schema: pa.Schema) -> Iterator[PointWriter]:
         InputError: the file cannot be written.
     """
     schema = schema.append(pa.field(GEOMETRY, pa.binary(), nullable=False))
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    # Without a copy of Arrow's schema: its metadata, fixed before the extent is known, would hide ``geo`` from Arrow.
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", store_schema=False) as writer,
+    ):
         points = PointWriter(writer, schema)
         yield points
         writer.add_key_value_metadata({"geo": geo_metadata(points.bbox()).decode()})
