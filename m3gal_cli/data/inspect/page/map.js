@@ -29,9 +29,10 @@ function latOf(y) { return Math.atan(Math.sinh((0.5 - y) * 2 * Math.PI)) * 180 /
 const screenX = (x) => (x - view.x) * view.scale + width / 2;
 const screenY = (y) => (y - view.y) * view.scale + height / 2;
 
-function extent(values) {  // but for a few strays: they must not shrink the city to a dot
-  const sorted = Float64Array.from(values).sort(), cut = Math.floor(sorted.length * 0.002);
-  return [sorted[cut], sorted[sorted.length - 1 - cut]];
+function extent(values) {  // of the bulk and what lies about it: a line of far stations must not shrink the city to a dot
+  const sorted = Float64Array.from(values).sort(), last = sorted.length - 1;
+  const low = sorted[Math.floor(last * 0.1)], high = sorted[Math.ceil(last * 0.9)], beyond = high - low;
+  return [Math.max(sorted[0], low - beyond), Math.min(sorted[last], high + beyond)];
 }
 function fit() {
   if (!count) return;
@@ -159,7 +160,7 @@ function labels(inView, r) {
   pen.strokeStyle = colours.ground;
   pen.fillStyle = colours.ink;
   for (const i of chosen >= 0 ? [chosen, ...inView] : inView) {
-    const x = screenX(X[i]) + r + 4, y = screenY(Y[i]), text = Array.from(title(places[i])).slice(0, 28).join("");
+    const x = screenX(X[i]) + r + (i === chosen ? 9 : 4), y = screenY(Y[i]), text = Array.from(title(places[i])).slice(0, 28).join("");
     const box = [x - r - 4, y - 8, x + pen.measureText(text).width, y + 8];
     if (taken.some((b) => box[0] < b[2] && box[2] > b[0] && box[1] < b[3] && box[3] > b[1])) continue;
     taken.push(box);

@@ -21,7 +21,7 @@ function goTo(i) {
   view.scale = Math.max(view.scale, EARTH_M * Math.cos(places[i].lat * Math.PI / 180) / 2);  // two metres a pixel
   limit();
   choose(i);
-  if (window.matchMedia("(max-width: 640px)").matches) el("place").scrollIntoView({ block: "nearest" });
+  if (window.matchMedia("(max-width: 640px)").matches) el("map").scrollIntoView({ block: "start" });
 }
 function node(tag, text, attributes = {}) {
   const made = document.createElement(tag);
