@@ -16,6 +16,7 @@ from m3gal_cli.errors import InputError
 
 POI_ROW = "poi"  # the kind of the POI row's own text
 NO_KIND = "place"  # of places whose table tells no category
+NO_VIEW_KIND = "view"  # of texts whose table tells no kind
 ALL_KINDS = "all"
 CANDIDATES = 64  # of a kind, from which the one farthest from the places chosen so far is taken
 FACT_COLUMNS = {

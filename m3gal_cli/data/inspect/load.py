@@ -9,7 +9,7 @@ import pandas as pd
 
 from m3gal_cli.data.coordinates import Datum, to_wgs84
 from m3gal_cli.data.files import suffix_of
-from m3gal_cli.data.inspect.city import FACT_COLUMNS, NO_KIND, POI_ROW, City, is_given
+from m3gal_cli.data.inspect.city import FACT_COLUMNS, NO_KIND, NO_VIEW_KIND, POI_ROW, City, is_given
 from m3gal_cli.data.inspect.extent import add_datum_fact, add_extent, shift_m
 from m3gal_cli.data.inspect.files import FACTS, FACTS_COLUMNS, POIS, VIEWS, columns_of, siblings
 from m3gal_cli.data.inspect.found import Inspection, numbered, spread_rows
@@ -158,10 +158,11 @@ def _texts(views: pd.DataFrame | None, pois: pd.DataFrame | None) -> pd.DataFram
         parts.append(pd.DataFrame({"poi_id": pois["poi_id"], "kind": POI_ROW, "text": pois["address"]}))
     if views is not None:
         for side in ("1", "2"):
-            kinds = views[f"kind{side}"].fillna("").astype(str) if f"kind{side}" in views.columns else f"address{side}"
+            kinds = views[f"kind{side}"].fillna("").astype(str) if f"kind{side}" in views.columns else NO_VIEW_KIND
             parts.append(pd.DataFrame({"poi_id": views["poi_id"], "kind": kinds, "text": views[f"address{side}"]}))
     if not parts:
         return pd.DataFrame({"poi_id": [], "kind": [], "text": []}, dtype=str)
     frame = pd.concat(parts, ignore_index=True).drop_duplicates()
+    frame = frame[(frame["kind"] != NO_VIEW_KIND) | ~frame.duplicated(["poi_id", "text"])].copy()
     frame["late"] = frame["kind"] != POI_ROW
     return frame.sort_values(["late", "kind", "text"], ignore_index=True).drop(columns="late")
