@@ -145,15 +145,16 @@ def _percent(share: float) -> str:
 
 def show_place(card: PlaceCard, console: Console) -> None:
     """A place: its facts, and its views one below the other with their kinds, side by side where there is room."""
-    head = card.name or (card.views[0][1] if card.views else card.poi_id)
+    head = card.name or (card.views[0][1] if card.views else "(no name)")
     what = card.category or card.kind
     console.print(
         f"\n[bold]{escape(head)}[/]  {escape(what)}  [dim]{escape(card.poi_id)}  {card.lng:.6f}, {card.lat:.6f}[/]"
     )
     facts, views = _pairs(list(card.facts.items())), _pairs(card.views, repeats=False)
     if not card.facts or not card.views or console.width < WIDE:
-        console.print(facts)
-        console.print(views)
+        for part in (facts, views):
+            if part.row_count:
+                console.print(part)
         return
     side = Table.grid(expand=True, padding=(0, 3, 0, 0))
     side.add_column(ratio=2)
