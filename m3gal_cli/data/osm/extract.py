@@ -210,17 +210,19 @@ class _Offset:
         stat = path.stat()
         self._file = (stat.st_dev, stat.st_ino)
         self._descriptor: int | None = None
+        self._searches = 16  # left; a small file is read and closed before anybody looks
         self._last = 0
 
     def bytes(self) -> int:
         """Bytes read, never less than before; stays where it is once osmium has closed the file."""
-        if self._descriptor is None or not self._ours(self._descriptor):
-            self._descriptor = next(filter(self._ours, range(256)), None)
-        if self._descriptor is not None:
+        if self._descriptor is None and self._searches:
+            self._searches -= 1
+            self._descriptor = next(filter(self._is_ours, range(256)), None)
+        if self._descriptor is not None and self._is_ours(self._descriptor):
             self._last = max(self._last, os.lseek(self._descriptor, 0, os.SEEK_CUR))
         return self._last
 
-    def _ours(self, descriptor: int) -> bool:
+    def _is_ours(self, descriptor: int) -> bool:
         try:
             stat = os.fstat(descriptor)
         except OSError:
@@ -234,6 +236,7 @@ class _Waiting:
 
     osm_id: str
     tags: dict[str, str]
+    category: tuple[str, str] | None
     wkb: str | None
     lng: float = 0.0
     lat: float = 0.0
@@ -253,20 +256,24 @@ class _Sorter:
     def take(self, thing: Any) -> None:
         """Take a thing of the stream, if it is one that an Extract has a list for."""
         if thing.is_node():
-            tags = self._tags(thing.tags)
-            if thing.location.valid() and _sought(tags, "n"):
-                point = thing.location
-                self._waiting.append(_Waiting(f"n{thing.id}", tags, None, point.lon, point.lat))
+            if thing.location.valid():
+                tags = self._tags(thing.tags)
+                category = category_of(tags)
+                if category or part_of(tags) or _is_named_place(tags, SETTLEMENTS):
+                    point = thing.location
+                    self._waiting.append(_Waiting(f"n{thing.id}", tags, category, None, point.lon, point.lat))
         elif thing.is_way():
             if not thing.is_closed() or "highway" in thing.tags:  # other closed ones come again as areas
                 tags = self._tags(thing.tags)
-                if (_is_road(tags) or _sought(tags, "w")) and (line := self._line(thing)):
-                    self._waiting.append(_Waiting(f"w{thing.id}", tags, line))
+                category = category_of(tags)
+                if (category or part_of(tags) or _is_road(tags)) and (line := self._line(thing)):
+                    self._waiting.append(_Waiting(f"w{thing.id}", tags, category, line))
         elif thing.is_area():
             tags = self._tags(thing.tags)
-            if _sought(tags, "a") and (polygon := self._polygon(thing)):
+            category = category_of(tags)
+            if (category or part_of(tags) or _contains(tags)) and (polygon := self._polygon(thing)):
                 letter = "w" if thing.from_way() else "r"
-                self._waiting.append(_Waiting(f"{letter}{thing.orig_id()}", tags, polygon))
+                self._waiting.append(_Waiting(f"{letter}{thing.orig_id()}", tags, category, polygon))
         if len(self._waiting) >= BATCH:
             self.flush()
 
@@ -320,12 +327,12 @@ class _Sorter:
 
     def _sort_in(self, one: _Waiting, shape: Any, point: tuple[float, float]) -> bool:
         """Put a thing into the lists that it belongs to; True for a piece of a street, which the caller puts away."""
-        tags, found, kind = one.tags, self.found, shape.geom_type
+        tags, found, category = one.tags, self.found, one.category
         named = bool(tags.get("name", "").strip())
-        category = category_of(tags)
-        if kind == "LineString" and "highway" in tags and (shape.is_closed or category is None):
+        kind = shape.geom_type
+        if kind == "LineString" and "highway" in tags and (category is None or shape.is_closed):
             return named  # a closed one comes again as an area
-        if kind in ("Polygon", "MultiPolygon") and named:
+        if named and kind in ("Polygon", "MultiPolygon"):
             if _is_admin(tags):
                 found.admins.append(Feature(one.osm_id, tags, shape))
                 return False
@@ -333,7 +340,7 @@ class _Sorter:
                 found.areas.append(Feature(one.osm_id, tags, shape))
             elif tags.get("place") in REGIONS:
                 found.regions.append(Feature(one.osm_id, tags, shape))
-        if kind == "Point" and named and tags.get("place") in SETTLEMENTS:
+        if kind == "Point" and _is_named_place(tags, SETTLEMENTS):
             found.settlements.append(Feature(one.osm_id, tags, shape))
         if category is not None:
             found.places.append(Place(one.osm_id, tags, category, *point))
@@ -355,16 +362,14 @@ def _is_admin(tags: dict[str, str]) -> bool:
     return tags.get("boundary") == "administrative" and tags.get("admin_level", "").isdigit()
 
 
-def _sought(tags: dict[str, str], kind: str) -> bool:
-    """Whether an Extract has a list for a node ("n"), open way ("w") or area ("a") with these tags."""
-    if category_of(tags) is not None or part_of(tags) is not None:
-        return True
-    if not tags.get("name", "").strip():
-        return False
-    place = tags.get("place")
-    if kind == "n":
-        return place in SETTLEMENTS
-    return kind == "a" and (_is_admin(tags) or is_named_area(tags) or place in REGIONS)
+def _is_named_place(tags: dict[str, str], kinds: frozenset[str]) -> bool:
+    return tags.get("place") in kinds and bool(tags.get("name", "").strip())
+
+
+def _contains(tags: dict[str, str]) -> bool:
+    """Whether an area with these tags is kept for what lies in it."""
+    named = bool(tags.get("name", "").strip())
+    return named and (_is_admin(tags) or is_named_area(tags) or tags.get("place") in REGIONS)
 
 
 def inner_points(shapes: Any) -> np.ndarray:

@@ -164,6 +164,8 @@ def find_crossings(streets: Streets) -> Crossings:
     other = [readings[a] not in readings[b] and readings[b] not in readings[a] for a, b in pairs.T.tolist()]
     keep = np.array(other, bool)[back] if other else np.zeros(0, bool)
     first, second = first[keep], second[keep]
+    keep = shapely.intersects(lines[first], lines[second])
+    first, second = first[keep], second[keep]
     meets = shapely.intersection(lines[first], lines[second])
     usable = np.isin(shapely.get_type_id(meets), (0, 4)) & ~shapely.is_empty(meets)  # points, not stretches in common
     where, owner = shapely.get_coordinates(meets[usable], return_index=True)

@@ -6,6 +6,7 @@ Reading keeps only the tags that somebody reads (``KEPT``, and names in every la
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 ADDRESS = "address"  # the category of a house number without a name
 
@@ -118,10 +119,16 @@ def category_of(tags: Mapping[str, str]) -> tuple[str, str] | None:
                 continue
             allowed = _SOUGHT[key]
             if allowed is None or value in allowed:
-                return key, value
+                return _pair(key, value)
     if tags.get("addr:housenumber") and (tags.get("addr:street") or tags.get("addr:place")):
-        return ADDRESS, ""
+        return _pair(ADDRESS, "")
     return None
+
+
+@lru_cache(maxsize=4096)
+def _pair(key: str, value: str) -> tuple[str, str]:
+    """One tuple for all that are equal: a country has millions of places of a thousand kinds."""
+    return key, value
 
 
 def part_of(tags: Mapping[str, str]) -> tuple[str, str] | None:
@@ -132,11 +139,11 @@ def part_of(tags: Mapping[str, str]) -> tuple[str, str] | None:
         return None
     for key, values in _PARTS.items():
         if tags.get(key) in values:
-            return key, tags[key]
+            return _pair(key, tags[key])
     if "parcel_pickup" in tags.get("vending", "").split(";"):
-        return "amenity", "parcel_locker"
+        return _pair("amenity", "parcel_locker")
     if tags.get("building", "no") != "no" and part_ref(tags):
-        return "building", tags["building"]
+        return _pair("building", tags["building"])
     return None
 
 
