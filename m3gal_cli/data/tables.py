@@ -121,12 +121,12 @@ def read_frame(path: Path, what: str = "table") -> pd.DataFrame:
             return _read_csv(path, what)
         if kind == ".parquet":
             return pd.read_parquet(path)
+        if kind == ".jsonl":
+            return pd.DataFrame([row for _, row in read_json_lines(path)])
     except UnicodeDecodeError as error:
         raise InputError(f"cannot read the {what} ({_one_line(error)})", where=path, hint="Is it UTF-8?") from error
     except (ValueError, OSError, EOFError, zlib.error) as error:  # pandas' and pyarrow's parse errors are ValueErrors
         raise InputError(f"cannot read the {what} ({_one_line(error)})", where=path, hint="Make it again.") from error
-    if kind == ".jsonl":
-        return pd.DataFrame([row for _, row in read_json_lines(path)])
     raise InputError(f"cannot read a {what} from {kind or 'a file without suffix'}", where=path, hint=_formats())
 
 

@@ -204,6 +204,7 @@ def test_an_extract_is_sent_to_its_command(tmp_path: Path, name: str) -> None:
         ("a.txt", "x", "cannot read a table from .txt"),
         ("a.jsonl", '{"a": 1}\n', "no known kind of file"),
         ("a.jsonl", "[1]\n", "got list"),
+        ("a.jsonl", '{"address": "a\\ud800", "lng": 1, "lat": 2}\n', "cannot read the POI table"),  # half a pair
         ("a.jsonl", '{"query": "a", "positive_passages": []}\n', "no positive passage"),
         ("a.jsonl", '{"query": "a", "negative_passages": []}\n', "no positive passage"),
         ("a.pth", "no pickle", "truncated, damaged"),
