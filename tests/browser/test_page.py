@@ -105,6 +105,17 @@ def test_points_are_where_they_belong_in_the_colour_of_their_kind(browser: Brows
     assert box[0] < west < east < box[1], "the whole city is shown"
 
 
+def test_a_few_strays_do_not_shrink_the_city(browser: Browser, tmp_path: Path) -> None:
+    lng, lat = spread(100)
+    lng[-3:] += 3.0
+    browser.open(page(tmp_path, [f"x{i}" for i in range(100)], lng, lat))
+    west, east = (on_screen(browser, x, lat[0])[0] for x in (lng[0], lng[9]))
+    box = browser.js("const b = canvas.getBoundingClientRect(); return [b.left, b.right]")
+    assert box[0] < west < east < box[1]
+    assert east - west > (box[1] - box[0]) / 3
+    assert int(browser.js("return canvas.dataset.drawn")) == 97
+
+
 def test_a_click_on_a_point_shows_its_views(browser: Browser, small: Path) -> None:
     browser.open(small)
     lng, lat = spread(20)

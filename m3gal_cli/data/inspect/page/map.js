@@ -31,7 +31,7 @@ const screenY = (y) => (y - view.y) * view.scale + height / 2;
 
 function extent(values) {  // of the bulk and what lies about it: a line of far stations must not shrink the city to a dot
   const sorted = Float64Array.from(values).sort(), last = sorted.length - 1;
-  const low = sorted[Math.floor(last * 0.1)], high = sorted[Math.ceil(last * 0.9)], beyond = high - low;
+  const low = sorted[Math.floor(last * 0.1)], high = sorted[Math.ceil(last * 0.9)], beyond = (high - low) / 2;
   return [Math.max(sorted[0], low - beyond), Math.min(sorted[last], high + beyond)];
 }
 function fit() {
