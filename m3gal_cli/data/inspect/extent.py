@@ -92,8 +92,10 @@ def shift_m(lng: NDArray[np.float64], lat: NDArray[np.float64]) -> float | None:
 def _digits(raw: pd.DataFrame) -> NDArray[np.int64] | None:
     if not set(GEOHASH_COLUMNS) <= set(raw.columns):
         return None
-    numbers = raw[GEOHASH_COLUMNS].apply(pd.to_numeric, errors="coerce").fillna(-1)
-    return numbers.to_numpy(np.int64)
+    try:
+        return raw[GEOHASH_COLUMNS].astype(np.int64).to_numpy()
+    except (ValueError, TypeError):  # a cell that is no digit fits nothing
+        return raw[GEOHASH_COLUMNS].apply(pd.to_numeric, errors="coerce").fillna(-1).to_numpy(np.int64)
 
 
 def _share(lng: NDArray[np.float64], lat: NDArray[np.float64], digits: NDArray[np.int64]) -> float:

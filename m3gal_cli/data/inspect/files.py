@@ -7,6 +7,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet
+
 from m3gal_cli.data.files import open_text, require_file, suffix_of
 from m3gal_cli.data.tables import iter_json_lines, read_frame
 from m3gal_cli.errors import InputError
@@ -68,6 +70,11 @@ def columns_of(path: Path, suffix: str) -> list[str]:
                 return [cell.strip() for cell in next(csv.reader(file), [])]
         except (OSError, EOFError, ValueError, zlib.error, csv.Error):
             pass  # the reader below says what is wrong
+    if suffix == ".parquet":
+        try:
+            return list(pyarrow.parquet.read_schema(path).names)
+        except (OSError, ValueError):
+            pass
     return [str(column) for column in read_frame(path).columns]
 
 

@@ -81,8 +81,8 @@ def load_city(path: Path, kind: str, frame: pd.DataFrame, datum: Datum, warnings
         warnings: Takes what is odd about the other tables.
     """
     beside = siblings(path, kind)
-    views = _fuller(path, frame, beside.views, datum, warnings) if kind == VIEWS else _views(beside.views, datum)
-    pois = _fuller(path, frame, beside.pois, datum, warnings) if kind == POIS else _pois(beside.pois, datum)
+    views = _fuller(path, frame, beside.views, warnings) if kind == VIEWS else _views(beside.views, datum)
+    pois = _fuller(path, frame, beside.pois, warnings) if kind == POIS else _pois(beside.pois, datum)
     facts = frame if kind == FACTS else None
     if kind != FACTS and beside.facts is not None:
         facts = read_facts(beside.facts, datum)
@@ -108,15 +108,14 @@ def _pois(path: Path | None, datum: Datum) -> pd.DataFrame | None:
     return frame if "poi_id" in columns_of(path, suffix_of(path)) else frame.drop(columns="poi_id")
 
 
-def _fuller(path: Path, frame: pd.DataFrame, twin: Path | None, datum: Datum, warnings: list[str]) -> pd.DataFrame:
-    """The .parquet twin with every column in place of ``frame``, unless it holds other rows."""
-    if twin is None or twin == path:
+def _fuller(path: Path, frame: pd.DataFrame, twin: Path | None, warnings: list[str]) -> pd.DataFrame:
+    """``frame`` with the further columns of its .parquet twin, unless that holds other rows."""
+    if twin is None or twin == path or suffix_of(twin) != ".parquet":
         return frame
     text = "address1" if "address1" in frame.columns else "address"
-    other = _views(twin, datum) if text == "address1" else _pois(twin, datum)
-    assert other is not None
-    if len(other) == len(frame) and (other[text].to_numpy() == frame[text].to_numpy()).all():
-        return other
+    other = read_frame(twin)
+    if text in other.columns and len(other) == len(frame) and (other[text].array == frame[text].array).all():
+        return frame.assign(**{column: other[column].array for column in other.columns if column not in frame.columns})
     warnings.append(f"{twin.name} beside it holds other rows: passed over.")
     return frame
 
