@@ -1,0 +1,75 @@
+"""The benchmark of data osm: its copies are as good as the original, and its figures are what it says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from drawn import Town, small_town
+
+from m3gal_cli.data.osm.extract import read_extract
+from m3gal_cli.data.osm.facts import gather_facts
+from m3gal_cli.data.osm.places import Place, distinct_places, reads
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import data_osm
+
+
+def read(path: Path) -> list[tuple[Place, float]]:
+    """Places with the metres to their crossing, -1 for none."""
+    extract = read_extract(path)
+    places = distinct_places(extract)
+    facts = gather_facts(places, extract, [False] * len(places))
+    return [(p, f.crossing[2].metres if f.crossing else -1.0) for p, f in zip(places, facts, strict=True)]
+
+
+def test_syllables_are_distinct() -> None:
+    assert len({data_osm.syllable(k) for k in range(10_000)}) == 10_000
+    assert [data_osm.syllable(k) for k in (0, 1, 69, 70)] == ["Ba", "Be", "Zu", "Baba"]
+
+
+@pytest.mark.parametrize("copies", [1, 20])
+def test_a_copy_has_the_places_and_facts_of_the_original(tmp_path: Path, copies: int) -> None:
+    original = read(small_town().write(tmp_path / "town.osm"))
+    data_osm.Pattern.read(tmp_path / "town.osm").write(tmp_path / "large.osm.pbf", copies)
+    found = read(tmp_path / "large.osm.pbf")
+    assert len(found) == copies * len(original) > 10
+    assert len({p.poi_id for p, _ in found}) == len({reads(p.reading) for p, _ in found}) == len(found)
+    end = f" {data_osm.syllable(copies - 1)}"
+    last = {p.name.removesuffix(end): metres for p, metres in found if p.name.endswith(end)}
+    for place, metres in original:
+        if place.name:
+            assert last[place.name] == pytest.approx(metres, rel=5e-3)  # a row farther north the east is nearer
+
+
+def test_it_prints_one_object_of_figures(tmp_path: Path) -> None:
+    town = Town()
+    for n in range(4):
+        town.way([(-100, n * 200), (700, n * 200)], highway="residential", name=f"{'ABCD'[n]}lpha Street")
+        town.way([(n * 200, -100), (n * 200, 700)], highway="residential", name=f"{'EFGH'[n]}cho Road")
+    for n in range(40):
+        town.node(n % 10 * 70.0, n // 10 * 70.0 + 10, amenity="cafe", name=f"Cafe {chr(65 + n % 26)}{n}")
+    source, keep = town.write(tmp_path / "grid.osm"), tmp_path / "kept"
+    script = [sys.executable, data_osm.__file__, "--json", "--megabytes", "0.02"]
+    command = [*script, "--extract", str(source), "--keep", str(keep), "--", "--suffix", "grid"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    figures = json.loads(answer.stdout)
+    assert figures["copies"] > 1
+    assert figures["places"] == 40 * figures["copies"]
+    assert figures["pairs"] > figures["places"]
+    assert figures["megabytes"] == pytest.approx(0.02, abs=0.02)
+    assert figures["ratio_to_bare_pass"] == pytest.approx(figures["seconds"] / figures["bare_pass_seconds"], rel=0.6)
+    assert 50 < figures["peak_rss_mb"] < 2000
+    assert set(figures["read_and_join"]) == {"reading", "places", "facts"}
+    assert (keep / "out" / "same_poi_views_grid.csv").exists()
+
+
+def test_an_extract_that_is_not_there(tmp_path: Path) -> None:
+    command = [sys.executable, data_osm.__file__, "--extract", str(tmp_path / "no.osm.pbf")]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert answer.returncode == 2
+    assert "no such extract" in answer.stderr
