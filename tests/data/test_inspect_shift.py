@@ -76,7 +76,7 @@ def test_a_datum_is_found_out(tmp_path: Path, datum: str) -> None:
 
 
 @pytest.mark.parametrize("middle", [HELSINKI, HANGZHOU])
-@pytest.mark.parametrize("noise", [0, 8, 40])
+@pytest.mark.parametrize("noise", [0, 8, 40, 400])
 def test_no_false_alarm(tmp_path: Path, middle: tuple[float, float], noise: float) -> None:
     for seed in range(5):
         found = compared(tmp_path, noisy(town(middle), noise, seed), town(middle))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from m3gal_cli.data.coordinates import Datum, Floats, haversine_m, in_china, local_metres, to_wgs84
+from m3gal_cli.data.coordinates import Datum, Floats, haversine_m, local_metres, to_wgs84
 from m3gal_cli.data.files import require_file
 from m3gal_cli.data.inspect.files import FACTS, POIS, RECORDS, VIEWS, is_extract, kind_of
 from m3gal_cli.data.inspect.load import read_facts
@@ -108,7 +108,7 @@ def _judge(mine: Floats, theirs: Floats, against: str, read_as: Datum) -> Shift:
         return Shift(against, read_as, count, elsewhere, {}, None, None, None, "few", words, False)
     median: dict[str, float] = {d: float(np.median(_metres(mine, theirs, d))) for d in DATUMS}
     east, north, median["constant"] = _offset(mine, theirs)
-    verdict = _verdict(median, float(np.hypot(east, north)), bool(in_china(mine[:, 0], mine[:, 1]).any()))
+    verdict = _verdict(median, float(np.hypot(east, north)))
     right = verdict if verdict in DATUMS else "wgs84"
     misread = verdict == "constant" or median[read_as] - median[right] >= LEAST_OFFSET_M
     words = _words(verdict, median, (east, north), count, read_as)
@@ -131,13 +131,13 @@ def _offset(mine: Floats, theirs: Floats) -> tuple[float, float, float]:
     return float(middle[0]), float(middle[1]), float(spread)
 
 
-def _verdict(median: dict[str, float], away: float, china: bool) -> str:
+def _verdict(median: dict[str, float], away: float) -> str:
     """A shift is believed only if it halves the distance and is no smaller than what two maps differ by anyway."""
     if away < LEAST_OFFSET_M:
         return "none"
     datum = min(("gcj02", "bd09"), key=lambda name: median[name])
     believed = median["wgs84"] * GAIN
-    if china and median[datum] <= believed and median[datum] <= median["constant"] + FITS_M:
+    if median[datum] <= believed and median[datum] <= median["constant"] + FITS_M:
         return datum
     return "constant" if median["constant"] <= believed else "none"
 
