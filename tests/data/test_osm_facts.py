@@ -329,7 +329,8 @@ def test_areas_and_boundaries_are_those_of_a_loop(
 
 def test_crossings_are_those_of_a_loop(real: tuple[Extract, list[Place], list[bool], FactTable]) -> None:
     extract, places, _, facts = real
-    roads = [(reads(name_in(r.tags)), r.shape, r.tags) for r in extract.roads]
+    pieces = zip(extract.roads.tags, extract.roads.lines(), strict=True)
+    roads = [(reads(name_in(tags)), line, tags) for tags, line in pieces]
     spots = []
     tree = shapely.STRtree([shape for _, shape, _ in roads])
     for n, (name, shape, tags) in enumerate(roads):
@@ -358,8 +359,8 @@ def test_crossings_are_those_of_a_loop(real: tuple[Extract, list[Place], list[bo
 def test_streets_are_those_of_a_loop(real: tuple[Extract, list[Place], list[bool], FactTable]) -> None:
     extract, places, _, facts = real
     frame = Frame(places)
-    lines = frame.shapes([r.shape for r in extract.roads])
-    names = [name_in(r.tags) for r in extract.roads]
+    lines = shapely.transform(extract.roads.lines(), frame.metres)
+    names = [name_in(tags) for tags in extract.roads.tags]
     for i in range(0, len(places), 31):
         place, fact = places[i], facts[i]
         point = shapely.Point(frame.metres(np.array([[place.lng, place.lat]]))[0])

@@ -168,7 +168,7 @@ def _read_city(path: Path, locale: Locale | None, options: OsmOptions, tell: Pro
     if not any(p.name for p in candidates):
         raise InputError("holds no named place", where=path, hint="Is it the right extract? Streets alone will not do.")
     if locale is None:
-        locale = load_locale(choose_locale(candidates, [r.tags["name"] for r in extract.roads]))
+        locale = load_locale(choose_locale(candidates, [tags["name"] for tags in extract.roads.tags]))
     places = distinct_places(extract, locale.sub_pattern)
     tell("joining", 0, len(places))
     facts = gather_facts(places, extract, [bool(p.name) and locale.is_sub(p.name) for p in places])

@@ -9,11 +9,11 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import osmium
@@ -38,8 +38,10 @@ from m3gal_cli.errors import InputError
 SUFFIXES = (".osm.pbf", ".pbf", ".osm", ".osm.gz", ".osm.bz2")
 Progress = Callable[[str, int, int], None]
 DENSE_FROM_BYTES = 50e9  # from here on node ids leave few gaps, and an array by id is the smaller store
+FIXED = 1e7  # OSM's coordinates are whole multiples of a ten-millionth of a degree
 BATCH = 8192  # shapes made at a time
 LOOK = 256  # things between two looks at how far the file is read
+_OWN = ("name", "wiki")  # tags whose values mostly come once
 ROAD_TAGS = frozenset({"name", "highway", "layer", "bridge", "tunnel"})
 
 
@@ -58,8 +60,8 @@ class Feature:
     shape: Any
 
 
-class Roads(Sequence[Feature]):
-    """Named streets as lines, kept as arrays: a country has millions of pieces of them. Append, then read.
+class Roads:
+    """Named streets as lines, kept as arrays: a country has millions of pieces of them.
 
     Attributes:
         tags: Of every piece; the pieces of a street mostly share a dictionary.
@@ -67,35 +69,28 @@ class Roads(Sequence[Feature]):
 
     def __init__(self) -> None:
         self.tags: list[dict[str, str]] = []
-        self._parts: list[np.ndarray] = []
-        self._sizes: list[np.ndarray] = []
+        self._points = [np.zeros((0, 2), np.int32)]
+        self._sizes = [np.zeros(0, np.int64)]
 
     def extend(self, tags: list[dict[str, str]], lines: np.ndarray) -> None:
         """Append pieces: their tags, and (n,) lines in degrees."""
         self.tags += tags
-        self._parts.append(shapely.get_coordinates(lines))
-        self._sizes.append(shapely.get_num_coordinates(lines))
+        self._points.append(np.rint(shapely.get_coordinates(lines) * FIXED).astype(np.int32))
+        self._sizes.append(shapely.get_num_coordinates(lines).astype(np.int64))
 
     def coordinates(self) -> tuple[np.ndarray, np.ndarray]:
         """(P, 2) degrees of the points of all pieces, one after another, and (R,) numbers of points of each."""
-        self._parts = [np.concatenate(self._parts)] if self._parts else [np.zeros((0, 2))]
-        self._sizes = [np.concatenate(self._sizes)] if self._sizes else [np.zeros(0, np.int64)]
-        return self._parts[0], self._sizes[0]
+        if len(self._sizes) > 1:
+            self._points, self._sizes = [np.concatenate(self._points)], [np.concatenate(self._sizes)]
+        return self._points[0] / FIXED, self._sizes[0]
+
+    def lines(self) -> np.ndarray:
+        """All pieces as (R,) shapely lines in degrees."""
+        points, sizes = self.coordinates()
+        return np.asarray(shapely.linestrings(points, indices=np.repeat(np.arange(len(sizes)), sizes)), dtype=object)
 
     def __len__(self) -> int:
         return len(self.tags)
-
-    @overload
-    def __getitem__(self, i: int) -> Feature: ...
-    @overload
-    def __getitem__(self, i: slice) -> list[Feature]: ...
-    def __getitem__(self, i: int | slice) -> Feature | list[Feature]:
-        """A piece as a feature without an id."""
-        if isinstance(i, slice):
-            return [self[n] for n in range(*i.indices(len(self)))]
-        points, sizes = self.coordinates()
-        end = int(sizes[: range(len(self))[i] + 1].sum())
-        return Feature("", self.tags[i], shapely.LineString(points[end - int(sizes[i]) : end]))
 
 
 @dataclass
@@ -219,7 +214,8 @@ class _Offset:
             self._searches -= 1
             self._descriptor = next(filter(self._is_ours, range(256)), None)
         if self._descriptor is not None and self._is_ours(self._descriptor):
-            self._last = max(self._last, os.lseek(self._descriptor, 0, os.SEEK_CUR))
+            with suppress(OSError):  # closed since, by a thread of osmium's
+                self._last = max(self._last, os.lseek(self._descriptor, 0, os.SEEK_CUR))
         return self._last
 
     def _is_ours(self, descriptor: int) -> bool:
@@ -283,7 +279,7 @@ class _Sorter:
             get, keep = tags.get, self._texts.setdefault
             return {key: keep(value, value) for key in UNNAMED_KEYS if (value := get(key)) is not None}
         return {
-            sys.intern(tag.k): tag.v if tag.k.startswith(NAME_PREFIX) else self._texts.setdefault(tag.v, tag.v)
+            sys.intern(tag.k): tag.v if tag.k.startswith(_OWN) else self._texts.setdefault(tag.v, tag.v)
             for tag in tags
             if tag.k in KEPT or tag.k.startswith(NAME_PREFIX)
         }
