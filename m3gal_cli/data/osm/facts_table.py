@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -60,7 +61,7 @@ class FactsWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._stack = ExitStack()
-        self._columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+        self._rows: list[tuple[Any, ...]] = []
 
     def __enter__(self) -> Self:
         self._writer: PointWriter = self._stack.enter_context(point_writer(self._path, SCHEMA))
@@ -84,64 +85,76 @@ class FactsWriter:
                 ``city`` are read; where one is absent, what the map says is taken.
             group: Equal for places that read the same.
         """
-        row = _row(place, fact, {name: texts[0] for name, texts in fields.items() if texts})
-        row["group"] = group
-        for name, column in self._columns.items():
-            column.append(row.get(name) if row.get(name) != "" else None)
-        if len(self._columns["poi_id"]) >= ROW_GROUP:
+        self._rows.append(_row(place, fact, fields, group))
+        if len(self._rows) >= ROW_GROUP:
             self._flush()
 
     def _flush(self) -> None:
-        self._writer.write(self._columns)
-        self._columns = {name: [] for name in SCHEMA.names}
+        columns = dict(zip(SCHEMA.names, zip(*self._rows, strict=True), strict=True)) if self._rows else {}
+        for field in SCHEMA:
+            if field.type == _TEXT and columns:
+                columns[field.name] = tuple(text or None for text in columns[field.name])
+        if columns:
+            self._writer.write(columns)
+        self._rows = []
 
 
-def _row(place: Place, fact: Facts, told: Mapping[str, str]) -> dict[str, Any]:
+def _row(place: Place, fact: Facts, fields: Mapping[str, tuple[str, ...]], group: int) -> tuple[Any, ...]:
+    """The values of a place in the order of ``SCHEMA``."""
     key, value = place.category
     tags = place.tags
-    alternatives = {k: v for k, v in tags.items() if k != "name" and (k in NAME_KEYS or k.startswith(NAME_PREFIX))}
-    row: dict[str, Any] = {
-        "poi_id": place.poi_id,
-        "name": told.get("name", place.name),
-        "category": f"{key}={value}" if value else key,
-        "words": told.get("words"),
-        "brand": told.get("brand") or tags.get("brand", "").split(";")[0].strip(),
-        "alt_names": _json(alternatives),
-        "street": _name(fact.street),
-        "street_by_address": fact.by_address,
-        "street_metres": fact.street_metres,
-        "street_bearing": fact.street_bearing,
-        "housenumber": tags.get("addr:housenumber", "").split(";")[0].strip(),
-        "area": _name(fact.area),
-        "area_id": fact.area_id,
-        "area_metres": fact.area_metres,
-        "area_bearing": fact.area_bearing,
-        "admin": _json({str(level): _name(boundary) for level, boundary in sorted(fact.admins.items())}),
-        "settlement": _name(fact.settlement),
-        "district": told.get("district") or fact.district,
-        "city": told.get("city") or tags.get("addr:city") or _name(fact.city),
-        "lng": round(place.lng, COORDINATE_DECIMALS),
-        "lat": round(place.lat, COORDINATE_DECIMALS),
-    }
-    if fact.crossing is not None:
-        one, two, way = fact.crossing
-        row |= {"crossing_a": _name(one), "crossing_b": _name(two)}
-        row |= {"crossing_metres": way.metres, "crossing_bearing": way.bearing}
-    return row | _told_by("landmark", fact.landmark) | _told_by("neighbour", fact.neighbour)
+    one, two, way = fact.crossing or (None, None, None)
+    return (
+        place.poi_id,
+        _told(fields, "name") or place.name,
+        f"{key}={value}" if value else key,
+        _told(fields, "words"),
+        _told(fields, "brand") or tags.get("brand", "").split(";")[0].strip(),
+        _alternatives(tags),
+        _name(fact.street),
+        fact.by_address,
+        fact.street_metres,
+        fact.street_bearing,
+        tags.get("addr:housenumber", "").split(";")[0].strip(),
+        _name(one),
+        _name(two),
+        way and way.metres,
+        way and way.bearing,
+        _name(fact.area),
+        fact.area_id,
+        fact.area_metres,
+        fact.area_bearing,
+        *_other_place(fact.landmark),
+        *_other_place(fact.neighbour),
+        _chain(tuple((level, _name(boundary)) for level, boundary in fact.admins.items())),
+        _name(fact.settlement),
+        _told(fields, "district") or fact.district,
+        _told(fields, "city") or tags.get("addr:city") or _name(fact.city),
+        group,
+        round(place.lng, COORDINATE_DECIMALS),
+        round(place.lat, COORDINATE_DECIMALS),
+    )
 
 
-def _told_by(kind: str, other: Reference | None) -> dict[str, Any]:
-    if other is None:
-        return {}
-    return {kind: other.name, f"{kind}_id": other.poi_id} | {
-        f"{kind}_metres": other.metres,
-        f"{kind}_bearing": other.bearing,
-    }
+def _told(fields: Mapping[str, tuple[str, ...]], name: str) -> str:
+    return next(iter(fields.get(name, ())), "")
 
 
 def _name(tags: Tags | None) -> str:
     return name_in(tags) if tags else ""
 
 
-def _json(value: dict[str, str]) -> str | None:
-    return json.dumps(value, ensure_ascii=False) if value else None
+def _other_place(other: Reference | None) -> tuple[str, str, float | None, float | None]:
+    return ("", "", None, None) if other is None else (other.name, other.poi_id, other.metres, other.bearing)
+
+
+def _alternatives(tags: Tags) -> str:
+    """Other names and names in other languages: JSON, OSM key -> name."""
+    names = {k: v for k, v in tags.items() if k != "name" and (k in NAME_KEYS or k.startswith(NAME_PREFIX))}
+    return json.dumps(names, ensure_ascii=False) if names else ""
+
+
+@lru_cache(maxsize=4096)
+def _chain(admins: tuple[tuple[int, str], ...]) -> str:
+    """The boundaries around a place: JSON, level -> name, the largest first."""
+    return json.dumps({str(level): name for level, name in sorted(admins)}, ensure_ascii=False) if admins else ""

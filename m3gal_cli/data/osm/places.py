@@ -85,8 +85,13 @@ def has_han(text: str) -> bool:
 
 def name_in(tags: Mapping[str, str], language: str = "") -> str:
     """The name in a language ("" is the name on the map), empty where there is none."""
-    text = tags.get(f"name:{language}" if language else "name", "")
-    return " ".join(text.split(";")[0].split())
+    return _first(tags.get(f"name:{language}" if language else "name", ""))
+
+
+@lru_cache(maxsize=1 << 15)
+def _first(text: str) -> str:
+    """The first of several names that a semicolon parts, without stray blanks."""
+    return " ".join(text.partition(";")[0].split())
 
 
 def street_of(tags: Mapping[str, str]) -> str:
