@@ -12,7 +12,7 @@ from drawn import BENT, LAT0, LNG0, Town, small_town, square
 
 from m3gal_cli.data.coordinates import haversine_m
 from m3gal_cli.data.osm.extract import Extract, read_extract
-from m3gal_cli.data.osm.facts import Facts, FactTable, gather_facts
+from m3gal_cli.data.osm.facts import NEIGHBOURS, Facts, FactTable, gather_facts
 from m3gal_cli.data.osm.frame import Frame
 from m3gal_cli.data.osm.places import Place, distinct_places, name_in, reads
 from m3gal_cli.data.osm.streets import Streets, find_crossings
@@ -277,25 +277,23 @@ def test_landmarks_and_neighbours_are_those_of_a_loop(
     names = [reads(p.name) for p in places]
     lng, lat = np.array([p.lng for p in places]), np.array([p.lat for p in places])
     own = [bool(n) and not s and names.count(n) == 1 for n, s in zip(names, sub, strict=True)]
-    for attribute, reach in (("landmark", 1200.0), ("neighbour", 400.0)):
-        fits = [
-            o and (is_landmark(p.tags) if reach > 1000 else p.category[0] != ADDRESS)
-            for o, p in zip(own, places, strict=True)
-        ]
+    for wanted, reach in ((1, 1200.0), (NEIGHBOURS, 400.0)):
+        known = [is_landmark(p.tags) if wanted == 1 else p.category[0] != ADDRESS for p in places]
+        among = np.flatnonzero(np.array(own) & np.array(known))
         seen = 0
         for i in range(0, len(places), 23):
             away = haversine_m(lng[i], lat[i], lng, lat)
-            order = [j for j in np.argsort(away, kind="stable").tolist() if fits[j]][:6]
-            expected = next((j for j in order if away[j] <= reach and j != i and not close(names[i], names[j])), None)
-            found = getattr(facts[i], attribute)
-            if expected is None:
-                assert found is None
-                continue
-            seen += 1
-            assert found is not None
-            assert found.metres == pytest.approx(away[expected], rel=3e-3, abs=0.5)
-            assert (found.name, found.poi_id) == (places[found.who].name, places[found.who].poi_id)
-            assert away[found.who] == pytest.approx(away[expected], abs=0.5)  # the same, or as near
+            order = among[np.argsort(away[among], kind="stable")][: wanted + 5].tolist()
+            expected = [j for j in order if away[j] <= reach and j != i and not close(names[i], names[j])][:wanted]
+            found = [r for r in [facts[i].landmark] if r] if wanted == 1 else facts[i].neighbours
+            assert [r.metres for r in found] == pytest.approx(away[expected].tolist(), rel=3e-3, abs=0.5)
+            for one in found:
+                assert (one.name, one.poi_id) == (places[one.who].name, places[one.who].poi_id)
+                assert own[one.who]
+                assert away[one.who] == pytest.approx(one.metres, rel=3e-3, abs=0.5)
+            assert len({one.who for one in found}) == len(found)
+            assert facts[i].neighbour == (facts[i].neighbours[0] if facts[i].neighbours else None)
+            seen += len(found) == wanted
         assert seen > 5
 
 

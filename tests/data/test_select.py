@@ -13,6 +13,7 @@ import pytest
 import shapely
 from drawn import Town, square
 
+from m3gal_cli.data.coordinates import haversine_m
 from m3gal_cli.data.osm.extract import Extract, read_extract
 from m3gal_cli.data.osm.facts import gather_facts
 from m3gal_cli.data.osm.places import Place, distinct_places
@@ -285,6 +286,77 @@ def test_what_lies_outside_still_counts(realm: tuple[Extract, list[Place]]) -> N
     facts = gather_facts(places, extract, [False] * len(places))
     assert {(facts[row].street or {})["name"] for row in rows} == {"Westham Road"}
     assert {facts[row].admins[6]["name"] for row in rows} == {"Shire"}
+
+
+def test_a_window_holds_all_that_can_be_told(tmp_path: Path) -> None:
+    """Of three towns far apart one is read, and its places have the facts that they have when all is read."""
+    town = Town()
+    for n, lat in enumerate((-41.0, 0.5, 69.6)):
+        town.lng0, town.lat0 = 10.0 + 7 * n, lat
+        letter = "ABC"[n]
+        town.way([(-900, 0), (900, 0)], highway="residential", name=f"First Street {letter}")
+        town.way([(0, -900), (0, 900)], highway="residential", name=f"Second Street {letter}")
+        town.way(square(0, 0, 20_000), closed=True, boundary="administrative", admin_level="6", name=f"County {letter}")
+        town.way(square(7, -5, 100), closed=True, leisure="park", name=f"Park {letter}")
+        town.node(19_000, 0, place="city", name=f"City {letter}")
+        town.node(0, 90, barrier="gate")
+        for k in range(5):
+            town.node(40 * k, 40 * k, amenity="cafe", name=f"Cafe {letter}{k}")
+    path = town.write(tmp_path / "c.osm")
+    whole = read_extract(path)
+    places = distinct_places(whole)
+    facts = dict(zip((p.poi_id for p in places), gather_facts(places, whole, [False] * len(places)), strict=True))
+    for n, lat in enumerate((-41.0, 0.5, 69.6)):
+        selection = Selection(bbox=(9.9 + 7 * n, lat - 0.1, 10.1 + 7 * n, lat + 0.1))
+        cut = read_extract(path, window=selection.window())
+        names = {a.tags["name"] for a in [*cut.admins, *cut.areas, *cut.settlements]}
+        assert names == {f"{kind} {'ABC'[n]}" for kind in ("County", "Park", "City")}
+        assert (len(cut.roads), len(cut.parts), len(cut.places)) == (2, 1, 6)
+        inside = distinct_places(cut)
+        assert len(inside) == 7
+        for place, found in zip(inside, gather_facts(inside, cut, [False] * 7), strict=True):
+            full = facts[place.poi_id]
+            assert (found.street, found.area_id, found.admins) == (full.street, full.area_id, full.admins)
+            assert found.neighbour is not None
+            assert (found.landmark is None) == (place.category[0] == "leisure")  # the only one, and no other's
+            assert (found.city or {})["name"] == (full.city or {})["name"] == f"City {'ABC'[n]}"
+            for one, two in ((found.landmark, full.landmark), (found.neighbour, full.neighbour)):
+                assert (one is None) == (two is None)
+                assert (
+                    one is None
+                    or two is None
+                    or (one.poi_id, one.metres) == (two.poi_id, pytest.approx(two.metres, abs=1e-6))
+                )
+
+
+def test_a_window_is_the_box_with_a_margin_in_metres(tmp_path: Path) -> None:
+    path = tmp_path / "area.geojson"
+    path.write_text(json.dumps({"type": "Polygon", "coordinates": [FAR]}))
+    assert Selection().window() is None
+    assert Selection(place="Shire").window() is None
+    for selection, box in (
+        (Selection(bbox=(10.0, 50.0, 11.0, 51.0)), (10.0, 50.0, 11.0, 51.0)),
+        (Selection(polygon=path), (10.3, 50.0, 10.5, 50.2)),
+        (Selection(bbox=(10.4, 49.0, 12.0, 50.1), polygon=path), (10.4, 50.0, 10.5, 50.1)),
+        (Selection(bbox=(-70.0, -60.0, -69.0, -55.0)), (-70.0, -60.0, -69.0, -55.0)),
+    ):
+        west, south, east, north = selection.window() or pytest.fail("no window")
+        assert haversine_m(box[0], box[1], box[0], south) == pytest.approx(25_000, rel=1e-6)
+        assert haversine_m(box[2], box[3], box[2], north) == pytest.approx(25_000, rel=1e-6)
+        for lat in (south, north):  # at least that far at either end
+            assert haversine_m(west, lat, box[0], lat) > 24_950
+            assert haversine_m(box[2], lat, east, lat) > 24_950
+
+
+def test_a_window_is_in_wgs84_whatever_the_datum(tmp_path: Path) -> None:
+    town = Town(120.1, 30.28)
+    for east in (-300, 0, 300):
+        town.node(east, 0, amenity="cafe", name=f"Cafe {east}")
+    path = town.write(tmp_path / "t.osm")
+    true = read_extract(path, "gcj02").places[1]
+    around = (true.lng - 1e-4, true.lat - 1e-4, true.lng + 1e-4, true.lat + 1e-4)
+    assert [p.name for p in read_extract(path, "gcj02", window=around).places] == ["Cafe 0"]
+    assert read_extract(path, window=around).places == []
 
 
 # ---- how many ----

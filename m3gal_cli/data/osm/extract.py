@@ -21,6 +21,7 @@ import shapely
 
 from m3gal_cli.data.coordinates import Datum, to_wgs84
 from m3gal_cli.data.files import make_folder, require_file
+from m3gal_cli.data.memory import give_back
 from m3gal_cli.data.osm.places import Place
 from m3gal_cli.data.osm.tags import (
     KEPT,
@@ -37,6 +38,7 @@ from m3gal_cli.errors import InputError
 
 SUFFIXES = (".osm.pbf", ".pbf", ".osm", ".osm.gz", ".osm.bz2")
 Progress = Callable[[str, int, int], None]
+Window = tuple[float, float, float, float]
 DENSE_FROM_BYTES = 50e9  # from here on node ids leave few gaps, and an array by id is the smaller store
 FIXED = 1e7  # OSM's coordinates are whole multiples of a ten-millionth of a degree
 BATCH = 8192  # shapes made at a time
@@ -124,9 +126,13 @@ def check_suffix(path: Path) -> None:
 
 
 def read_extract(
-    path: Path, datum: Datum = "wgs84", progress: Progress | None = None, node_store: Path | None = None
+    path: Path,
+    datum: Datum = "wgs84",
+    progress: Progress | None = None,
+    node_store: Path | None = None,
+    window: Window | None = None,
 ) -> Extract:
-    """Read an extract whole.
+    """Read an extract, whole or what touches a window of it.
 
     Args:
         path: .osm.pbf, .pbf, .osm, .osm.gz or .osm.bz2.
@@ -134,6 +140,8 @@ def read_extract(
         progress: Called as ("reading", bytes read, bytes in all), often, and at the end.
         node_store: A new file for the locations of all nodes (16 bytes each; 8 bytes an id for a planet), instead of
             memory. Removed at the end.
+        window: West, south, east, north, degrees WGS-84: what lies outside is left out, so that a town can be cut from
+            a planet in the memory that a town takes. See ``Selection.window``.
 
     Raises:
         InputError: missing, empty, wrongly named or broken file; a node store that exists or cannot be written.
@@ -141,7 +149,7 @@ def read_extract(
     require_file(path, "OpenStreetMap extract")
     check_suffix(path)
     tell = progress or (lambda step, done, total: None)
-    sorter = _Sorter(datum)
+    sorter = _Sorter(datum, window)
     with _locations(path, node_store) as locations, _no_cycles():
         try:
             for thing in _stream(path, locations, tell):
@@ -151,6 +159,7 @@ def read_extract(
             hint = "Fetch the extract again and compare its size with the source's."
             raise InputError(f"truncated or corrupt extract ({reason})", where=path, hint=hint) from error
     sorter.flush()
+    give_back()
     return sorter.found
 
 
@@ -241,9 +250,10 @@ class _Waiting:
 class _Sorter:
     """Sorts things into the lists of an Extract, making shapes a batch at a time."""
 
-    def __init__(self, datum: Datum) -> None:
+    def __init__(self, datum: Datum, window: Window | None) -> None:
         self.found = Extract()
         self._datum = datum
+        self._window = window
         self._factory = osmium.geom.WKBFactory()
         self._waiting: list[_Waiting] = []
         self._texts: dict[str, str] = {}  # values come again and again; each is kept once
@@ -252,11 +262,11 @@ class _Sorter:
     def take(self, thing: Any) -> None:
         """Take a thing of the stream, if it is one that an Extract has a list for."""
         if thing.is_node():
-            if thing.location.valid():
+            point = thing.location
+            if point.valid() and self._may_hold(point):
                 tags = self._tags(thing.tags)
                 category = category_of(tags)
                 if category or part_of(tags) or _is_named_place(tags, SETTLEMENTS):
-                    point = thing.location
                     self._waiting.append(_Waiting(f"n{thing.id}", tags, category, None, point.lon, point.lat))
         elif thing.is_way():
             if not thing.is_closed() or "highway" in thing.tags:  # other closed ones come again as areas
@@ -272,6 +282,13 @@ class _Sorter:
                 self._waiting.append(_Waiting(f"{letter}{thing.orig_id()}", tags, category, polygon))
         if len(self._waiting) >= BATCH:
             self.flush()
+
+    def _may_hold(self, point: Any) -> bool:
+        """Whether a node can lie in the window; a shifted one is looked at when it is converted."""
+        if self._window is None or self._datum != "wgs84":
+            return True
+        west, south, east, north = self._window
+        return bool(west <= point.lon <= east and south <= point.lat <= north)
 
     def _tags(self, tags: Any) -> dict[str, str]:
         """The tags that somebody reads; of a thing without a name those of an address or a part of a compound."""
@@ -308,9 +325,14 @@ class _Sorter:
             shapes[drawn] = shapely.from_wkb([waiting[n].wkb for n in drawn], on_invalid="ignore")
         usable = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes))
         usable &= (shapely.get_dimensions(shapes) < 2) | (shapely.area(shapes) > 0)
-        shapes = shapes[usable]
         if self._datum != "wgs84":
-            shapes = shapely.transform(shapes, self._to_wgs84)
+            shapes[usable] = shapely.transform(shapes[usable], self._to_wgs84)
+        if self._window is not None:
+            bounds, (west, south, east, north) = shapely.bounds(shapes), self._window
+            usable &= (
+                (bounds[:, 0] <= east) & (bounds[:, 2] >= west) & (bounds[:, 1] <= north) & (bounds[:, 3] >= south)
+            )
+        shapes = shapes[usable]
         points = inner_points(shapes)
         kept = [w for w, good in zip(waiting, usable, strict=True) if good]
         roads = np.array([self._sort_in(*row) for row in zip(kept, shapes, points.tolist(), strict=True)], bool)

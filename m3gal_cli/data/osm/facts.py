@@ -15,6 +15,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from m3gal_cli.data.coordinates import Floats
+from m3gal_cli.data.memory import give_back
 from m3gal_cli.data.osm.areas import Areas, Ints, first_containing
 from m3gal_cli.data.osm.extract import Extract, Feature
 from m3gal_cli.data.osm.frame import Frame, apart_m, bearing_deg
@@ -24,6 +25,7 @@ from m3gal_cli.data.osm.tags import ADDRESS, is_landmark
 
 LANDMARK_M = 1200.0
 NEIGHBOUR_M = 400.0
+NEIGHBOURS = 4
 SETTLEMENT_M = 2500.0
 CITY_M = 20_000.0
 DISTRICT_M = 1000.0
@@ -58,7 +60,8 @@ class Facts:
         crossing: Tags of two streets that cross, the place's own first if it is one, and the way from there.
         area: Tags of the smallest named area around it, ``area_index`` its number and ``area_id`` its OSM id.
         area_bearing, area_metres: From the middle of the area to the place.
-        landmark, neighbour: Places by index.
+        landmark: The nearest well-known place.
+        neighbours: The nearest places whose names are their own alone, nearest first.
         admins: admin_level -> tags of the boundary that contains it.
         settlement: Tags of the nearest suburb, village or town node within ``SETTLEMENT_M``.
         city: Tags of the nearest city or town node within ``CITY_M``.
@@ -76,11 +79,16 @@ class Facts:
     area_bearing: float | None = None
     area_metres: float | None = None
     landmark: Reference | None = None
-    neighbour: Reference | None = None
+    neighbours: list[Reference] = field(default_factory=list)
     admins: dict[int, Tags] = field(default_factory=dict)
     settlement: Tags | None = None
     city: Tags | None = None
     district: str = ""
+
+    @property
+    def neighbour(self) -> Reference | None:
+        """The nearest of ``neighbours``."""
+        return self.neighbours[0] if self.neighbours else None
 
 
 @dataclass
@@ -92,7 +100,7 @@ class _Columns:
     crossing: Found
     area: Found
     landmark: Found
-    neighbour: Found
+    neighbours: list[Found]
     admins: dict[int, Ints]
     settlement: Ints
     city: Ints
@@ -144,7 +152,8 @@ class FactTable(Sequence[Facts]):
             facts.area, facts.area_id = self._areas[area]
             facts.area_index = area
             facts.area_metres, facts.area_bearing = float(c.area.metres[i]), float(c.area.bearing[i])
-        facts.landmark, facts.neighbour = self._reference(c.landmark, i), self._reference(c.neighbour, i)
+        facts.landmark = self._reference(c.landmark, i)
+        facts.neighbours = [r for r in (self._reference(found, i) for found in c.neighbours) if r is not None]
         facts.admins = {level: self._admins[a[i]] for level, a in c.admins.items() if a[i] >= 0}
         if c.settlement[i] >= 0:
             facts.settlement = self._settlements[c.settlement[i]]
@@ -191,8 +200,8 @@ def gather_facts(places: Sequence[Place], extract: Extract, sub: Sequence[bool])
         by_address=own >= 0,
         crossing=crossings.nearest(where, stretch),
         area=_areas(places, names, where, stretch, extract.areas, frame, needy),
-        landmark=_nearest_other(names, where, stretch, known, LANDMARK_M),
-        neighbour=_nearest_other(names, where, stretch, plain, NEIGHBOUR_M),
+        landmark=_nearest_others(names, where, stretch, known, LANDMARK_M)[0],
+        neighbours=_nearest_others(names, where, stretch, plain, NEIGHBOUR_M, NEIGHBOURS),
         admins=levels,
         settlement=_settlements(
             ("suburb", "quarter", "neighbourhood", "village"), SETTLEMENT_M, where, stretch, extract, admins, levels
@@ -200,7 +209,10 @@ def gather_facts(places: Sequence[Place], extract: Extract, sub: Sequence[bool])
         city=_settlements(("city", "town"), CITY_M, where, stretch, extract, admins, levels),
         district=_districts(places, where, stretch),
     )
-    return FactTable(places, columns, streets, crossings, extract)
+    table = FactTable(places, columns, streets, crossings, extract)
+    del streets, admins
+    give_back()
+    return table
 
 
 def _alone(names: Sequence[str], needy: np.ndarray) -> list[int]:
@@ -234,29 +246,33 @@ def _areas(
     return found
 
 
-def _nearest_other(
-    names: Sequence[str], where: np.ndarray, stretch: Floats, among: Ints, within_m: float, k: int = 6
-) -> Found:
-    """For each place the nearest of ``among`` that is another one and whose name does not overlap with its own; it is
-    looked for among the ``k`` nearest.
+def _nearest_others(
+    names: Sequence[str], where: np.ndarray, stretch: Floats, among: Ints, within_m: float, wanted: int = 1
+) -> list[Found]:
+    """For each place the ``wanted`` nearest of ``among`` that are other ones and whose names do not overlap with its
+    own, nearest first; they are looked for among a few more. All of them have bearings from there to the place.
     """
-    found = Found.nothing(len(names))
-    if len(among) < 2:
-        return found
-    k = min(k, len(among))
-    away, slots = cKDTree(where[among]).query(where, k=k, distance_upper_bound=within_m / stretch.min())
-    asking = np.arange(len(names))
+    out = [Found.nothing(len(names)) for _ in range(wanted)]
+    if not len(among) or not len(names):
+        return out
+    k = min(wanted + 5, len(among))
+    away, slots = cKDTree(where[among]).query(where, k=range(1, k + 1), distance_upper_bound=within_m / stretch.min())
+    asking, have = np.arange(len(names)), np.zeros(len(names), np.int64)
     for column in range(k):
         metres = away[asking, column] * stretch[asking]
         near = metres <= within_m
         asking, metres = asking[near], metres[near]
         other = among[slots[asking, column]]
         fits = np.array([not _overlap(i, j, names) for i, j in zip(asking.tolist(), other.tolist(), strict=True)], bool)
-        who = asking[fits]
-        found.who[who], found.metres[who] = other[fits], metres[fits]
-        found.bearing[who] = bearing_deg(where[other[fits]], where[who])
-        asking = asking[~fits]
-    return found
+        for place in range(wanted):
+            chosen = fits & (have[asking] == place)
+            who = asking[chosen]
+            found = out[place]
+            found.who[who], found.metres[who] = other[chosen], metres[chosen]
+            found.bearing[who] = bearing_deg(where[other[chosen]], where[who])
+        have[asking[fits]] += 1
+        asking = asking[have[asking] < wanted]
+    return out
 
 
 def _overlap(i: int, j: int, names: Sequence[str]) -> bool:

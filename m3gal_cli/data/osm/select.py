@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import shapely
 
+from m3gal_cli.data.coordinates import METRES_PER_DEGREE
 from m3gal_cli.data.files import open_text, require_file
 from m3gal_cli.data.osm.frame import Frame
 from m3gal_cli.data.osm.places import Place, reads
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 Bbox = tuple[float, float, float, float]
 
+CONTEXT_M = 25_000.0  # more than the reach of any fact
 LEAF = 8  # places in the smallest cells over which a limit is spread
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)([km]?)", re.IGNORECASE)
 _OSM_ID = re.compile(r"[wr]\d+")
@@ -59,6 +61,21 @@ class Selection:
             read_polygon(self.polygon)
         if self.place is not None and not reads(self.place):
             raise InputError("the name of the place is empty", hint="Name a boundary of the extract.")
+
+    def window(self) -> Bbox | None:
+        """The box that holds all that can be told of the places selected: ``CONTEXT_M`` on all sides of the box and the
+        polygon. None where they do not bound it (a boundary is known only once the extract is read). An extract need
+        not be read beyond; then which names are alone of their kind is decided within it.
+        """
+        boxes: list[Sequence[float]] = [] if self.bbox is None else [self.bbox]
+        boxes += [] if self.polygon is None else [read_polygon(self.polygon).bounds]
+        if not boxes:
+            return None
+        west, south = (max(box[n] for box in boxes) for n in (0, 1))
+        east, north = (min(box[n] for box in boxes) for n in (2, 3))
+        high = CONTEXT_M / METRES_PER_DEGREE
+        wide = high / max(math.cos(math.radians(min(max(abs(south), abs(north)) + high, 89.0))), 0.01)
+        return west - wide, south - high, east + wide, north + high
 
 
 def parse_bbox(text: str) -> Bbox:
