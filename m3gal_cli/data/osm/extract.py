@@ -7,10 +7,9 @@ it over before Python sees it. Places keep a point; only roads, areas and bounda
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import shapely
 from m3gal_cli.data.coordinates import Datum, to_wgs84
 from m3gal_cli.data.files import make_folder, require_file
 from m3gal_cli.data.memory import give_back
+from m3gal_cli.data.osm.offset import Offset
 from m3gal_cli.data.osm.places import Place
 from m3gal_cli.data.osm.tags import (
     KEPT,
@@ -199,40 +199,12 @@ def _stream(path: Path, locations: Any, tell: Progress) -> Iterator[Any]:
     tell("reading", 0, total)
     seen = osmium.filter.KeyFilter(*SEEN_KEYS)
     stream = osmium.FileProcessor(str(path)).with_locations(locations).with_areas(seen).with_filter(seen)
-    offset = _Offset(path)
+    offset = Offset(path)
     for number, thing in enumerate(stream):
         if number % LOOK == 0:
             tell("reading", min(offset.bytes(), total), total)
         yield thing
     tell("reading", total, total)
-
-
-class _Offset:
-    """How far osmium has read a file: it tells nobody, but the descriptor that it reads through is one of ours."""
-
-    def __init__(self, path: Path) -> None:
-        stat = path.stat()
-        self._file = (stat.st_dev, stat.st_ino)
-        self._descriptor: int | None = None
-        self._searches = 16  # left; a small file is read and closed before anybody looks
-        self._last = 0
-
-    def bytes(self) -> int:
-        """Bytes read, never less than before; stays where it is once osmium has closed the file."""
-        if self._descriptor is None and self._searches:
-            self._searches -= 1
-            self._descriptor = next(filter(self._is_ours, range(256)), None)
-        if self._descriptor is not None and self._is_ours(self._descriptor):
-            with suppress(OSError):  # closed since, by a thread of osmium's
-                self._last = max(self._last, os.lseek(self._descriptor, 0, os.SEEK_CUR))
-        return self._last
-
-    def _is_ours(self, descriptor: int) -> bool:
-        try:
-            stat = os.fstat(descriptor)
-        except OSError:
-            return False
-        return (stat.st_dev, stat.st_ino) == self._file
 
 
 @dataclass(slots=True)
