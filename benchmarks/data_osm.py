@@ -197,7 +197,10 @@ def main() -> None:
         "--extract", type=Path, default=PREFERRED, help="what to copy; the sample city if it is not there"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout instead of a table")
-    parser.add_argument("--keep", type=Path, help="folder to leave the large extract and the tables in")
+    parser.add_argument(
+        "--keep", type=Path, nargs="?", const=Path(tempfile.gettempdir()) / "m3gal_benchmark",
+        help="leave the large extract and the tables in this folder (%(const)s if none is named)",
+    )  # fmt: skip
     parser.add_argument("rest", nargs="*", help="options for m3gal data osm, after --")
     given = parser.parse_args()
     source = given.extract if given.extract.exists() or given.extract != PREFERRED else BUNDLED
