@@ -250,6 +250,25 @@ def test_views_of_another_run_are_said(folder: Path, tmp_path: Path) -> None:
     assert "120 places of the view table are not in the tables beside it: of another run?" in found.warnings
 
 
+def test_views_of_parts_go_to_the_place_that_they_are_parts_of(folder: Path, tmp_path: Path) -> None:
+    gate = {"address1": "西湖店4北门", "address2": "店4(北门),学府路", "kind1": "sub_gate", "kind2": "poi"}
+    gate |= pois()[["lng", "lat"]].iloc[4].to_dict()
+    odd = gate | {"poi_id": "x#1", "address1": "别处", "address2": "别处(x)"}
+    write_views(
+        pd.concat([views(pois()), pd.DataFrame([gate | {"poi_id": "n4#gate 北"}, odd])]),
+        tmp_path / "same_poi_views_t.csv",
+    )
+    expected = [("poi", "店4,学府路"), ("corner", "路口店4"), ("gate", "店4东门")]
+    expected += [("gate 北: poi", gate["address2"]), ("gate 北: sub_gate", gate["address1"])]
+    alone = inspect_file(tmp_path, Look(place="n4"))
+    assert alone.places[0].views == expected
+    assert len(city_of(alone).places) == COUNT + 1, "an id of which only the look is that of a part is a place"
+    facts(pois()).to_parquet(tmp_path / "facts_t.parquet")
+    found = inspect_file(tmp_path, Look(place="n4"))
+    assert found.places[0].views == expected
+    assert "1 places of the view table are not in the tables beside it: of another run?" in found.warnings
+
+
 def test_the_datum_is_that_of_all_tables(folder: Path, tmp_path: Path) -> None:
     places = pois()
     lng, lat = wgs84_to_gcj02(places["lng"], places["lat"])

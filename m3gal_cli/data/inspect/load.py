@@ -87,6 +87,8 @@ def load_city(path: Path, kind: str, frame: pd.DataFrame, datum: Datum, warnings
     if kind != FACTS and beside.facts is not None:
         facts = read_facts(beside.facts, datum)
     views, pois = _with_ids(views, pois)
+    if views is not None:
+        views = _fold_parts(views, next((frame["poi_id"] for frame in (facts, pois) if frame is not None), None))
     places = _places(facts, pois, views)
     texts = _texts(views, pois)
     known = texts["poi_id"].isin(places["poi_id"])
@@ -134,6 +136,24 @@ def _own_ids(frame: pd.DataFrame | None) -> pd.DataFrame | None:
         return frame.assign(poi_id=frame["poi_id"].astype(str))
     spots = [f"{lng:.6f},{lat:.6f}" for lng, lat in zip(frame["lng"], frame["lat"], strict=True)]
     return frame.assign(poi_id=spots)
+
+
+def _fold_parts(views: pd.DataFrame, ids: pd.Series | None) -> pd.DataFrame:
+    """Views of a part of a place ("n1#gate north") go to the place, and their kinds say which part they mean.
+
+    ``ids`` are those of the places; without them every id of a view that names no part is one.
+    """
+    marked = views["poi_id"].str.contains("#", regex=False)
+    if not marked.any():
+        return views
+    known = set(views["poi_id"][~marked] if ids is None else ids)
+    names = views["poi_id"].str.partition("#")
+    folded = marked & names[0].isin(known) & ~views["poi_id"].isin(known)
+    changed = {"poi_id": views["poi_id"].mask(folded, names[0])}
+    for column in ("kind1", "kind2"):
+        if column in views.columns:
+            changed[column] = views[column].mask(folded, names[2] + ": " + views[column])
+    return views.assign(**changed)
 
 
 def _places(facts: pd.DataFrame | None, pois: pd.DataFrame | None, views: pd.DataFrame | None) -> pd.DataFrame:
