@@ -107,6 +107,13 @@ class _Columns:
     district: list[str]
 
 
+class _Column:
+    """A ``Found`` that is quick to read one by one: a memoryview gives Python's own numbers."""
+
+    def __init__(self, found: Found) -> None:
+        self.who, self.metres, self.bearing = found.who.data, found.metres.data, found.bearing.data
+
+
 class FactTable(Sequence[Facts]):
     """The facts of all places in their order, kept as columns; a ``Facts`` is made when it is asked for."""
 
@@ -114,9 +121,14 @@ class FactTable(Sequence[Facts]):
         self, places: Sequence[Place], columns: _Columns, streets: Streets, crossings: Crossings, extract: Extract
     ) -> None:
         self._places = places
-        self._columns = columns
+        self._by_address, self._district = columns.by_address.tolist(), columns.district
+        self._street, self._crossing, self._area = map(_Column, (columns.street, columns.crossing, columns.area))
+        self._landmark, self._neighbours = _Column(columns.landmark), [_Column(found) for found in columns.neighbours]
+        self._admin = [(level, boundary.data) for level, boundary in columns.admins.items()]
+        self._settlement, self._city = columns.settlement.data, columns.city.data
         self._streets = streets.tags
-        self._crossings = crossings.codes
+        self._street_reading = [reads(name) for name in streets.names]
+        self._one, self._two = (np.ascontiguousarray(crossings.codes[:, n]).data for n in (0, 1))
         self._areas = [(a.tags, a.osm_id) for a in extract.areas]
         self._admins = [a.tags for a in extract.admins]
         self._settlements = [s.tags for s in extract.settlements]
@@ -137,40 +149,42 @@ class FactTable(Sequence[Facts]):
         return self._facts(i % len(self))
 
     def _facts(self, i: int) -> Facts:
-        c = self._columns
-        facts = Facts(by_address=bool(c.by_address[i]), district=c.district[i])
-        if (street := int(c.street.who[i])) >= 0:
+        facts = Facts(by_address=self._by_address[i], district=self._district[i])
+        if (street := self._street.who[i]) >= 0:
             facts.street = self._streets[street]
-            facts.street_metres, facts.street_bearing = _known(c.street.metres[i]), _known(c.street.bearing[i])
-        if (crossing := int(c.crossing.who[i])) >= 0:
-            one, two = self._crossings[crossing].tolist()
-            if street >= 0 and reads(name_in(self._streets[two])) == reads(name_in(self._streets[street])):
+            facts.street_metres, facts.street_bearing = _known(self._street.metres[i]), _known(self._street.bearing[i])
+        if (crossing := self._crossing.who[i]) >= 0:
+            one, two = self._one[crossing], self._two[crossing]
+            if street >= 0 and self._street_reading[two] == self._street_reading[street]:
                 one, two = two, one
-            way = Reference(crossing, float(c.crossing.metres[i]), float(c.crossing.bearing[i]))
+            way = Reference(crossing, self._crossing.metres[i], self._crossing.bearing[i])
             facts.crossing = (self._streets[one], self._streets[two], way)
-        if (area := int(c.area.who[i])) >= 0:
+        if (area := self._area.who[i]) >= 0:
             facts.area, facts.area_id = self._areas[area]
             facts.area_index = area
-            facts.area_metres, facts.area_bearing = float(c.area.metres[i]), float(c.area.bearing[i])
-        facts.landmark = self._reference(c.landmark, i)
-        facts.neighbours = [r for r in (self._reference(found, i) for found in c.neighbours) if r is not None]
-        facts.admins = {level: self._admins[a[i]] for level, a in c.admins.items() if a[i] >= 0}
-        if c.settlement[i] >= 0:
-            facts.settlement = self._settlements[c.settlement[i]]
-        if c.city[i] >= 0:
-            facts.city = self._settlements[c.city[i]]
+            facts.area_metres, facts.area_bearing = self._area.metres[i], self._area.bearing[i]
+        facts.landmark = self._reference(self._landmark, i)
+        for column in self._neighbours:
+            if (neighbour := self._reference(column, i)) is None:
+                break
+            facts.neighbours.append(neighbour)
+        facts.admins = {level: self._admins[a] for level, column in self._admin if (a := column[i]) >= 0}
+        if (node := self._settlement[i]) >= 0:
+            facts.settlement = self._settlements[node]
+        if (node := self._city[i]) >= 0:
+            facts.city = self._settlements[node]
         return facts
 
-    def _reference(self, found: Found, i: int) -> Reference | None:
-        who = int(found.who[i])
+    def _reference(self, found: _Column, i: int) -> Reference | None:
+        who = found.who[i]
         if who < 0:
             return None
         other = self._places[who]
-        return Reference(who, float(found.metres[i]), float(found.bearing[i]), other.poi_id, other.name)
+        return Reference(who, found.metres[i], found.bearing[i], other.poi_id, other.name)
 
 
 def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+    return None if value != value else value  # noqa: PLR0124 - not a number
 
 
 def gather_facts(places: Sequence[Place], extract: Extract, sub: Sequence[bool]) -> FactTable:
