@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,9 +11,19 @@ from m3gal_cli.cli import data_inspect
 from m3gal_cli.cli.console import facts_table, note, out, print_json, progress_bar
 from m3gal_cli.cli.options import AsJson
 
+if TYPE_CHECKING:
+    from m3gal_cli.data.osm.build import OsmOptions
+
 app = typer.Typer(no_args_is_help=True, help="Make and look at tables: osm, geotes, sample, inspect.")
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.")]
+
+
+def where(about: str, metavar: str) -> Any:
+    """An option of the panel that says which places to take."""
+    return typer.Option(metavar=metavar, help=about, rich_help_panel="Which places")
+
+
 DatumOption = Annotated[str, typer.Option(help="Datum of the input: wgs84, gcj02 or bd09.")]
 
 
@@ -24,9 +34,20 @@ def osm(
     suffix: Annotated[str | None, typer.Option(help="Ends the file names.  [default: the extract's name]")] = None,
     locale: Annotated[str, typer.Option(help="auto, zh, en, neutral, or a locale's YAML file.")] = "auto",
     datum: DatumOption = "wgs84",
+    bbox: Annotated[str | None, where("Only places in this box, degrees.", "W,S,E,N")] = None,
+    polygon: Annotated[Path | None, where("Only places in this GeoJSON polygon.", "FILE")] = None,
+    place: Annotated[str | None, where("Only places in this boundary of the extract.", "NAME")] = None,
+    limit: Annotated[str | None, where("So many places, spread over space and kind: 500, 100k.", "COUNT")] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 2023,
     negatives: Annotated[int, typer.Option(help="Negatives a candidate record.")] = 39,
     pairs: Annotated[int, typer.Option(help="View pairs a place, at most.")] = 8,
+    noise: Annotated[float, typer.Option(help="Strength of the typed-query noise, 0 to 1.")] = 0.5,
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="KINDS", help="Leave out kinds of views: corner_*,told.")
+    ] = None,
+    node_store: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep node places on disk: for extracts beyond memory.")
+    ] = None,
     train_queries: Annotated[int, typer.Option(help="Records to finetune on.")] = 3000,
     val_queries: Annotated[int, typer.Option(help="Records to validate on.")] = 500,
     test_queries: Annotated[int, typer.Option(help="Records to test on.")] = 1000,
@@ -34,19 +55,31 @@ def osm(
 ) -> None:
     """Turn an extract into views, a POI table and train / val / test candidate records."""
     from m3gal_cli.data.coordinates import check_datum
-    from m3gal_cli.data.osm.build import OsmOptions, build_city
+    from m3gal_cli.data.osm.build import OsmOptions
+    from m3gal_cli.data.osm.select import Selection, parse_bbox, parse_count
 
     options = OsmOptions(
         locale=locale,
         suffix=suffix or extract.name.split(".")[0],
         seed=seed,
         datum=check_datum(datum),
+        selection=Selection(None if bbox is None else parse_bbox(bbox), polygon, place),
+        limit=None if limit is None else parse_count(limit),
+        without=tuple(kind.strip() for text in without or () for kind in text.split(",") if kind.strip()),
+        node_store=node_store,
+        noise=noise,
         max_pairs_per_place=pairs,
         negatives=negatives,
         train_queries=train_queries,
         val_queries=val_queries,
         test_queries=test_queries,
     )
+    _build(extract, output, options, as_json)
+
+
+def _build(extract: Path, output: Path, options: OsmOptions, as_json: bool) -> None:
+    from m3gal_cli.data.osm.build import build_city
+
     with progress_bar() as bar:
         task = bar.add_task("reading", total=None, info="")
 
@@ -57,12 +90,20 @@ def osm(
     if as_json:
         print_json(summary.to_json())
         return
-    facts = [("places", f"{summary.places:,}"), ("view pairs", f"{summary.pairs:,}")]
+    facts = [("places", f"{summary.places:,}"), ("that read like others", f"{summary.groups:,} groups")]
+    facts += [("view pairs", f"{summary.pairs:,}"), ("of kinds", _kinds(summary.kinds))]
     facts += [(f"{split} queries", f"{count:,}") for split, count in summary.queries.items()]
     also = f", names also in {', '.join(summary.languages)}" if summary.languages else ""
     facts += [("locale", summary.locale + also), ("seconds", f"{summary.seconds:.1f}")]
     facts += [("written", "\n".join(summary.files))]
     out().print(facts_table(f"{extract.name}", facts))
+
+
+def _kinds(kinds: dict[str, int], shown: int = 12) -> str:
+    """The commonest kinds of pairs with their counts, and how many others there are."""
+    rows = [f"{kind} {count:,}" for kind, count in list(kinds.items())[:shown]]
+    others = len(kinds) - shown
+    return ", ".join(rows) + (f", {others} others (--json has all)" if others > 0 else "")
 
 
 @app.command("geotes")

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import yaml
@@ -39,10 +40,12 @@ FIELDS = frozenset(
     }
 )
 _KEYS = {
-    "extends", "language", "join", "full", "full_join", "phrases", "views", "connectors", "bearings", "sides", "metres",
-    "metres_step", "admin", "categories", "sub", "sub_name", "drop", "variants", "numerals", "number", "fallback",
-    "settlements",
+    "extends", "language", "join", "full", "full_join", "phrases", "views", "connectors", "bearings", "bearing_forms",
+    "sides", "metres", "metres_step", "admin", "categories", "sub", "sub_name", "parts", "suffixes", "drop", "variants",
+    "slips", "shorten", "numerals", "number", "fallback", "settlements",
 }  # fmt: skip
+PART_SLOTS = {"area", "bearing", "ref"}  # what the wording of a part of a compound may hold
+_SLOT = re.compile(r"{(\w+)}")
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,29 @@ class Template:
 
 
 @dataclass(frozen=True)
+class Suffixes:
+    """One group of sub-POI suffixes: what stands for one and the same building, gate or car park of a compound.
+
+    Attributes:
+        kind: Its name; pairs are of the kind ``sub_<name>``.
+        of: Matches the categories ("landuse=residential") whose places have such parts.
+        unless: Matches names whose places have none; None for no such names.
+        row: Wordings in a POI row. ``{n}`` is a number, ``{b}`` a bearing word.
+        typed: Wordings as people type them.
+        words: Category words of the row.
+        times: Parts made up for each place.
+    """
+
+    kind: str
+    of: re.Pattern[str]
+    unless: re.Pattern[str] | None
+    row: tuple[str, ...]
+    typed: tuple[str, ...]
+    words: str
+    times: int = 1
+
+
+@dataclass(frozen=True)
 class Category:
     """The words of one kind of place: ``words`` as in a POI table, coarse to fine; ``typed`` as people type them.
 
@@ -91,30 +117,45 @@ class Locale:
             raise InputError(f"unknown key {unknown[0]!r}", where=where, hint=f"Known: {', '.join(sorted(_KEYS))}.")
         self.name = name
         self.where = where
-        self.language = str(data.get("language", ""))
-        self.join = str(data.get("join", " "))
-        self.full_join = str(data.get("full_join", ","))
-        self.metres_step = int(data.get("metres_step", 10))
-        self.metres = str(data.get("metres", "{} m"))
-        self.number = str(data.get("number", "{}"))
-        self.sub_name = [str(s) for s in data.get("sub_name", ["{area} {sub}"])]
-        self.connectors = {k: _words(v) for k, v in dict(data.get("connectors", {})).items()}
+        read = _Reader(data, where)
+        self.language = read.text("language", "")
+        self.join = read.text("join", " ")
+        self.full_join = read.text("full_join", ",")
+        self.metres_step = int(read.number("metres_step", 10, least=1))
+        self.metres = read.wording("metres", "{} m")
+        self.number = read.wording("number", "{}")
+        self.sub_name = [_slots(s, {"area", "landmark", "street", "sub", "bearing"}, "sub_name", where)
+                         for s in read.words("sub_name", ["{area} {sub}"])]  # fmt: skip
+        self.connectors = {k: _words(v) for k, v in read.mapping("connectors").items()}
         self.phrases: dict[str, list[tuple[Part, ...]]] = {}
-        for phrase, ways in dict(data.get("phrases", {})).items():
-            self.phrases[phrase] = [self._parts(way) for way in ways]
-        self.full = self._parts(data.get("full", "name"))
-        self.views = [self._view(kind, v) for kind, v in dict(data.get("views", {})).items()]
-        self.bearings = self._bearings(data.get("bearings", {}))
-        self.sides = _words(data.get("sides", ["{}"]))
-        self.admin = {k: [int(x) for x in v] for k, v in dict(data.get("admin", {})).items()}
-        self.settlements = frozenset(_words(data.get("settlements", [])))
-        self.categories = {k: _category(v) for k, v in dict(data.get("categories", {})).items()}
+        for phrase, ways in read.mapping("phrases").items():
+            self.phrases[phrase] = [self._parts(way, f"phrases.{phrase}") for way in _words(ways)]
+        self.full = self._parts(data.get("full", "name"), "full")
+        every = [self._view(kind, v) for kind, v in read.mapping("views").items() if v is not None]
+        self.views = [template for template in every if template.weight > 0]
+        self.bearings = self._bearings(read.mapping("bearings"))
+        forms = read.mapping("bearing_forms")
+        self.bearing_forms = tuple(
+            tuple(_slots(w, {""}, f"bearing_forms.{k}", where) for w in _words(forms.get(k, "{}")))
+            for k in ("straight", "diagonal")
+        )
+        self.sides = tuple(_slots(w, {""}, "sides", where) for w in read.words("sides", ["{}"]))
+        self.admin = {k: self._levels(k, v) for k, v in read.mapping("admin").items()}
+        self.settlements = frozenset(read.words("settlements", []))
+        self.categories = {k: _category(v) for k, v in read.mapping("categories").items()}
         self.by_name = self._by_name()
-        self.fallback = str(data.get("fallback", "{value}"))
-        self.sub = [self._pattern(p) for p in data.get("sub", [])]
-        self.drop = [self._pattern(p) for p in data.get("drop", [])]
-        self.variants = [_words(v) for v in data.get("variants", [])]
-        self.numerals = str(data.get("numerals", ""))
+        self.fallback = read.text("fallback", "{value}")
+        self.parts = {
+            k: tuple(_slots(w, PART_SLOTS, f"parts.{k}", where) for w in _words(v))
+            for k, v in read.mapping("parts").items()
+        }
+        self.suffixes = [self._suffixes(k, v) for k, v in read.mapping("suffixes").items() if v is not None]
+        self.sub = [self._pattern(p) for p in read.words("sub", [])]
+        self.drop = [self._pattern(p) for p in read.words("drop", [])]
+        self.variants = [_words(v) for v in data.get("variants") or []]
+        self.slips = read.number("slips", 0.12, most=1)
+        self.shorten = read.number("shorten", 0.0, most=1)
+        self.numerals = read.text("numerals", "")
 
     def category(self, key: str, value: str, name: str = "") -> Category:
         """The words for a tag and name: the first entry by name, the tag's own, ``key=*``, else ``fallback``."""
@@ -132,6 +173,26 @@ class Locale:
         """The word for a compass bearing in degrees (0 north, 90 east)."""
         return self.bearings[int((degrees % 360.0 + 22.5) // 45.0) % 8]
 
+    def bearing_words(self, degrees: float) -> tuple[str, ...]:
+        """What people write for a bearing, the plain word first ("东", "东侧", "以东" ...)."""
+        step = int((degrees % 360.0 + 22.5) // 45.0) % 8
+        return tuple(form.format(self.bearings[step]) for form in self.bearing_forms[step % 2])
+
+    def side_words(self, degrees: float) -> tuple[str, ...]:
+        """What people write for the side of a street."""
+        return tuple(side.format(self.bearing(degrees)) for side in self.sides)
+
+    def part_names(self, category: tuple[str, str], values: dict[str, str]) -> tuple[str, ...]:
+        """Names of a part of a compound that has none of its own, the plainest first; () where it cannot be told.
+
+        Args:
+            category: OSM key and value of the part.
+            values: area, bearing (a word) and ref; a wording that needs an empty one is passed over.
+        """
+        key, value = category
+        wordings = self.parts.get(f"{key}={value}", self.parts.get(f"{key}=*", ()))
+        return tuple(w.format_map(values) for w in wordings if all(values.get(s) for s in _SLOT.findall(w)))
+
     @cached_property
     def sub_pattern(self) -> re.Pattern[str] | None:
         """Matches names that many places share: gates, car parks, buildings by number."""
@@ -142,35 +203,66 @@ class Locale:
         return self.sub_pattern is not None and self.sub_pattern.fullmatch(name.strip()) is not None
 
     def _view(self, kind: str, data: Any) -> Template:
-        if not isinstance(data, dict):
-            data = {"parts": data}
-        extra = set(data) - {"parts", "weight", "swap"}
-        if extra or "parts" not in data:
-            raise InputError(f"views.{kind}: expected parts, weight?, swap?", where=self.where)
-        return Template(kind, self._parts(data["parts"]), float(data.get("weight", 1.0)), bool(data.get("swap", False)))
+        at = f"views.{kind}"
+        data = data if isinstance(data, dict) else {"parts": data}
+        if set(data) - {"parts", "weight", "swap"} or "parts" not in data:
+            hint = 'Write views.KIND: {parts: "name @near landmark", weight: 2, swap: false}; null switches it off.'
+            raise InputError("expected parts, weight?, swap?", where=f"{self.where}: {at}", hint=hint)
+        weight, swap = data.get("weight", 1.0), data.get("swap", False)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < 1e6:
+            raise InputError(f"expected a weight of at least 0, got {weight!r}", where=f"{self.where}: {at}.weight")
+        if not isinstance(swap, bool):
+            raise InputError(f"expected true or false, got {swap!r}", where=f"{self.where}: {at}.swap")
+        return Template(kind, self._parts(data["parts"], at), float(weight), swap)
 
-    def _parts(self, items: Any) -> tuple[Part, ...]:
+    def _levels(self, kind: str, value: Any) -> list[int]:
+        if (
+            kind not in ("district", "city")
+            or not isinstance(value, list)
+            or not all(isinstance(n, int) for n in value)
+        ):
+            hint = "Write admin: {district: [9, 10], city: [8]}: values of admin_level, the first found counts."
+            raise InputError(f"expected admin levels, got {value!r}", where=f"{self.where}: admin.{kind}", hint=hint)
+        return value
+
+    def _suffixes(self, kind: str, data: Any) -> Suffixes:
+        where = f"{self.where}: suffixes.{kind}"
+        known = {"of", "unless", "row", "typed", "words", "times"}
+        if not isinstance(data, dict) or set(data) - known or not {"of", "row", "typed"} <= set(data):
+            raise InputError("expected of, row, typed, words?, unless?, times?", where=where)
+        row, typed = (
+            tuple(_slots(w, {"n", "b"}, f"suffixes.{kind}.{key}", self.where) for w in _words(data[key]))
+            for key in ("row", "typed")
+        )
+        times = data.get("times", 1)
+        if not isinstance(times, int) or not 1 <= times <= 20:
+            raise InputError(f"expected 1 to 20, got {times!r}", where=f"{where}.times")
+        unless = self._pattern(data["unless"]) if data.get("unless") else None
+        return Suffixes(kind, self._pattern(data["of"]), unless, row, typed, str(data.get("words", "")), times)
+
+    def _parts(self, items: Any, at: str) -> tuple[Part, ...]:
         if not isinstance(items, str) or not items.strip():
-            raise InputError(f"expected parts with spaces between, got {items!r}", where=self.where)
-        return tuple(self._part(item) for item in items.split())
+            raise InputError(f"expected parts with spaces between, got {items!r}", where=f"{self.where}: {at}")
+        return tuple(self._part(item, f"{self.where}: {at}") for item in items.split())
 
-    def _part(self, item: str) -> Part:
+    def _part(self, item: str, where: str) -> Part:
         if item.startswith("="):
             return Part("text", item[1:])
         if item.startswith("@"):
             if item[1:] not in self.connectors:
-                raise InputError(f"no such connector {item!r}", where=self.where, hint="Add it under connectors.")
+                raise InputError(f"no such connector {item!r}", where=where, hint="Add it under connectors.")
             return Part("connector", item[1:])
         field = item.removesuffix("?")
         if field not in FIELDS and field not in self.phrases:
             hint = f"Fields: {', '.join(sorted(FIELDS))}. A phrase must stand above the phrase that uses it."
-            raise InputError(f"no such field {field!r}", where=self.where, hint=hint)
+            raise InputError(f"no such field {field!r}", where=where, hint=hint)
         return Part("field", field, item.endswith("?"))
 
     def _bearings(self, data: Any) -> tuple[str, ...]:
         missing = [b for b in BEARINGS if b not in data]
         if missing:
-            raise InputError(f"bearings: no word for {missing[0]}", where=self.where)
+            hint = "Quote N and the like if YAML takes them for something else."
+            raise InputError(f"no word for {missing[0]}", where=f"{self.where}: bearings", hint=hint)
         return tuple(str(data[b]) for b in BEARINGS)
 
     def _by_name(self) -> dict[str, list[tuple[re.Pattern[str], Category]]]:
@@ -186,6 +278,56 @@ class Locale:
             return re.compile(str(text))
         except re.error as error:
             raise InputError(f"not a regular expression: {text!r} ({error})", where=self.where) from error
+
+
+class _Reader:
+    """Values of a locale file by key, with their types checked. Raises InputError with file and key."""
+
+    def __init__(self, data: dict[str, Any], where: str) -> None:
+        self.data, self.where = data, where
+
+    def _bad(self, key: str, expected: str) -> InputError:
+        return InputError(f"expected {expected}, got {str(self.data[key])[:60]!r}", where=f"{self.where}: {key}")
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        value = self.data.get(key)
+        if value is not None and not isinstance(value, dict):
+            raise self._bad(key, "a mapping")
+        return {str(k): v for k, v in (value or {}).items()}
+
+    def text(self, key: str, default: str) -> str:
+        value = self.data.get(key, default)
+        if not isinstance(value, str):
+            raise self._bad(key, "text")
+        return value
+
+    def wording(self, key: str, default: str) -> str:
+        return _slots(self.text(key, default), {""}, key, self.where)
+
+    def words(self, key: str, default: list[str]) -> tuple[str, ...]:
+        value = self.data.get(key, default)
+        if isinstance(value, dict):
+            raise self._bad(key, "a list of texts")
+        return _words(value)
+
+    def number(self, key: str, default: float, least: float = 0, most: float = 1e6) -> float:
+        value = self.data.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise self._bad(key, f"a number from {least:g} to {most:g}")
+        return float(value)
+
+
+def _slots(wording: str, allowed: set[str], key: str, where: str) -> str:
+    """The wording, if its braces hold only what may be filled in. Raises InputError."""
+    try:
+        found = {name for _, name, _, _ in Formatter().parse(wording) if name is not None}
+    except ValueError as error:
+        raise InputError(f"{wording!r}: {error}", where=f"{where}: {key}") from error
+    if found - allowed:
+        names = ", ".join(f"{{{a}}}" for a in sorted(allowed))
+        what = f"{wording!r} holds {{{sorted(found - allowed)[0]}}}"
+        raise InputError(what, where=f"{where}: {key}", hint=f"It may hold {names}.")
+    return wording
 
 
 def load_locale(name: str) -> Locale:

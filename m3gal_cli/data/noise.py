@@ -6,10 +6,12 @@ import random
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 
 from m3gal_cli.data.locales import Locale
 from m3gal_cli.data.views import View, joined
 
+LONG = 5  # letters of a name that may lose some
 _PUNCTUATION = re.compile(r"[,，;；:：·•\-–—/&'’\"“”.。]")
 _BRACKETS = re.compile(r"[()（）\[\]【】]")
 _DIGITS = re.compile(r"\d+")
@@ -33,13 +35,17 @@ def typed(view: View, locale: Locale, rng: random.Random, *, strength: float = 0
     if view.swap and len(fields) > 1 and rng.random() < strength / 2:
         a, b = fields[0], fields[-1]
         pieces[a], pieces[b] = pieces[b], pieces[a]
-    text = joined([_piece(p.text, locale, rng, strength, sure) if p.field else p.text for p in pieces], view.join)
+    words = [_piece(p.text, locale, rng, strength, sure) if p.field else p.text for p in pieces]
+    named = [n for n, p in enumerate(pieces) if p.field]
+    if named and rng.random() < strength * locale.slips:
+        chosen = rng.choice(named)
+        words[chosen] = slip(words[chosen], rng)
+    text = joined(words, view.join)
     steps: list[tuple[float, Callable[[str], str]]] = [
         (0.5, drop_brackets),
         (0.3, lambda t: drop_punctuation(t, view.join)),
         (0.5 if view.join else 0.0, str.lower),
         (0.3, plain_letters),
-        (0.12, lambda t: slip(t, rng)),
     ]
     for share, step in steps:
         if rng.random() < strength * share:
@@ -49,6 +55,8 @@ def typed(view: View, locale: Locale, rng: random.Random, *, strength: float = 0
 
 
 def _piece(text: str, locale: Locale, rng: random.Random, strength: float, sure: bool) -> str:
+    if sure and locale.shorten and len(text) > LONG and rng.random() < strength * locale.shorten:
+        text = shorten(text, rng)
     if sure and rng.random() < strength * 0.4:
         text = drop_affix(text, locale, rng)
     if rng.random() < strength * 0.6:
@@ -67,29 +75,47 @@ def drop_affix(text: str, locale: Locale, rng: random.Random) -> str:
     return shorter if len(shorter) > 2 else text
 
 
+def shorten(text: str, rng: random.Random) -> str:
+    """Leave out up to a third of a name's letters (西湖区实验小学: 西湖实小学), no digit, no end."""
+    spots = [n for n in range(1, len(text) - 2) if text[n].isalpha()]
+    gone = set(rng.sample(spots, min(len(spots), rng.randint(1, len(text) // 3)))) if spots else set()
+    return "".join(c for n, c in enumerate(text) if n not in gone)
+
+
 def vary(text: str, locale: Locale, rng: random.Random) -> str:
     """Write one spelling of the locale's variant groups for another (幢 for 号楼, St for Street)."""
+    ways = []
     for group in locale.variants:
-        for word in group:
-            found = _last(word, text)
-            if found >= 0:
-                other = rng.choice([w for w in group if w != word])
-                return text[:found] + other.removeprefix("#") + text[found + len(word.removeprefix("#")) :]
-    return text
+        found = [(word, at) for word in group if (at := _last(word, text)) >= 0]
+        if found:
+            ways.append((group, *max(found, key=lambda way: len(way[0]))))  # "(南门)", not the 南门 in it
+    if not ways:
+        return text
+    group, word, at = rng.choice(ways)
+    other = rng.choice([w for w in group if w != word])
+    return text[:at] + other.removeprefix("#") + text[at + len(word.removeprefix("#")) :]
 
 
 def _last(word: str, text: str) -> int:
     """Where ``word`` stands last in ``text``, -1 if nowhere. In alphabets it must end a word, and start one unless it
     is written small (a suffix such as "strasse"). A leading "#" stands for a number or a letter before it."""
-    if word.startswith("#"):
-        spots = [m.start() for m in re.finditer(r"(?<=[0-9A-Za-z一二三四五六七八九十])" + re.escape(word[1:]), text)]
-        return spots[-1] if spots else -1
-    if not word.strip().isascii() and "ß" not in word:
+    pattern = _word(word)
+    if pattern is None or word.removeprefix("#") not in text:
         return text.rfind(word)
+    found = [m.start() for m in pattern.finditer(text)]
+    return found[-1] if found else -1
+
+
+@lru_cache(maxsize=4096)
+def _word(word: str) -> re.Pattern[str] | None:
+    """What finds a word of a variant group; None where the plain text will do."""
+    if word.startswith("#"):
+        return re.compile(r"(?<=[0-9A-Za-z一二三四五六七八九十])" + re.escape(word[1:]))
+    if not word.strip().isascii() and "ß" not in word:
+        return None
     start = r"(?<!\w)" if word[0].isupper() else ""
     end = r"(?!\w)" if word[-1].isalpha() else ""
-    found = [m.start() for m in re.finditer(start + re.escape(word) + end, text)]
-    return found[-1] if found else -1
+    return re.compile(start + re.escape(word) + end)
 
 
 def chinese_numerals(text: str, numerals: str) -> str:

@@ -10,11 +10,15 @@ import json
 import warnings
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from m3gal_cli.data.coordinates import GEOHASH_LENGTH, Datum, geohash_digits, to_wgs84
 from m3gal_cli.data.files import atomic_path, atomic_text, open_text, require_file, suffix_of
@@ -74,13 +78,52 @@ def with_geohash(views: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([views[["address1", "address2", "lng", "lat"]], digits], axis=1)
 
 
+class ViewsWriter:
+    """Writes a view table in pieces: the published .csv columns to ``path``, every column to its .parquet twin.
+
+    Both files appear when the ``with`` block ends well, neither if it does not.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stack = ExitStack()
+        self._parquet: pq.ParquetWriter | None = None
+        self.rows = 0
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._csv = stack.enter_context(atomic_text(self._path))
+            self._twin = stack.enter_context(atomic_path(parquet_twin(self._path)))
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, views: pd.DataFrame) -> None:
+        """Append rows; every piece has the columns of the first."""
+        views = views.assign(lng=views["lng"].round(COORDINATE_DECIMALS), lat=views["lat"].round(COORDINATE_DECIMALS))
+        published = with_geohash(views)
+        published.to_csv(self._csv, index=False, lineterminator="\n", header=self.rows == 0)
+        table = pa.Table.from_pandas(
+            pd.concat([published, views[[c for c in views.columns if c not in published.columns]]], axis=1),
+            schema=self._parquet.schema if self._parquet else None,
+            preserve_index=False,
+        )
+        if self._parquet is None:
+            self._parquet = pq.ParquetWriter(self._twin, table.schema)
+        self._parquet.write_table(table)
+        self.rows += len(views)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._parquet is not None:
+            self._parquet.close()
+        self._stack.__exit__(kind, error, trace)
+
+
 def write_views(views: pd.DataFrame, path: Path) -> None:
     """Write the published .csv columns to ``path`` and every column, geohash digits included, to its .parquet twin."""
-    views = views.assign(lng=views["lng"].round(COORDINATE_DECIMALS), lat=views["lat"].round(COORDINATE_DECIMALS))
-    published = with_geohash(views)
-    extra = views[[c for c in views.columns if c not in published.columns]]
-    write_table(published, path)
-    write_table(pd.concat([published, extra], axis=1), parquet_twin(path))
+    with ViewsWriter(path) as writer:
+        writer.write(views)
 
 
 def write_pois(pois: pd.DataFrame, path: Path) -> None:

@@ -1,20 +1,18 @@
 """Views: several descriptions of one place, made from a locale's templates, and pairs of them.
 
-A view never names only a category or a district: it is dropped where its words, read without connectors and bearings,
-fit another place as well.
+A view never names only a category or a district. Whether it fits another place as well is not known here: see
+``census``.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
-from m3gal_cli.data.locales import Locale, Part, Template
+from m3gal_cli.data.locales import Locale, Part, Suffixes, Template
 
 Fields = Mapping[str, tuple[str, ...]]
 
@@ -22,8 +20,10 @@ FULL = "poi"  # the kind of the POI row's own text
 _TELLS = frozenset(
     {"name", "plain", "rest", "brand", "alt", "number", "told"}
 )  # one of these, or a *_word, must be there
+_TURNS = ("_bearing", "_metres", "side")  # fields by which alone no place is told
 _COMMAS = re.compile(r"\s*,(?:\s*,)*\s*")
-_EDGES = re.compile(r"^[\s,，;/]+|[\s,，;/]+$")
+_LAST_BRACKET = re.compile(r"[(（][^()（）]*[)）]$")
+_EDGES = " \t\n,，;/"
 
 
 class Reading(Protocol):
@@ -32,8 +32,7 @@ class Reading(Protocol):
     def __call__(self, text: str) -> str: ...
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A part of a view as text.
 
     Attributes:
@@ -49,31 +48,75 @@ class Piece:
     optional: bool = False
 
 
-@dataclass(frozen=True)
-class View:
-    """One description of a place."""
+class View(NamedTuple):
+    """One description of a place.
+
+    Attributes:
+        kind: The template that made it, with "@" and the language where that is not the map's.
+        pieces: Its parts.
+        join: What stands between them.
+        text: As written.
+        key: What it says, in no order: the readings of its fields.
+        weight: How often, relative to the others, people type so.
+        swap: Whether its first and last part may change places.
+    """
 
     kind: str
     pieces: tuple[Piece, ...]
     join: str
+    text: str
+    key: tuple[str, ...]
     weight: float = 1.0
     swap: bool = False
 
-    @cached_property
-    def text(self) -> str:
-        return joined([p.text for p in self.pieces], self.join)
+    @classmethod
+    def of(cls, kind: str, pieces: Sequence[Piece], join: str, weight: float = 1.0, swap: bool = False) -> View:
+        """A view of these pieces."""
+        text = joined([p.text for p in pieces], join)
+        return cls(kind, tuple(pieces), join, text, tuple(sorted([p.key for p in pieces if p.key])), weight, swap)
 
-    @cached_property
-    def key(self) -> tuple[str, ...]:
-        """What the view says, in no order: the readings of its fields."""
-        return tuple(sorted(p.key for p in self.pieces if p.key))
+
+class Picker:
+    """Draws wordings; a few times as fast as ``random.Random``, which has to be seeded for every view of a country.
+
+    Equal seeds give equal draws (the generator of ANSI C's rand).
+    """
+
+    def __init__(self, seed: str) -> None:
+        self._state = zlib.crc32(seed.encode())
+
+    def __call__(self, words: Sequence[str]) -> str:
+        if len(words) == 1:
+            return words[0]
+        self._state = (self._state * 1103515245 + 12345) & 0x7FFFFFFF
+        return words[(self._state >> 12) % len(words)]
+
+
+def plainest(words: Sequence[str]) -> str:
+    """The first wording, as POI rows have it."""
+    return words[0]
+
+
+class Suffixed(NamedTuple):
+    """A made-up part of a compound: what it is called among the compound's parts, a view and a POI row of it."""
+
+    part: str
+    view: View
+    full: View
 
 
 def joined(texts: Sequence[str], join: str) -> str:
     """Texts in a row, with commas put right: "a , b" becomes "a, b" (or "a,b" where nothing stands between words)."""
-    text = join.join(t for t in texts if t)
-    comma = ", " if " " in join else ","
-    return _EDGES.sub("", _COMMAS.sub(comma, text))
+    text = join.join([t for t in texts if t])
+    if "," in text:
+        text = _COMMAS.sub(", " if " " in join else ",", text)
+    if "(" in text and " " in join:
+        text = text.replace("( ", "(").replace(" )", ")")
+    return text.strip(_EDGES)
+
+
+Ready = Mapping[str, tuple[tuple[str, ...], str]]  # field -> wordings and how the plainest of them reads
+Pick = Callable[[Sequence[str]], str]
 
 
 class ViewMaker:
@@ -84,130 +127,143 @@ class ViewMaker:
         self.reads = reads
         self.label = label
         self.scale = scale
+        self._needed = {t.kind: _needed(t, locale) for t in locale.views}
 
-    def full(self, fields: Fields) -> View | None:
-        """The POI row's own description: the plainest form of every field."""
-        pieces = self._pieces(self.locale.full, fields, None)
-        return None if pieces is None else View(FULL, pieces, self.locale.full_join, 0.0)
+    def kind_of(self, template: Template) -> str:
+        """The kind of a template's views, with the language where it is not the map's."""
+        return f"{template.kind}@{self.label}" if self.label else template.kind
 
-    def views(self, fields: Fields, rng: random.Random) -> list[View]:
-        """A view for every template whose fields the place has; ``rng`` chooses among wordings."""
-        found = []
-        for template in self.locale.views:
-            view = self._view(template, fields, rng)
-            if view is not None:
-                found.append(view)
-        return found
+    def ready(self, fields: Fields) -> Ready:
+        """The fields of a place as ``full`` and ``view`` take them; made once for all of its views."""
+        reads = self.reads
+        return {n: (values, "" if n.endswith(_TURNS) else reads(values[0])) for n, values in fields.items()}
 
-    def _view(self, template: Template, fields: Fields, rng: random.Random) -> View | None:
-        pieces = self._pieces(template.parts, fields, rng)
+    def full(self, ready: Ready) -> View | None:
+        """The POI row's own description: the plainest form of every field; None without a text."""
+        pieces = self._pieces(self.locale.full, ready, plainest)
         if pieces is None:
             return None
-        used = {p.field for p in pieces}
-        if not (used & _TELLS or any(f.endswith("_word") for f in used)):
-            return None
-        kind = f"{template.kind}@{self.label}" if self.label else template.kind
-        return View(kind, pieces, self.locale.join, template.weight * self.scale, template.swap)
+        view = View.of(FULL, pieces, self.locale.full_join, 0.0)
+        return view if view.text else None
 
-    def _pieces(self, parts: Sequence[Part], fields: Fields, rng: random.Random | None) -> tuple[Piece, ...] | None:
+    def view(self, template: Template, ready: Ready, pick: Pick) -> View | None:
+        """The view that a template gives of a place, None where the place lacks a field; ``pick`` draws wordings."""
+        if not self._needed[template.kind] <= ready.keys():
+            return None
+        pieces = self._pieces(template.parts, ready, pick)
+        if pieces is None or not any(p.field in _TELLS or p.field.endswith("_word") for p in pieces):
+            return None
+        return View.of(self.kind_of(template), pieces, self.locale.join, template.weight * self.scale, template.swap)
+
+    def _pieces(self, parts: Sequence[Part], ready: Ready, pick: Pick) -> list[Piece] | None:
         """The parts as text; None if one that is needed is missing or says what another one says already."""
         out: list[Piece] = []
+        whole = pick is plainest
         for part in parts:
             if part.kind == "text":
                 out.append(Piece("", part.value, ""))
-                continue
-            if part.kind == "connector":
-                words = self.locale.connectors[part.value]
-                out.append(Piece("", rng.choice(words) if rng else words[0], ""))
-                continue
-            piece = self._field(part, fields, rng)
-            if piece is not None and piece.key and self._said(piece, out, whole=rng is None):
-                if not part.optional:
+            elif part.kind == "connector":
+                out.append(Piece("", pick(self.locale.connectors[part.value]), ""))
+            else:
+                piece = self._field(part, ready, pick)
+                if piece is not None and not (piece.key and _said(piece, out, whole)):
+                    out.append(piece)
+                elif not part.optional:
                     return None
-                piece = None
-            if piece is None:
-                if not part.optional:
-                    return None
-                continue
-            out.append(piece)
-        return tuple(out)
+        return out
 
-    @staticmethod
-    def _said(piece: Piece, before: list[Piece], whole: bool) -> bool:
-        """Whether a piece repeats an earlier one; in a POI row (``whole``) only an equal one is a repetition."""
-        if piece.field == "number":
-            return False
-        if whole:
-            return any(p.key == piece.key for p in before)
-        return any(p.key and p.field != "number" and (piece.key in p.key or p.key in piece.key) for p in before)
-
-    def _field(self, part: Part, fields: Fields, rng: random.Random | None) -> Piece | None:
+    def _field(self, part: Part, ready: Ready, pick: Pick) -> Piece | None:
         name = part.value
-        if name in self.locale.phrases:
-            for phrase in self.locale.phrases[name]:
-                inner = self._pieces(phrase, fields, rng)
-                if inner is not None:
-                    text = joined([p.text for p in inner], self.locale.join)
-                    return Piece(name, text, "".join(sorted(p.key for p in inner)), part.optional)
-            return None
-        values = fields.get(name)
-        if not values:
-            return None
-        matters = not name.endswith(("_bearing", "_metres", "side"))
-        key = self.reads(values[0]) if matters else ""
-        return Piece(name, rng.choice(values) if rng else values[0], key, part.optional)
+        known = ready.get(name)
+        if known is not None:
+            values, key = known
+            return Piece(name, pick(values), key, part.optional)
+        for phrase in self.locale.phrases.get(name, ()):
+            inner = self._pieces(phrase, ready, pick)
+            if inner is not None:
+                text = joined([p.text for p in inner], self.locale.join)
+                return Piece(name, text, "".join(sorted([p.key for p in inner])), part.optional)
+        return None
 
 
-def unambiguous(views: Sequence[Sequence[View]], reads: Reading) -> list[list[View]]:
-    """Views that fit one place only, each text once a place.
+def _said(piece: Piece, before: list[Piece], whole: bool) -> bool:
+    """Whether a piece repeats an earlier one; in a POI row (``whole``) only an equal one is a repetition."""
+    key = piece.key
+    if piece.field == "number":
+        return False
+    for other in before:
+        if whole:
+            if other.key == key:
+                return True
+        elif other.key and other.field != "number" and (key in other.key or other.key in key):
+            return True
+    return False
 
-    A view goes if its text reads like, or its key equals, a view of another place.
+
+def _needed(template: Template, locale: Locale) -> set[str]:
+    """The fields without which a template gives nothing; phrases know other ways."""
+    fields = (p for p in template.parts if p.kind == "field" and not p.optional)
+    return {p.value for p in fields if p.value not in locale.phrases}
+
+
+def make_pairs(full: View | None, order: Iterable[View], most: int, reads: Reading) -> Iterator[tuple[View, View]]:
+    """Up to ``most`` pairs of two views of one place; they lead to the POI row where it says more than the view.
+
+    Pairs whose sides read the same, or where one merely begins with the other, are left out.
 
     Args:
-        views: The views of every place, POI rows included; those are never dropped but count against others.
+        full: The POI row.
+        order: The other views, those to be taken first in front; no more of them are asked for than it takes.
+        most: Pairs at most.
         reads: What a text reads as.
     """
-    texts: dict[str, set[int]] = defaultdict(set)
-    keys: dict[tuple[str, ...], set[int]] = defaultdict(set)
-    readings = [[reads(v.text) for v in row] for row in views]
-    for i, (row, said) in enumerate(zip(views, readings, strict=True)):
-        for view, reading in zip(row, said, strict=True):
-            texts[reading].add(i)
-            keys[view.key].add(i)
-    out = []
-    for row, said in zip(views, readings, strict=True):
-        kept: dict[str, View] = {}
-        for view, reading in zip(row, said, strict=True):
-            alone = len(texts[reading]) == 1 and len(keys[view.key]) == 1 and len(reading) > 1
-            if view.kind == FULL or (alone and reading not in kept):
-                kept[reading] = view
-        out.append(list(kept.values()))
-    return out
-
-
-def make_pairs(views: Sequence[View], most: int, rng: random.Random, reads: Reading) -> list[tuple[View, View]]:
-    """Up to ``most`` pairs of two views of one place; about half lead to the POI row, whose text comes second.
-
-    Pairs whose sides read the same, or where one merely begins with the other, are left out. Kinds are drawn by weight
-    without replacement, so that the pairs show as many kinds as there are.
-    """
-    full = next((v for v in views if v.kind == FULL), None)
-    order = weighted_order([v for v in views if v.kind != FULL], rng)
-    pairs: list[tuple[View, View]] = []
-    for n, view in enumerate(order):
-        if len(pairs) >= most:
-            break
-        others = [full] if full is not None and n % 2 == 0 else [order[n - 1], full]
-        for other in others:
-            if other is not None and other is not view and differ(reads(view.text), reads(other.text)):
-                pairs.append((view, other))
+    made, before = 0, None
+    for view in order:
+        for other in (full, before):
+            if other is not None and differ(reads(view.text), reads(other.text)):
+                yield view, other
+                made += 1
                 break
-    return pairs
+        if made >= most:
+            return
+        before = view
 
 
-def weighted_order(views: Sequence[View], rng: random.Random) -> list[View]:
-    """Views in a random order in which the heavier ones tend to come first."""
-    return sorted(views, key=lambda v: -(rng.random() ** (1.0 / max(v.weight, 1e-9))))
+def suffix_pair(view: View, full: View, suffixes: Suffixes, bearings: Sequence[str], rng: random.Random) -> Suffixed:
+    """A view and a POI row of a made-up part of a compound (building 3, east gate, car park): the compound's own, both
+    with a suffix behind the name that means the same part.
+
+    Args:
+        view: A view of the compound that holds its name.
+        full: Its POI row.
+        suffixes: The wordings.
+        bearings: What ``{b}`` may be.
+        rng: Draws the part and its wordings.
+    """
+    number, bearing = str(rng.randint(1, 30)), rng.choice(bearings)
+    part = f"{suffixes.kind} {number}" if any("{n}" in w for w in suffixes.row) else suffixes.kind
+    part = f"{part} {bearing}" if any("{b}" in w for w in suffixes.row) else part
+    one, two = (rng.choice(w).format(n=number, b=bearing) for w in (suffixes.typed, suffixes.row))
+    kind = f"sub_{suffixes.kind}"
+    return Suffixed(part, _with_suffix(view, kind, one, ""), _with_suffix(full, FULL, two, suffixes.words))
+
+
+def _with_suffix(view: View, kind: str, suffix: str, words: str) -> View:
+    pieces = []
+    for piece in view.pieces:
+        text = piece.text
+        if piece.field == "name":
+            text = _LAST_BRACKET.sub("", text) + suffix
+        elif piece.field == "words" and words:
+            text = words
+        pieces.append(piece._replace(text=text))
+    return View.of(kind, pieces, view.join, view.weight, view.swap)
+
+
+def weighted_order(weights: Sequence[float], rng: random.Random) -> list[int]:
+    """Numbers of the weights in a random order in which the heavier ones tend to come first."""
+    drawn = [rng.random() ** (1.0 / max(w, 1e-9)) for w in weights]
+    return sorted(range(len(weights)), key=lambda n: -drawn[n])
 
 
 def differ(one: str, other: str) -> bool:

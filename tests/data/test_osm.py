@@ -127,7 +127,7 @@ def test_helsinki_keeps_the_rules(helsinki: dict[str, object]) -> None:
     assert summary.queries == {n: len(helsinki[n]) for n in ("train", "test", "val")}  # type: ignore[arg-type]
     assert summary.queries["test"] > 400
     assert all(Path(f).exists() for f in summary.files)
-    assert len(summary.files) == 7
+    assert len(summary.files) == 8
 
 
 def test_helsinki_speaks_both_its_languages(helsinki: dict[str, object]) -> None:
@@ -169,7 +169,7 @@ def test_equal_seeds_write_equal_files_and_other_seeds_others(tmp_path: Path) ->
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         build_city(extract, tmp_path / name, OsmOptions(seed=seed, locale="en"))
     files = sorted(p.name for p in (tmp_path / "a").iterdir())
-    assert len(files) == 7
+    assert len(files) == 8
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     assert any((tmp_path / "a" / n).read_bytes() != (tmp_path / "c" / n).read_bytes() for n in files)
@@ -294,7 +294,7 @@ def test_progress_tells_every_step(tmp_path: Path) -> None:
     steps: list[str] = []
     extract = grid_town().write(tmp_path / "t.osm")
     build_city(extract, tmp_path / "out", OsmOptions(), lambda step, done, total: steps.append(step))
-    assert list(dict.fromkeys(steps)) == ["reading", "joining", "mining", "writing"]
+    assert list(dict.fromkeys(steps)) == ["reading", "joining", "views", "pairs", "mining"]
 
 
 def test_the_sample_comes_with_its_attribution(tmp_path: Path) -> None:

@@ -1,15 +1,29 @@
-"""Views from templates, which of them tell a place, and the pairs made of them; locales from YAML."""
+"""Views from templates and the pairs made of them; locales from YAML."""
 
 from __future__ import annotations
 
 import random
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from m3gal_cli.data.locales import BUNDLED, load_locale
 from m3gal_cli.data.osm.places import reads
-from m3gal_cli.data.views import FULL, Piece, View, ViewMaker, differ, joined, make_pairs, unambiguous
+from m3gal_cli.data.views import (
+    FULL,
+    Fields,
+    Picker,
+    Piece,
+    View,
+    ViewMaker,
+    differ,
+    joined,
+    make_pairs,
+    suffix_pair,
+    weighted_order,
+)
 from m3gal_cli.errors import InputError
 
 GATE = {
@@ -28,13 +42,20 @@ CAFE = {"name": ("Blue Cat",), "words": ("cafe",), "word": ("cafe",), "street": 
 CAFE |= {"district": ("Old Town",), "city": ("Testville",), "landmark": ("City Hall",), "landmark_word": ("cafe",)}
 
 
-def texts(locale: str, fields: dict[str, tuple[str, ...]], seed: int = 0) -> dict[str, str]:
+def views(locale: str, fields: Fields, seed: int = 0) -> list[View]:
     maker = ViewMaker(load_locale(locale), reads)
-    return {v.kind: v.text for v in maker.views(fields, random.Random(seed))}
+    ready = maker.ready(fields)
+    made = [maker.view(t, ready, Picker(f"{seed}{t.kind}")) for t in maker.locale.views]
+    return [view for view in made if view is not None]
 
 
-def full(locale: str, fields: dict[str, tuple[str, ...]]) -> str:
-    view = ViewMaker(load_locale(locale), reads).full(fields)
+def texts(locale: str, fields: Fields, seed: int = 0) -> dict[str, str]:
+    return {v.kind: v.text for v in views(locale, fields, seed)}
+
+
+def full(locale: str, fields: Fields) -> str:
+    maker = ViewMaker(load_locale(locale), reads)
+    view = maker.full(maker.ready(fields))
     assert view is not None
     return view.text
 
@@ -53,6 +74,7 @@ def test_an_address_is_a_row_without_a_name() -> None:
 def test_chinese_views() -> None:
     made = {seed: texts("zh", GATE, seed) for seed in range(30)}
     assert {m["road_side_name"] for m in made.values()} == {"古墩路东侧康乐新村(西门)", "古墩路东边康乐新村(西门)"}
+    assert {v.key for v in views("zh", GATE) if v.kind == "road_side_name"} == {("古墩路", "康乐新村西门")}
     assert "文一西路与古墩路交叉口东北100米康乐新村(西门)" in {m["corner_far_name"] for m in made.values()}
     assert made[0]["district_name"] == "西湖区康乐新村(西门)"
     assert "door_name" not in made[0]  # there is no house number
@@ -81,49 +103,89 @@ def test_joined_puts_commas_right() -> None:
     assert joined(["a", ",", "b", ",", ""], " ") == "a, b"
     assert joined(["甲", ",", "乙"], "") == "甲,乙"
     assert joined([",", "a", ",", ",", "b"], " ") == "a, b"
+    assert joined(["a", "(", "b", ")"], " ") == "a (b)"
 
 
 def simple(kind: str, text: str, key: str | None = None, weight: float = 1.0) -> View:
-    return View(kind, (Piece("name", text, reads(text) if key is None else key),), "", weight)
+    return View.of(kind, [Piece("name", text, reads(text) if key is None else key)], "", weight)
 
 
-def test_a_text_of_two_places_is_dropped_and_a_row_never() -> None:
-    views = [
-        [simple(FULL, "Bank, Street 1"), simple("name", "Bank"), simple("door", "Bank Street 1")],
-        [simple(FULL, "Bank, Street 2"), simple("name", "BANK"), simple("door", "Bank Street 2")],
-    ]
-    kept = unambiguous(views, reads)
-    assert [[v.kind for v in row] for row in kept] == [[FULL], [FULL]]  # "Bank Street 1" reads like the row itself
-    views[0][2] = simple("door", "Street 1 Bank")
-    assert [v.kind for v in unambiguous(views, reads)[0]] == [FULL, "door"]
-
-
-def test_two_places_that_say_the_same_in_other_words_are_told_apart_by_key() -> None:
-    here, there = simple("side", "X路东侧银行", "x路|银行"), simple("side", "X路北边银行", "x路|银行")
-    assert unambiguous([[here], [there]], reads) == [[], []]
+ROW = simple(FULL, "Blue Cat, cafe, Main Street")
+OTHERS = [
+    simple("name", "Blue Cat"),
+    simple("near", "Blue Cat near Y"),
+    simple("road", "Main Street Blue Cat"),
+    simple("word", "cafe near Y"),
+]
 
 
 def test_pairs_are_of_different_kinds_and_never_a_prefix() -> None:
-    row = [simple(FULL, "Blue Cat, cafe, Main Street"), simple("name", "Blue Cat"), simple("near", "Blue Cat near Y")]
-    row += [simple("road", "Main Street Blue Cat"), simple("word", "cafe near Y")]
     for seed in range(50):
-        pairs = make_pairs(row, 8, random.Random(seed), reads)
-        assert pairs
+        order = random.Random(seed).sample(OTHERS, len(OTHERS))
+        pairs = list(make_pairs(ROW, order, 8, reads))
+        assert {one.kind for one, _ in pairs} >= {"near", "road", "word"}
         for one, two in pairs:
             assert one.kind not in (FULL, two.kind)
             assert differ(reads(one.text), reads(two.text))
-        assert len(pairs) <= 8
-    assert all(len(make_pairs(row, 2, random.Random(s), reads)) <= 2 for s in range(20))
+        assert len(list(make_pairs(ROW, order, 2, reads))) == 2
+
+
+def test_pairs_lead_to_the_row_unless_it_says_no_more() -> None:
+    by_kind = {one.kind: two.kind for one, two in make_pairs(ROW, [*OTHERS[1:], OTHERS[0]], 8, reads)}
+    assert by_kind == {"near": FULL, "road": FULL, "word": FULL, "name": "word"}
+    assert [two.kind for _, two in make_pairs(None, OTHERS, 8, reads)] == ["near", "road"]  # "name" begins "near"
+
+
+def test_no_more_views_are_asked_for_than_it_takes() -> None:
+    asked = []
+
+    def order() -> object:
+        for view in OTHERS[1:]:
+            asked.append(view.kind)
+            yield view
+
+    assert len(list(make_pairs(ROW, order(), 1, reads))) == 1  # type: ignore[arg-type]
+    assert asked == ["near"]
 
 
 def test_no_pair_from_one_view_and_its_own_beginning() -> None:
-    assert make_pairs([simple(FULL, "Blue Cat, cafe"), simple("name", "Blue Cat")], 8, random.Random(0), reads) == []
+    assert list(make_pairs(simple(FULL, "Blue Cat, cafe"), [simple("name", "Blue Cat")], 8, reads)) == []
 
 
 def test_heavier_views_come_first_more_often() -> None:
-    row = [simple(FULL, "row"), simple("heavy", "h", weight=5.0), simple("light", "l", weight=1.0)]
-    first = [make_pairs(row, 1, random.Random(s), reads)[0][0].kind for s in range(600)]
-    assert 0.78 < first.count("heavy") / 600 < 0.88  # 5 / 6
+    first = [weighted_order([5.0, 1.0], random.Random(s))[0] for s in range(600)]
+    assert 0.78 < first.count(0) / 600 < 0.88  # 5 / 6
+
+
+def test_draws_of_wordings_are_even_and_follow_from_the_seed() -> None:
+    words = ["a", "b", "c", "d", "e"]
+    drawn = Counter(Picker(f"2023|n{n}|7")(words) for n in range(5000))
+    assert all(900 < drawn[w] < 1100 for w in words)  # 1000 +- 3.5 standard deviations
+    one, two = Picker("x"), Picker("x")
+    series = [one(words) for _ in range(50)]
+    assert series == [two(words) for _ in range(50)]
+    assert len(set(series)) == 5
+
+
+def test_a_made_up_part_reads_alike_on_both_sides() -> None:
+    zh = load_locale("zh")
+    fields: Fields = {"name": ("翠苑小区",), "words": ("商务住宅,住宅区",), "street": ("文三路",), "side": ("东侧",)}
+    maker = ViewMaker(zh, reads)
+    row = maker.full(maker.ready(fields))
+    assert row is not None
+    view = next(v for v in views("zh", fields) if v.kind == "road_side_name")
+    suffixes = {s.kind: s for s in zh.suffixes}
+    for seed in range(40):
+        made = suffix_pair(view, row, suffixes["building"], zh.bearings, random.Random(seed))
+        number = made.part.split()[1]
+        assert made.view.kind == "sub_building"
+        assert made.view.text.startswith("文三路东侧翠苑小区")
+        assert re.findall(r"\d+", made.view.text) == re.findall(r"\d+", made.full.text) == [number]
+        assert ",地名地址信息,门牌信息,楼栋号," in made.full.text
+        gate = suffix_pair(view, row, suffixes["gate"], zh.bearings, random.Random(seed))
+        bearing = gate.part.split()[1]
+        assert gate.full.text.startswith(f"翠苑小区({bearing}门),通行设施")
+        assert f"{bearing}门" in gate.view.text.replace("大门", "门")
 
 
 def test_bearings_and_categories() -> None:
@@ -151,7 +213,7 @@ def test_a_user_adds_words_and_views_without_code(tmp_path: Path) -> None:
     locale = load_locale(str(own))
     assert locale.category("amenity", "pharmacy").words == ("apteekki",)
     assert locale.category("amenity", "cafe").words == ("cafe",)
-    made = {v.kind: v.text for v in ViewMaker(locale, reads).views(CAFE, random.Random(0))}
+    made = texts(str(own), CAFE)
     assert made["close"] == "Blue Cat lähellä City Hall"
     assert made["name_street"] == "Blue Cat Main Street"
 

@@ -11,17 +11,19 @@ name without the place it begins with), ``brand``, ``alt`` (other names), ``word
 from __future__ import annotations
 
 import re
+import zlib
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from m3gal_cli.data.coordinates import local_metres
 from m3gal_cli.data.locales import Category, Locale
-from m3gal_cli.data.osm.facts import Facts, Tags
+from m3gal_cli.data.osm.facts import Facts, Reference, Tags
+from m3gal_cli.data.osm.frame import Frame
 from m3gal_cli.data.osm.places import ROAD, TRANSIT_KEYS, Place, has_han, name_in, reads
-from m3gal_cli.data.osm.tags import ADDRESS
+from m3gal_cli.data.osm.tags import ADDRESS, part_ref
 
 Fields = dict[str, tuple[str, ...]]  # what people write for it, the plainest first
 
@@ -45,24 +47,40 @@ class Gazetteer:
         alone: For each of street, landmark, neighbour, crossing, area: whether the place is the only one of its kind.
     """
 
-    places: list[Place]
-    facts: list[Facts]
+    places: Sequence[Place]
+    facts: Sequence[Facts]
     rest: list[str]
     alone: dict[str, list[bool]]
 
 
-def make_gazetteer(places: list[Place], facts: list[Facts], locale: Locale) -> Gazetteer:
+def make_gazetteer(places: Sequence[Place], facts: Sequence[Facts], locale: Locale) -> Gazetteer:
     """Work out what takes all places: name parts and who is alone of its kind."""
-    where = local_metres([p.lng for p in places], [p.lat for p in places], places[0].lng, places[0].lat)
+    frame = Frame(places)
+    where = frame.metres(np.array([(p.lng, p.lat) for p in places]).reshape(-1, 2))
     words = [_typed_word(p, locale.category(*p.category, p.name)) for p in places]
+    street, area, corner = [""] * len(places), [""] * len(places), [""] * len(places)
+    landmark, neighbour = [-1] * len(places), [-1] * len(places)
+    for i, fact in enumerate(facts):
+        if words[i]:
+            street[i] = reads(name_in(fact.street)) if fact.street else ""
+            area[i] = str(fact.area_index) if fact.area_index >= 0 else ""
+            corner[i] = _corner(fact)
+            landmark[i] = fact.landmark.who if fact.landmark else -1
+            told = _told_by(places[i], fact)
+            neighbour[i] = told.who if told else -1
     alone = {
-        "street": _alone_in(words, [reads(name_in(f.street)) if f.street else "" for f in facts]),
-        "area": _alone_in(words, [str(f.area_index) if f.area_index >= 0 else "" for f in facts]),
-        "landmark": _alone_near(words, where, [f.landmark.who if f.landmark else -1 for f in facts]),
-        "neighbour": _alone_near(words, where, [f.neighbour.who if f.neighbour else -1 for f in facts]),
-        "crossing": _alone_in(words, [_corner(f) for f in facts]),
+        "street": _alone_in(words, street),
+        "area": _alone_in(words, area),
+        "landmark": _alone_near(words, where, landmark),
+        "neighbour": _alone_near(words, where, neighbour),
+        "crossing": _alone_in(words, corner),
     }
     return Gazetteer(places, facts, _rests(places, where, locale), alone)
+
+
+def _told_by(place: Place, fact: Facts) -> Reference | None:
+    """The neighbour that a place is told by: people take any that is near, so each place takes one of its nearest."""
+    return fact.neighbours[zlib.crc32(place.poi_id.encode()) % len(fact.neighbours)] if fact.neighbours else None
 
 
 def _corner(fact: Facts) -> str:
@@ -105,7 +123,7 @@ def _alone_near(words: list[str], where: np.ndarray, who: list[int]) -> list[boo
     return out
 
 
-def _rests(places: list[Place], where: np.ndarray, locale: Locale) -> list[str]:
+def _rests(places: Sequence[Place], where: np.ndarray, locale: Locale) -> list[str]:
     """Names without the name of another place, near by, that they begin with; and names that need their area."""
     by_name: dict[str, list[int]] = defaultdict(list)
     for i, place in enumerate(places):
@@ -150,18 +168,22 @@ class FieldMaker:
         name = name_in(tags)
         return name if name and has_han(name) == self.han else ""
 
-    def fields(self, i: int) -> Fields:
-        """The fields of place ``i``; those that it lacks are absent."""
-        place, fact = self.all.places[i], self.all.facts[i]
+    def fields(self, i: int, fact: Facts | None = None) -> Fields:
+        """The fields of place ``i``; those that it lacks are absent. ``fact``: its facts, where they are at hand."""
+        place, fact = self.all.places[i], fact or self.all.facts[i]
         found: dict[str, str | tuple[str, ...]] = {}
         found |= self._where(place, fact)
-        found |= self._names(i, place, found)
+        found |= self._names(i, place, fact, found)
         if not self.language:
             found |= self._kind(i, place, found)
         return {k: (v,) if isinstance(v, str) else v for k, v in found.items() if v}
 
-    def _names(self, i: int, place: Place, found: dict[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
+    def _names(
+        self, i: int, place: Place, fact: Facts, found: dict[str, str | tuple[str, ...]]
+    ) -> dict[str, str | tuple[str, ...]]:
         tags = place.tags
+        if place.is_part:
+            return self._part(place, found, fact)
         name = self.text(tags) if place.name else ""
         if name and self.locale.is_sub(name):
             return {"name": self._sub_name(name, found), "rest": name}
@@ -178,6 +200,16 @@ class FieldMaker:
             out["alt"] = tuple(dict.fromkeys(a for a in alts if len(reads(a)) > 1 and reads(a) != reads(name)))[:3]
         return out
 
+    def _part(
+        self, place: Place, found: dict[str, str | tuple[str, ...]], fact: Facts
+    ) -> dict[str, str | tuple[str, ...]]:
+        """Name and rest of a part of a compound without a name of its own; nothing where the locale has none for it."""
+        area = _first(found.get("area"))
+        bearing = "" if fact.area_bearing is None else self.locale.bearing(fact.area_bearing)
+        values = {"area": area, "bearing": bearing, "ref": part_ref(place.tags)}
+        names = self.locale.part_names(place.category, values) if area else ()
+        return {"name": names, "rest": tuple(n.replace(area, "", 1).strip(" ,") for n in names)} if names else {}
+
     def _sub_name(self, name: str, found: dict[str, str | tuple[str, ...]]) -> str:
         """A name such as "north gate" with the place that it belongs to."""
         values = {key: _first(found.get(key)) for key in ("area", "landmark", "street")}
@@ -193,21 +225,20 @@ class FieldMaker:
         number = tags.get("addr:housenumber", "").split(";")[0].strip()
         out["number"] = locale.number.format(number) if number[-1:].isascii() and number else number
         if fact.street_bearing is not None:
-            word = locale.bearing(fact.street_bearing)
-            out["side"] = tuple(s.format(word) for s in locale.sides)
+            out["side"] = locale.side_words(fact.street_bearing)
         if fact.crossing is not None:
             one, two, reference = fact.crossing
             out["crossing_a"], out["crossing_b"] = self.text(one), self.text(two)
             steps = round(reference.metres / locale.metres_step)
             if steps:
-                out["crossing_bearing"] = locale.bearing(reference.bearing)
+                out["crossing_bearing"] = locale.bearing_words(reference.bearing)
                 out["crossing_metres"] = locale.metres.format(steps * locale.metres_step)
-        for kind, other in (("landmark", fact.landmark), ("neighbour", fact.neighbour)):
+        for kind, other in (("landmark", fact.landmark), ("neighbour", _told_by(place, fact))):
             if other is not None:
                 name = self.text(self.all.places[other.who].tags)
                 plain = _BRACKETS.sub("", name).strip()
                 out[kind] = (name, plain) if len(plain) > 1 and plain != name else name
-                out[f"{kind}_bearing"] = locale.bearing(other.bearing)
+                out[f"{kind}_bearing"] = locale.bearing_words(other.bearing)
         return out | self._administration(place, fact)
 
     def _administration(self, place: Place, fact: Facts) -> dict[str, str | tuple[str, ...]]:

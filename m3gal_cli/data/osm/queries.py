@@ -14,14 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from m3gal_cli.data.census import Census
 from m3gal_cli.data.locales import Locale
 from m3gal_cli.data.noise import typed
 from m3gal_cli.data.osm.places import reads
 from m3gal_cli.data.views import FULL, View, weighted_order
 
+MOST_VIEWS = 200  # of a place in one language; more than any locale has templates
 LEAST_LEFT = 3  # views that a place must keep for training
 LARGEST_SHARE = {"test": 0.3, "val": 0.15}  # of the places with views enough
-NOBODY = -1  # the owner of a text that fits several places
 NEAR_SHARE, NEAR_M = 2 / 3, 2000.0
 
 
@@ -50,19 +51,13 @@ class HeldOut:
 class Typist:
     """Types views: noise that never makes a text fit another place.
 
-    Takes every view, the ambiguous ones too, and remembers what it typed: the first place keeps a text. So the order of
+    Knows every view, the ambiguous ones too, and remembers what it typed: the first place keeps a text. So the order of
     the calls matters, and the builder keeps to one.
     """
 
-    def __init__(
-        self, views: Sequence[Sequence[View]], unique: Sequence[bool], locales: dict[str, Locale], seed: int
-    ) -> None:
-        self.owner: dict[str, int] = {}
-        for i, row in enumerate(views):
-            for view in row:
-                reading = reads(view.text)
-                self.owner[reading] = i if self.owner.get(reading, i) == i else NOBODY
-        self.rows = {reads(view.text) for row in views for view in row if view.kind == FULL}
+    def __init__(self, census: Census, unique: Sequence[bool], locales: dict[str, Locale], seed: int) -> None:
+        self.census = census
+        self.typed: dict[int, int] = {}
         self.unique = unique
         self.locales = locales
         self.seed = seed
@@ -73,22 +68,28 @@ class Typist:
         locale = self.locales[view.kind.partition("@")[2]]
         text = typed(view, locale, rng, strength=strength, sure=self.unique[place])
         reading = reads(text)
-        if reading in self.rows:  # POI rows are trained on: no query may be one
+        if self.census.is_row(reading):  # POI rows are trained on: no query may be one
             return view.text
-        return text if self.owner.setdefault(reading, place) == place else view.text
+        owner = self.census.owner(reading)
+        if owner is None:
+            owner = self.typed.setdefault(hash(reading), place)
+        return text if owner == place else view.text
 
 
-def hold_out(views: Sequence[Sequence[View]], typist: Typist, sizes: dict[str, int], noise: float) -> HeldOut:
+def hold_out(
+    views: Sequence[Sequence[View]], counts: Sequence[int], typist: Typist, sizes: dict[str, int], noise: float
+) -> HeldOut:
     """Choose places for val and test, and a view of each for the query.
 
     Args:
         views: The unambiguous views of every place, POI row included.
+        counts: How many each place has.
         typist: Puts the noise in.
         sizes: Queries wanted of "test" and "val"; at most ``LARGEST_SHARE`` of those that can spare a view.
         noise: Strength of the noise.
     """
     rng = random.Random(f"{typist.seed}|held out")
-    able = [i for i, row in enumerate(views) if len(row) > LEAST_LEFT + 1]
+    able = [i for i, count in enumerate(counts) if count > LEAST_LEFT + 1]
     enough = len(able)
     rng.shuffle(able)
     held = HeldOut({name: [] for name in sizes}, set(), set())
@@ -107,26 +108,33 @@ def hold_out(views: Sequence[Sequence[View]], typist: Typist, sizes: dict[str, i
 
 
 def _pick(views: Sequence[View], rng: random.Random) -> View:
-    return weighted_order([v for v in views if v.kind != FULL], rng)[0]
+    others = [v for v in views if v.kind != FULL]
+    return others[weighted_order([v.weight for v in others], rng)[0]]
 
 
 def train_queries(
     views: Sequence[Sequence[View]], held: HeldOut, typist: Typist, wanted: int, noise: float
 ) -> list[Query]:
     """Queries for finetuning: a view of every place, then a second, ... until ``wanted``; no held-out one."""
-    rng = random.Random(f"{typist.seed}|train queries")
-    rows = []
-    for place, row in enumerate(views):
-        order = weighted_order([v for v in row if v.kind != FULL and held.allows(place, v)], rng)
-        rows += [(round_, rng.random(), place, view) for round_, view in enumerate(order)]
-    rows.sort(key=lambda r: r[:2])
+    places = list(range(len(views)))
+    random.Random(f"{typist.seed}|train queries").shuffle(places)
+    orders: dict[int, list[View]] = {}
     queries: list[Query] = []
-    for _, _, place, view in rows:
-        if len(queries) >= wanted:
-            break
-        text = typist.type(place, view, noise, "train")
-        if reads(text) not in held.readings:
-            queries.append(Query(place, view.kind, text))
+    for round_ in range(len(typist.locales) * MOST_VIEWS):
+        places = [place for place in places if round_ == 0 or len(orders[place]) > round_]
+        for place in places:
+            if len(queries) >= wanted:
+                return queries
+            if round_ == 0:
+                rng = random.Random(f"{typist.seed}|train|{place}")
+                row = [v for v in views[place] if v.kind != FULL and held.allows(place, v)]
+                orders[place] = [row[i] for i in weighted_order([v.weight for v in row], rng)]
+                if not row:
+                    continue
+            view = orders[place][round_]
+            text = typist.type(place, view, noise, "train")
+            if reads(text) not in held.readings:
+                queries.append(Query(place, view.kind, text))
     return queries
 
 
