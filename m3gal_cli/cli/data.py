@@ -93,6 +93,7 @@ def _build(extract: Path, output: Path, options: OsmOptions, as_json: bool) -> N
     facts = [("places", f"{summary.places:,}"), ("that read like others", f"{summary.groups:,} groups")]
     facts += [("view pairs", f"{summary.pairs:,}"), ("of kinds", _kinds(summary.kinds))]
     facts += [(f"{split} queries", f"{count:,}") for split, count in summary.queries.items()]
+    facts += [("negatives", ", ".join(f"{source} {count:,}" for source, count in summary.negatives.items()))]
     also = f", names also in {', '.join(summary.languages)}" if summary.languages else ""
     facts += [("locale", summary.locale + also), ("seconds", f"{summary.seconds:.1f}")]
     facts += [("written", "\n".join(summary.files))]
@@ -113,15 +114,24 @@ def geotes(
     ],
     output: Output = Path("data"),
     datum: DatumOption = "wgs84",
+    negatives: Annotated[
+        int | None, typer.Option(help="Negatives a record: the first so many, or mined ones (39 if nothing is said).")
+    ] = None,
+    mine: Annotated[
+        bool, typer.Option("--mine", help="Mine the train records' negatives from all POIs instead of their own.")
+    ] = False,
+    mine_all: Annotated[bool, typer.Option("--mine-all", help="Also those of dev and test.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the mined negatives.")] = 2023,
     as_json: AsJson = False,
 ) -> None:
     """Make the published file tree from GeoTES, or import a dataset that the published code pickled."""
     from m3gal_cli.data.coordinates import check_datum
-    from m3gal_cli.data.geotes import GeotesOptions, build_geotes
+    from m3gal_cli.data.geotes import SPLITS, GeotesOptions, build_geotes
 
+    mined = SPLITS if mine_all else ("train",)
+    options = GeotesOptions(check_datum(datum), negatives, mine or mine_all, mined, seed)
     with progress_bar() as bar:
         task = bar.add_task("reading", total=None, info="")
-        options = GeotesOptions(check_datum(datum))
         summary = build_geotes(source, output, options, lambda step: bar.update(task, description=step))
     for line in summary.notes:
         note(line)

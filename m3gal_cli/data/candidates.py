@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-NEAR_SHARE, NAME_SHARE = 0.3, 0.3  # of the negatives; the rest is lexically close
+from m3gal_cli.data.lexical_index import LexicalIndex
+
+# Of the negatives; the rest is lexically close. Where one kind runs short, the others fill up.
+SHARES = {
+    "kin": 0.25,  # namesakes and other branches of the brand: only the place tells them apart
+    "compound": 0.15,  # in the same named area: the address is the same, the name tells
+    "crossing": 0.1,  # told by the same crossing
+    "near": 0.2,  # whatever is nearest
+}
+LEXICAL, OTHER = "lexical", "random"
 TWIN_M = 100.0  # a POI of the same name this near may well be the same place
-_BLOCK = 256
+_FIELDS = re.compile(r"[,，]")
+_BRACKETS = re.compile(r"\s*[(（\[【][^()（）\[\]【】]*[)）\]】]")
+_NUMBER = re.compile(r"^\D*\d+")
 
 
 @dataclass(frozen=True)
 class Pois:
-    """The POI table as the miner sees it.
+    """The POI table as the miner sees it; N rows.
 
     Attributes:
         texts: The rows' texts.
@@ -26,6 +37,8 @@ class Pois:
         names: What each name reads as ("" without a name).
         brands: A brand or a name without its branch, "" without.
         where: (N, 2) metres, east and north.
+        compounds, crossings: What each row's compound and crossing are called or numbered; "" or -1 for none.
+        groups: Equal for rows that read the same in some way; never each other's negatives.
     """
 
     texts: Sequence[str]
@@ -33,127 +46,132 @@ class Pois:
     names: Sequence[str]
     brands: Sequence[str]
     where: np.ndarray
+    compounds: Sequence[str | int] = ()
+    crossings: Sequence[str | int] = ()
+    groups: Sequence[int] = ()
+
+
+@dataclass
+class Mined:
+    """The negatives of a query: row numbers, and what brought each in (a key of ``SHARES``, lexical or random)."""
+
+    rows: list[int] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
 
 
 def mine(pois: Pois, queries: Sequence[str], gold: Sequence[int], n: int, seed: int) -> list[list[int]]:
-    """Negatives for every query.
-
-    About a third are namesakes and branches of the same brand (nearest first), a third the nearest places, the rest the
-    texts closest to the query by character 1-2-grams. A row that reads like the gold's, or a namesake of the gold
-    within ``TWIN_M``, is never taken. Where one kind runs short the others fill up.
-
-    Args:
-        pois: The POI table.
-        queries: Query texts.
-        gold: For each query the row that it means.
-        n: Negatives a query.
-        seed: Orders the candidates.
-
-    Returns:
-        Row numbers for each query, ``n`` of them unless the table is too small.
-    """
-    close = lexical_neighbours(pois.texts, queries, min(len(pois.texts), 4 * n + 8))
-    near_k = min(len(pois.texts), 4 * n + 8)
-    _, near = cKDTree(pois.where).query(pois.where[list(gold)], k=near_k)
-    near = near.reshape(len(queries), near_k)
-    by_name, by_brand = _groups(pois.names), _groups(pois.brands)
-    out = []
-    for q, positive in enumerate(gold):
-        kin = [*by_name.get(pois.names[positive], []), *by_brand.get(pois.brands[positive], [])]
-        kin = _nearest_first(kin, positive, pois.where)
-        out.append(_choose(pois, positive, (kin, list(near[q]), list(close[q])), n, np.random.default_rng([seed, q])))
-    return out
+    """Negatives for every query; see ``Miner.mine``."""
+    return [found.rows for found in Miner(pois).mine(queries, gold, n, seed)]
 
 
-def _groups(values: Sequence[str]) -> dict[str, list[int]]:
-    groups: dict[str, list[int]] = defaultdict(list)
+class Miner:
+    """Finds negatives in a POI table, which is indexed once."""
+
+    def __init__(self, pois: Pois) -> None:
+        self.pois = pois
+        self._lexical = LexicalIndex(pois.texts)
+        self._tree = cKDTree(pois.where)
+        self._kin = _groups(pois.names), _groups(pois.brands)
+        self._compounds, self._crossings = _groups(pois.compounds), _groups(pois.crossings)
+
+    def mine(self, queries: Sequence[str], gold: Sequence[int], n: int, seed: int) -> list[Mined]:
+        """Negatives for every query, in random order.
+
+        Each kind of ``SHARES`` gives its share, nearest to the gold first; the texts nearest to the query by character
+        1-2-grams give the rest. Never taken are a row that reads like the gold's, one of its group, and a namesake of
+        the gold within ``TWIN_M``.
+
+        Args:
+            queries: Query texts.
+            gold: For each query the row that it means.
+            n: Negatives a query; fewer where the table is too small.
+            seed: Orders the negatives, and draws where no kind has any left.
+        """
+        if not len(queries):
+            return []
+        k = min(len(self.pois.texts), 4 * n + 8)
+        close = self._lexical.nearest(queries, k)
+        _, near = self._tree.query(self.pois.where[list(gold)], k=k)
+        near = np.reshape(near, (len(queries), k))
+        out = []
+        for q, positive in enumerate(gold):
+            sources = self._around(positive) | {"near": near[q].tolist(), LEXICAL: close[q].tolist()}
+            out.append(self._choose(positive, sources, n, np.random.default_rng([seed, q])))
+        return out
+
+    def _around(self, positive: int) -> dict[str, list[int]]:
+        """Rows of the gold's kin, compound and crossing, each nearest first."""
+        pois = self.pois
+        names, brands = self._kin
+        kin = [*names.get(pois.names[positive], ()), *brands.get(pois.brands[positive], ())]
+        found = {"kin": self._nearest_first(kin, positive)}
+        for kind, values, groups in (
+            ("compound", pois.compounds, self._compounds),
+            ("crossing", pois.crossings, self._crossings),
+        ):
+            found[kind] = self._nearest_first(groups.get(values[positive], []), positive) if len(values) else []
+        return found
+
+    def _nearest_first(self, rows: list[int], to: int) -> list[int]:
+        if not rows:
+            return []
+        distinct: NDArray[np.int64] = np.unique(np.array(rows, np.int64))
+        away = np.hypot(*(self.pois.where[distinct] - self.pois.where[to]).T)
+        return [int(row) for row in distinct[np.argsort(away, kind="stable")]]
+
+    def _choose(self, positive: int, sources: dict[str, list[int]], n: int, rng: np.random.Generator) -> Mined:
+        """``n`` rows from the sources by their shares, then whatever else there is, in random order."""
+        taken: set[str] = {self.pois.reads[positive]}
+        found = Mined()
+
+        def take(source: str, rows: Iterable[int], up_to: int) -> None:
+            for row in rows:
+                if len(found.rows) >= min(up_to, n):
+                    return
+                if self.pois.reads[row] not in taken and not self._same(positive, row):
+                    taken.add(self.pois.reads[row])
+                    found.rows.append(int(row))
+                    found.sources.append(source)
+
+        for source, share in SHARES.items():
+            take(source, sources[source], len(found.rows) + round(n * share))
+        for source in (LEXICAL, "near"):
+            take(source, sources[source], n)
+        if len(found.rows) < n:
+            take(OTHER, rng.permutation(len(self.pois.texts)).tolist(), n)
+        order = rng.permutation(len(found.rows))
+        return Mined([found.rows[i] for i in order], [found.sources[i] for i in order])
+
+    def _same(self, positive: int, row: int) -> bool:
+        """Whether a row may well be the gold's own place."""
+        pois = self.pois
+        if len(pois.groups) and pois.groups[row] == pois.groups[positive]:
+            return True
+        if not pois.names[row] or pois.names[row] != pois.names[positive]:
+            return False
+        return bool(np.hypot(*(pois.where[row] - pois.where[positive])) < TWIN_M)
+
+
+def by_source(mined: Iterable[Mined]) -> dict[str, int]:
+    """How many negatives each source gave, the largest first."""
+    return dict(Counter(source for found in mined for source in found.sources).most_common())
+
+
+def _groups(values: Sequence[str | int]) -> dict[str | int, list[int]]:
+    groups: dict[str | int, list[int]] = defaultdict(list)
     for i, value in enumerate(values):
-        if value:
+        if value not in ("", -1):
             groups[value].append(i)
     return groups
 
 
-def _nearest_first(rows: list[int], to: int, where: np.ndarray) -> list[int]:
-    rows = list(dict.fromkeys(rows))
-    away = np.hypot(*(where[rows] - where[to]).T) if rows else np.zeros(0)
-    return [rows[i] for i in np.argsort(away, kind="stable")]
+def parts_of(text: str) -> tuple[str, str, str]:
+    """Name, brand and compound of a POI text that begins with the name and has commas behind it.
 
-
-def _choose(
-    pois: Pois, positive: int, sources: tuple[list[int], list[int], list[int]], n: int, rng: np.random.Generator
-) -> list[int]:
-    """``n`` rows from the three sources by their shares, then whatever else there is, in random order."""
-    taken: set[str] = {pois.reads[positive]}
-    chosen: list[int] = []
-
-    def take(rows: Sequence[int], up_to: int) -> None:
-        for row in rows:
-            if len(chosen) >= min(up_to, n):
-                return
-            if pois.reads[row] not in taken and not _twin(pois, positive, row):
-                taken.add(pois.reads[row])
-                chosen.append(int(row))
-
-    kin, near, close = sources
-    take(kin, round(n * NAME_SHARE))
-    take(near, len(chosen) + round(n * NEAR_SHARE))
-    take(close, n)
-    take(near, n)
-    if len(chosen) < n:
-        take(list(rng.permutation(len(pois.texts))), n)
-    return [chosen[i] for i in rng.permutation(len(chosen))]
-
-
-def _twin(pois: Pois, positive: int, row: int) -> bool:
-    if not pois.names[row] or pois.names[row] != pois.names[positive]:
-        return False
-    return bool(np.hypot(*(pois.where[row] - pois.where[positive])) < TWIN_M)
-
-
-def lexical_neighbours(texts: Sequence[str], queries: Sequence[str], k: int) -> np.ndarray:
-    """The ``k`` texts closest to each query by tf-idf cosine over character 1-2-grams; ties by row number.
-
-    Shape:
-        N texts, Q queries -> (Q, k) row numbers, closest first.
+    The name is what stands before the first comma; the brand is the name without its brackets, if it has any; the
+    compound is the first later part that holds a number, up to the end of that number (东山路12号3楼: 东山路12).
     """
-    rows, vocabulary = _grams(texts, None)
-    asked, _ = _grams(queries, vocabulary)
-    seen = np.asarray((rows > 0).sum(axis=0)).ravel()
-    idf = np.log((1.0 + len(texts)) / (1.0 + seen)) + 1.0
-    rows, asked = _unit(rows, idf), _unit(asked, idf)
-    out = np.zeros((len(queries), k), np.int64)
-    for start in range(0, len(queries), _BLOCK):
-        scores = (asked[start : start + _BLOCK] @ rows.T).toarray()
-        top = (
-            np.argpartition(-scores, k - 1, axis=1)[:, :k]
-            if k < len(texts)
-            else np.tile(np.arange(k), (len(scores), 1))
-        )
-        order = np.lexsort((top, -np.take_along_axis(scores, top, axis=1)))
-        out[start : start + _BLOCK] = np.take_along_axis(top, order, axis=1)
-    return out
-
-
-def _grams(texts: Sequence[str], vocabulary: dict[str, int] | None) -> tuple[csr_matrix, dict[str, int]]:
-    """Counts of character 1-2-grams; grams outside a given vocabulary are passed over."""
-    known: dict[str, int] = {} if vocabulary is None else vocabulary
-    columns: list[int] = []
-    ends = [0]
-    for text in texts:
-        plain = re.sub(r"\s+", " ", text.casefold())
-        grams = [*plain, *(plain[i : i + 2] for i in range(len(plain) - 1))]
-        if vocabulary is None:
-            columns += [known.setdefault(g, len(known)) for g in grams]
-        else:
-            columns += [known[g] for g in grams if g in known]
-        ends.append(len(columns))
-    counts = csr_matrix((np.ones(len(columns), np.float32), columns, ends), shape=(len(texts), max(len(known), 1)))
-    counts.sum_duplicates()
-    return counts, known
-
-
-def _unit(counts: csr_matrix, idf: np.ndarray) -> csr_matrix:
-    weighted = counts.multiply(idf[None, :].astype(np.float32)).tocsr()
-    norms = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
-    scale = csr_matrix((1.0 / np.maximum(norms, 1e-9), (np.arange(len(norms)), np.arange(len(norms)))))
-    return (scale @ weighted).tocsr()
+    name, *others = (part.strip() for part in _FIELDS.split(text))
+    brand = _BRACKETS.sub("", name).strip()
+    compound = next((found.group() for part in others if (found := _NUMBER.match(part))), "")
+    return name, brand if brand != name else "", compound

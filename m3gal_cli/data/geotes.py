@@ -14,13 +14,16 @@ from typing import Any
 
 import pandas as pd
 
+from m3gal_cli.data.candidates import by_source
 from m3gal_cli.data.coordinates import Datum, check_datum
 from m3gal_cli.data.files import probe_folder, suffix_of
 from m3gal_cli.data.records import PoiKey, Record, read_records, write_records
+from m3gal_cli.data.remine import Reminer, passages_of
 from m3gal_cli.data.tables import read_pois, write_pois, write_views
 from m3gal_cli.errors import InputError
 
 SPLITS = ("train", "dev", "test")
+PUBLISHED_NEGATIVES = 39
 SMALL_CUT, LARGE_CUT = 1_000, 20_000  # queries; the published file names carry these numbers
 
 TRAIN_FILE = "train_dataset_use_gis.jsonl"
@@ -42,9 +45,25 @@ class GeotesOptions:
 
     Args:
         datum: The datum of the source's coordinates; outputs are WGS-84.
+        negatives: Negatives a record; without ``mine`` the first so many of its own. None: all of its own.
+        mine: Take negatives mined from all POIs of the source instead of the records' own, in the splits ``mined``.
+        mined: The splits to mine. Figures on dev and test compare with others' only if those keep their negatives.
+        seed: Orders what is mined.
     """
 
     datum: Datum = "wgs84"
+    negatives: int | None = None
+    mine: bool = False
+    mined: tuple[str, ...] = ("train",)
+    seed: int = 2023
+
+    def check(self) -> None:
+        """Raise InputError for values that make no sense."""
+        check_datum(self.datum)
+        if self.negatives is not None and self.negatives < 1:
+            raise InputError(f"negatives must be at least 1, got {self.negatives}")
+        if self.seed < 0:
+            raise InputError(f"seed must not be negative, got {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +113,7 @@ def build_geotes(
             source. Nothing has been written then, apart from the folder.
     """
     options = options or GeotesOptions()
-    check_datum(options.datum)
+    options.check()
     say = progress or (lambda _: None)
     if not source.exists():
         raise InputError("no such file or folder", where=source, hint="Check the path.")
@@ -123,11 +142,40 @@ def _plan_folder(
         say(f"reading {path.name}")
         splits[name] = read_records(path, options.datum)
     outputs: list[_Output] = []
+    pois: pd.DataFrame | None = None
     if (source / POIS_FILE).exists():
         say(f"reading {POIS_FILE}")
-        outputs.append(_Output(POIS_FILE, "POI table", read_pois(source / POIS_FILE, options.datum)))
+        pois = read_pois(source / POIS_FILE, options.datum)
+        outputs.append(_Output(POIS_FILE, "POI table", pois))
+    splits = _with_negatives(splits, pois, options, summary, say)
     _note_shared_queries(splits, summary)
     return _train_outputs(splits, summary) + _evaluation_outputs(splits, summary) + outputs
+
+
+def _with_negatives(
+    splits: dict[str, list[Record]],
+    pois: pd.DataFrame | None,
+    options: GeotesOptions,
+    summary: GeotesSummary,
+    say: Progress,
+) -> dict[str, list[Record]]:
+    """The splits with the negatives that the options ask for."""
+    count = options.negatives
+    if not options.mine:
+        if count is None:
+            return splits
+        return {name: [replace(r, negatives=r.negatives[:count]) for r in rows] for name, rows in splits.items()}
+    say("mining")
+    reminer = Reminer(passages_of([r for rows in splits.values() for r in rows], pois))
+    out = dict(splits)
+    for name in [name for name in splits if name in options.mined]:
+        out[name], mined = reminer.mine(splits[name], count or PUBLISHED_NEGATIVES, options.seed)
+        shares = ", ".join(f"{source} {n:,}" for source, n in by_source(mined).items())
+        summary.notes.append(f"{name}: negatives mined from {len(reminer):,} POIs ({shares}).")
+    kept = [name for name in splits if name not in options.mined]
+    if kept:
+        summary.notes.append(f"{' and '.join(kept)}: the records' own negatives, so that figures compare with others'.")
+    return out
 
 
 def _find_splits(source: Path, summary: GeotesSummary) -> dict[str, Path]:
@@ -209,6 +257,9 @@ def _plan_import(
     probe_folder(out)
     say(f"reading {source.name}")
     records = read_records(source, options.datum)
+    if options.mine or options.negatives:
+        alone = replace(options, mined=("records",))
+        records = _with_negatives({"records": records}, None, alone, summary, say)["records"]
     if stem.lower().startswith("train"):
         records = without_gold_negatives(records, summary.notes)
     elif same := _gold_negatives(records):

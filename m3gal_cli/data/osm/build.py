@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from m3gal_cli.data.candidates import Pois, mine
+from m3gal_cli.data.candidates import Mined, Miner, Pois, by_source
 from m3gal_cli.data.coordinates import Datum, check_datum
 from m3gal_cli.data.files import probe_folder
 from m3gal_cli.data.osm.city import City, Described, Reading, Survey, read_city, survey
@@ -87,7 +87,8 @@ class OsmOptions:
 class OsmSummary:
     """What was built: counts, the locale chosen, seconds taken and the files written.
 
-    ``groups`` are the groups of two or more places that read the same; ``kinds`` counts pairs by the first side's kind.
+    ``groups`` are the groups of two or more places that read the same; ``kinds`` counts pairs by the first side's kind,
+    ``negatives`` those of the records by what brought them in (see ``candidates``); ``stages`` are seconds.
     """
 
     locale: str
@@ -98,7 +99,9 @@ class OsmSummary:
     pairs: int
     kinds: dict[str, int]
     queries: dict[str, int]
+    negatives: dict[str, int]
     seconds: float
+    stages: dict[str, float]
     files: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -124,7 +127,7 @@ def build_city(extract: Path, out: Path, options: OsmOptions, progress: Progress
     """
     start = time.perf_counter()
     options.check()
-    tell = progress or (lambda step, done, total: None)
+    tell = _Clock(progress)
     probe_folder(out)
     o = options
     how = Reading(o.locale, o.datum, o.selection, o.limit, o.without, o.node_store, o.seed)
@@ -140,10 +143,13 @@ def build_city(extract: Path, out: Path, options: OsmOptions, progress: Progress
         poi_path = out / f"poi_database_{o.suffix}.csv"
         written.files += [poi_path, poi_path.with_suffix(".parquet")]
         write_pois(seen.pois.assign(group=seen.groups), poi_path)
-        for name, rows in _records(city, seen, queries, options, tell):
+        negatives: Counter[str] = Counter()
+        for name, rows, mined in _records(city, seen, queries, options, tell):
+            negatives.update(by_source(mined))
             path = out / f"{name}_dataset_use_gis_{o.suffix}.jsonl"
             written.files.append(path)
             write_records(rows, path)
+    tell.stop()
     return OsmSummary(
         locale=city.locales[""].name,
         languages=[name for name in city.locales if name],
@@ -153,7 +159,9 @@ def build_city(extract: Path, out: Path, options: OsmOptions, progress: Progress
         pairs=pairs.kinds.total(),
         kinds=dict(pairs.kinds.most_common()),
         queries={name: len(rows) for name, rows in queries.items()},
+        negatives=dict(negatives.most_common()),
         seconds=round(time.perf_counter() - start, 2),
+        stages=tell.seconds,
         files=[str(path) for path in written.files],
     )
 
@@ -214,31 +222,62 @@ def _write_pairs(
 
 def _records(
     city: City, seen: Survey, queries: dict[str, list[Query]], options: OsmOptions, tell: Progress
-) -> Iterator[tuple[str, list[Record]]]:
-    """The candidate records of each split."""
-    texts = seen.pois["address"].tolist()
-    names = [reads(p.name) for p in city.places]
-    pois = Pois(texts, [reads(t) for t in texts], names, seen.brands, city.where)
-    lng, lat, ids = (seen.pois[name].tolist() for name in ("lng", "lat", "poi_id"))
+) -> Iterator[tuple[str, list[Record], list[Mined]]]:
+    """The candidate records of each split, and where their negatives come from."""
+    lng, lat, ids, texts = (seen.pois[name].tolist() for name in ("lng", "lat", "poi_id", "address"))
+    miner = Miner(
+        Pois(
+            texts,
+            [reads(t) for t in texts],
+            [reads(p.name) for p in city.places],
+            seen.brands,
+            city.where,
+            seen.areas.tolist(),
+            seen.crossings.tolist(),
+            seen.groups.tolist(),
+        )
+    )
     for step, (name, asked) in enumerate(queries.items()):
         tell("mining", step, len(queries))
         gold = [q.place for q in asked]
         seed = options.seed + step
-        mined = mine(pois, [q.text for q in asked], gold, options.negatives, seed) if asked else []
+        mined = miner.mine([q.text for q in asked], gold, options.negatives, seed)
         spots = city.frame.degrees(standpoints(city.where[gold], city.where, seed)) if asked else np.zeros((0, 2))
-        passages = {j: Passage(texts[j], lng[j], lat[j], ids[j]) for row in (gold, *mined) for j in row}
-        yield (
-            name,
-            [
-                Record(
-                    q.text,
-                    [passages[q.place]],
-                    [passages[j] for j in others],
-                    f"{name}-{n}",
-                    float(x),
-                    float(y),
-                    {"kind": q.kind},
-                )
-                for n, (q, others, (x, y)) in enumerate(zip(asked, mined, spots, strict=True))
-            ],
-        )
+        rows = {j for found in mined for j in found.rows}.union(gold)
+        passages = {j: Passage(texts[j], lng[j], lat[j], ids[j]) for j in rows}
+        records = [
+            Record(
+                q.text,
+                [passages[q.place]],
+                [passages[j] for j in found.rows],
+                f"{name}-{n}",
+                float(x),
+                float(y),
+                {"kind": q.kind},
+            )
+            for n, (q, found, (x, y)) in enumerate(zip(asked, mined, spots, strict=True))
+        ]
+        yield name, records, mined
+
+
+class _Clock:
+    """Passes progress on and takes the time of each step."""
+
+    def __init__(self, tell: Progress | None) -> None:
+        self._tell = tell
+        self._began, self._step = time.perf_counter(), ""
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        if step != self._step:
+            self.stop()
+            self._step = step
+        if self._tell is not None:
+            self._tell(step, done, total)
+
+    def stop(self) -> None:
+        """End the running step."""
+        now = time.perf_counter()
+        if self._step:
+            self.seconds[self._step] = round(self.seconds.get(self._step, 0.0) + now - self._began, 2)
+        self._began = now
