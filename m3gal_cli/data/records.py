@@ -24,6 +24,7 @@ from m3gal_cli.errors import InputError
 
 PoiKey = tuple[str, float, float]
 NEAR_M, FAR_M = 2_000.0, 10_000.0  # the slices by the distance from where a query was typed to its gold
+_DEGREES = f"%.{COORDINATE_DECIMALS}f"
 RECORD_KEYS = frozenset({"query", "query_gis", "query_id", "positive_passages", "negative_passages"})
 
 
@@ -105,17 +106,59 @@ def read_records(path: Path, datum: Datum = "wgs84") -> list[Record]:
 
 
 def write_records(records: Iterable[Record], path: Path) -> None:
-    """Write records as .jsonl (.gz), atomically, coordinates in WGS-84."""
+    """Write records as .jsonl (.gz), atomically, coordinates in WGS-84; a line is the JSON of ``record_to_json``."""
+    line = _Lines()
     with atomic_text(path) as file:
         for record in records:
-            file.write(json.dumps(record_to_json(record), ensure_ascii=False) + "\n")
+            file.write(line(record))
+
+
+class _Lines:
+    """Lines of records, byte for byte ``json.dumps(record_to_json(record), ensure_ascii=False)``.
+
+    Records share most of their passages, so each is written out once and its text kept. Passages are known by identity:
+    equal ones may still differ as text (0.0 == -0.0, 1 == 1.0).
+    """
+
+    _KEPT = 200_000  # passages; bounds the memory of a stream of records that share none
+
+    def __init__(self) -> None:
+        self._encode = json.JSONEncoder(ensure_ascii=False).encode
+        self._known: dict[int, str] = {}
+        self._held: list[Passage] = []  # so that the ids in ``_known`` stay theirs
+
+    def __call__(self, record: Record) -> str:
+        encode = self._encode
+        if not RECORD_KEYS.isdisjoint(record.extra):  # these replace the record's own, in their places
+            return encode(record_to_json(record)) + "\n"
+        first = "" if record.query_id is None else f'"query_id": {encode(record.query_id)}, '
+        query, here = encode(record.query), _query_lnglat(record)
+        head = f'{{{first}"query": {query}, "query_gis": [[], [], [], [], [], {query}, "{here}"]'
+        positives, negatives = self._passages(record.positives), self._passages(record.negatives)
+        rest = f", {encode(record.extra)[1:]}\n" if record.extra else "}\n"
+        return f'{head}, "positive_passages": [{positives}], "negative_passages": [{negatives}]{rest}'
+
+    def _passages(self, passages: Sequence[Passage]) -> str:
+        if len(self._held) > self._KEPT:
+            self._known.clear()
+            self._held.clear()
+        known = self._known
+        return ", ".join([known.get(id(passage)) or self._passage(passage) for passage in passages])
+
+    def _passage(self, passage: Passage) -> str:
+        encode = self._encode
+        text, place = encode(passage.text), _lnglat(passage.lng, passage.lat)
+        docid = "" if passage.docid is None else f'"docid": {encode(passage.docid)}, '
+        line = f'{{{docid}"text": {text}, "gis": [[], [], [], [], [], {text}, "{place}"]}}'
+        self._known[id(passage)] = line
+        self._held.append(passage)
+        return line
 
 
 def record_to_json(record: Record) -> dict[str, Any]:
     """The file form of a record (see the module's docstring)."""
-    here = "" if record.lng is None or record.lat is None else _lnglat(record.lng, record.lat)
     row: dict[str, Any] = {} if record.query_id is None else {"query_id": record.query_id}
-    row |= {"query": record.query, "query_gis": [[], [], [], [], [], record.query, here]}
+    row |= {"query": record.query, "query_gis": [[], [], [], [], [], record.query, _query_lnglat(record)]}
     row["positive_passages"] = [_passage_to_json(p) for p in record.positives]
     row["negative_passages"] = [_passage_to_json(p) for p in record.negatives]
     return row | record.extra
@@ -131,8 +174,20 @@ def passages_frame(records: Iterable[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["address", "lng", "lat"])
 
 
+def _query_lnglat(record: Record) -> str:
+    return "" if record.lng is None or record.lat is None else _lnglat(record.lng, record.lat)
+
+
 def _lnglat(lng: float, lat: float) -> str:
-    return f"{round(lng, COORDINATE_DECIMALS)!r},{round(lat, COORDINATE_DECIMALS)!r}"
+    return f"{_degrees(lng)},{_degrees(lat)}"
+
+
+def _degrees(value: float) -> str:
+    """``repr(round(value, COORDINATE_DECIMALS))``, for nearly all values in a third of the time."""
+    if type(value) is not float or not 1e-4 <= abs(value) <= 180.0:  # repr writes smaller ones with an exponent
+        return repr(round(value, COORDINATE_DECIMALS))
+    text = (_DEGREES % value).rstrip("0")
+    return text + "0" if text[-1] == "." else text
 
 
 def _passage_to_json(passage: Passage) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from m3gal_cli.data import records as records_module
 from m3gal_cli.data.coordinates import gcj02_to_bd09, wgs84_to_gcj02
 from m3gal_cli.data.records import (
     Passage,
@@ -47,6 +49,20 @@ def some_records() -> list[Record]:
     ]
 
 
+def awkward_records() -> list[Record]:
+    """What could come out otherwise if a line is put together from kept pieces."""
+    zero, minus = Passage("零", 0.0, 10.0, "0"), Passage("零", -0.0, 10.0, "0")
+    whole, tenth = Passage("整", 1, 2), Passage("整", 1.0, 2.00000004)
+    quoted = Passage('a "b" \\ \n\t\x01 \u2028 </x> 😀 {"gis": []}', 120.123456789, -89.99999999, 'd"\n')
+    return [
+        Record("q", [zero], [minus, zero, minus, whole, tenth, quoted]),
+        Record('"\n', [quoted, whole], [], "", -0.0, 1e-9, {}),
+        Record("own keys", [zero], [quoted], "id", 1.0, None, {"query": "other", "a": None, "negative_passages": 3}),
+        Record("an id aside", [zero], [quoted], None, None, None, {"query_id": 7}),
+        Record("more", [tenth], [minus], None, 5e-324, 2.5, {"é": [1.5, {"b": True}], "n": float("nan"), "": {}}),
+    ]
+
+
 def lines(tmp_path: Path, *rows: Any, name: str = "records.jsonl") -> Path:
     text = "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows).encode()
     path = tmp_path / name
@@ -65,6 +81,56 @@ def test_records_come_back_equal(tmp_path: Path, name: str) -> None:
     write_records(some_records(), tmp_path / name)
     assert read_records(tmp_path / name) == some_records()
     assert os.listdir(tmp_path) == [name]
+
+
+def dumped(records: list[Record]) -> bytes:
+    return "".join(json.dumps(record_to_json(r), ensure_ascii=False) + "\n" for r in records).encode()
+
+
+def test_lines_are_byte_for_byte_the_json_of_the_file_form(tmp_path: Path) -> None:
+    records = some_records() + awkward_records() + some_records()
+    write_records(records, tmp_path / "r.jsonl")
+    assert (tmp_path / "r.jsonl").read_bytes() == dumped(records)
+
+
+@pytest.mark.parametrize("kept", [1, 2, 7])
+def test_a_stream_of_passages_that_do_not_last_is_written_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """Passages that die give their ids to later ones, and the writer forgets what it has kept."""
+    monkeypatch.setattr("m3gal_cli.data.records._Lines._KEPT", kept)
+
+    def stream() -> Iterator[Record]:
+        for i in range(300):
+            yield Record(f"q{i}", [Passage(f"p{i}", i / 7, i / 11)], [Passage(f"n{i * j}", 1.0, j) for j in range(3)])
+
+    write_records(stream(), tmp_path / "r.jsonl")
+    assert (tmp_path / "r.jsonl").read_bytes() == dumped(list(stream()))
+
+
+def test_a_shared_passage_is_written_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    once = records_module._Lines._passage
+    monkeypatch.setattr(records_module._Lines, "_passage", lambda s, p: made.append(p.text) or once(s, p))
+    shared_ones = [Passage(f"p{i}", 1.0, i) for i in range(6)]
+    write_records([Record("q", shared_ones[:1], shared_ones[1:])] * 20, tmp_path / "r.jsonl")
+    assert made == [p.text for p in shared_ones]
+
+
+def test_degrees_are_written_as_repr_of_round_writes_them() -> None:
+    rng = np.random.default_rng(2)
+    values = [*rng.uniform(-180, 180, 20_000), *(10.0 ** rng.uniform(-12, 4, 20_000) * rng.choice([-1, 1], 20_000))]
+    values += [round(v, n) for n in range(8) for v in values[:2_000]]
+    values += [0.0, -0.0, 180.0, -180.0, 1e-4, 0.00009999999, 0.00009999995, 99.99999995, 1e16, float("inf")]
+    plain = [float(v) for v in values]
+    for value in [*plain, *(np.nextafter(v, 0.0).item() for v in plain), 7, np.float64(1.5), True]:
+        assert records_module._degrees(value) == repr(round(value, 7)), value
+
+
+def test_real_records_are_written_byte_for_byte(tmp_path: Path, shared: Path) -> None:
+    records = read_records(shared / "data" / "geotes" / "train_dataset.jsonl")
+    write_records(records, tmp_path / "r.jsonl")
+    assert (tmp_path / "r.jsonl").read_bytes() == dumped(records)
 
 
 def test_the_file_form_is_the_published_one() -> None:
