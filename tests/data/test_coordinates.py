@@ -30,6 +30,35 @@ def test_datum_round_trip_is_far_below_a_metre(datum: geo.Datum) -> None:
     assert geo.haversine_m(lng, lat, back_x, back_y).max() < 0.01
 
 
+def moved(lng: np.ndarray, lat: np.ndarray, datum: geo.Datum) -> tuple[np.ndarray, np.ndarray]:
+    """WGS-84 degrees in ``datum``."""
+    x, y = geo.wgs84_to_gcj02(lng, lat)
+    return geo.gcj02_to_bd09(x, y) if datum == "bd09" else (x, y)
+
+
+@pytest.mark.parametrize("datum", ["gcj02", "bd09"])
+def test_datum_round_trip_over_all_of_china(datum: geo.Datum) -> None:
+    """100,000 points of the country's bounding box, and the meridian at which the formula has a kink."""
+    rng = np.random.default_rng(13)
+    lng, lat = rng.uniform((73.5, 3.8), (135.1, 53.6), (100_000, 2)).T
+    lng[:1000] = 105.0 + rng.uniform(-1e-3, 1e-3, 1000)
+    x, y = moved(lng, lat, datum)
+    shift = geo.haversine_m(lng, lat, x, y)
+    assert 10.0 < shift.min() < shift.max() < 2_000.0
+    assert geo.haversine_m(lng, lat, *geo.to_wgs84(x, y, datum)).max() < 1e-6
+    assert geo.haversine_m(x, y, *moved(*geo.to_wgs84(x, y, datum), datum)).max() < 1e-6
+
+
+@pytest.mark.parametrize("datum", ["gcj02", "bd09"])
+def test_datum_round_trip_at_the_neighbours(datum: geo.Datum) -> None:
+    """Hong Kong, Macau, Taipei, Seoul, Hanoi, Vladivostok, Tokyo, Helsinki, and the antipodes."""
+    lng = np.array([114.17, 113.54, 121.56, 126.98, 105.85, 131.9, 139.7, 24.94, -65.0, 180.0])
+    lat = np.array([22.30, 22.19, 25.04, 37.57, 21.03, 43.1, 35.7, 60.17, -35.0, -90.0])
+    x, y = moved(lng, lat, datum)
+    assert geo.haversine_m(lng, lat, *geo.to_wgs84(x, y, datum)).max() < 1e-6
+    assert (x[-4:].tolist(), y[-4:].tolist()) == (lng[-4:].tolist(), lat[-4:].tolist())
+
+
 def test_outside_china_nothing_moves() -> None:
     lng, lat = geo.wgs84_to_gcj02([24.94], [60.17])
     assert (lng[0], lat[0]) == (24.94, 60.17)
