@@ -27,12 +27,18 @@ class LexicalIndex:
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        rows = vstack([_grams(texts[i : i + _PIECE]) for i in range(0, len(texts), _PIECE)], format="csr")
-        found = np.bincount(rows.indices, minlength=rows.shape[1])
+        pieces = [_grams(texts[i : i + _PIECE]) for i in range(0, len(texts), _PIECE)]
+        found = np.zeros(1 << _BITS, np.int64)
+        for piece in pieces:
+            found += np.bincount(piece.indices, minlength=len(found))
         idf = np.log((1.0 + len(texts)) / (1.0 + found)) + 1.0
         idf[found > common_rows(len(texts))] = 0.0
         self._idf = idf.astype(np.float32)
-        self._by_gram = _unit(rows, self._idf).T.tocsr()
+        for i, piece in enumerate(pieces):  # one by one, so that what common grams took is given back at once
+            pieces[i] = _unit(piece, self._idf)
+        rows = vstack(pieces, format="csr")
+        pieces.clear()
+        self._by_gram = rows.T.tocsr()
 
     def nearest(self, queries: Sequence[str], k: int) -> list[NDArray[np.int64]]:
         """For each query up to ``k`` row numbers, nearest first, ties by number; only rows that share grams with it."""
@@ -70,11 +76,11 @@ def _grams(texts: Sequence[str]) -> csr_matrix:
 
 
 def _unit(counts: csr_matrix, idf: NDArray[np.float32]) -> csr_matrix:
-    """The rows weighted and of length 1; what weighs nothing is taken out."""
-    weighted = counts.copy()
-    weighted.data = weighted.data * idf[weighted.indices]
-    row = np.repeat(np.arange(weighted.shape[0]), np.diff(weighted.indptr))
-    norms = np.sqrt(np.bincount(row, weighted.data.astype(np.float64) ** 2, minlength=weighted.shape[0]))
-    weighted.data = (weighted.data / np.maximum(norms[row], 1e-9)).astype(np.float32)
-    weighted.eliminate_zeros()
-    return weighted
+    """The rows weighted and of length 1, without what weighs nothing."""
+    weights = counts.data * idf[counts.indices]
+    row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    norms = np.sqrt(np.bincount(row, weights.astype(np.float64) ** 2, minlength=counts.shape[0]))
+    kept = weights > 0.0
+    ends = np.concatenate([[0], np.cumsum(np.bincount(row[kept], minlength=counts.shape[0]))])
+    data = (weights[kept] / norms[row[kept]]).astype(np.float32)
+    return csr_matrix((data, counts.indices[kept], ends.astype(counts.indptr.dtype)), shape=counts.shape)
