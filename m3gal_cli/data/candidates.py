@@ -25,6 +25,7 @@ TWIN_M = 100.0  # a POI of the same name this near may well be the same place
 _FIELDS = re.compile(r"[,，]")
 _BRACKETS = re.compile(r"\s*[(（\[【][^()（）\[\]【】]*[)）\]】]")
 _NUMBER = re.compile(r"^\D*\d+")
+_LAST_NUMBER = re.compile(r"\s*\d+$")
 
 
 @dataclass(frozen=True)
@@ -74,16 +75,16 @@ class Miner:
         self._kin = _groups(pois.names), _groups(pois.brands)
         self._compounds, self._crossings = _groups(pois.compounds), _groups(pois.crossings)
 
-    def mine(self, queries: Sequence[str], gold: Sequence[int], n: int, seed: int) -> list[Mined]:
+    def mine(self, queries: Sequence[str], gold: Sequence[int | Sequence[int]], n: int, seed: int) -> list[Mined]:
         """Negatives for every query, in random order.
 
         Each kind of ``SHARES`` gives its share, nearest to the gold first; the texts nearest to the query by character
-        1-2-grams give the rest. Never taken are a row that reads like the gold's, one of its group, and a namesake of
-        the gold within ``TWIN_M``.
+        1-2-grams give the rest. Never taken are a row that reads like a gold one, one of its group, and a namesake of
+        it within ``TWIN_M``.
 
         Args:
             queries: Query texts.
-            gold: For each query the row that it means.
+            gold: For each query the row that it means, or all of them: the first has the negatives around it.
             n: Negatives a query; fewer where the table is too small.
             seed: Orders the negatives, and draws where no kind has any left.
         """
@@ -91,12 +92,13 @@ class Miner:
             return []
         k = min(len(self.pois.texts), 4 * n + 8)
         close = self._lexical.nearest(queries, k)
-        _, near = self._tree.query(self.pois.where[list(gold)], k=k)
+        meant = [[g] if isinstance(g, (int, np.integer)) else list(g) for g in gold]
+        _, near = self._tree.query(self.pois.where[[rows[0] for rows in meant]], k=k)
         near = np.reshape(near, (len(queries), k))
         out = []
-        for q, positive in enumerate(gold):
-            sources = self._around(positive) | {"near": near[q].tolist(), LEXICAL: close[q].tolist()}
-            out.append(self._choose(positive, sources, n, np.random.default_rng([seed, q])))
+        for q, positives in enumerate(meant):
+            sources = self._around(positives[0]) | {"near": near[q].tolist(), LEXICAL: close[q].tolist()}
+            out.append(self._choose(positives, sources, n, np.random.default_rng([seed, q])))
         return out
 
     def _around(self, positive: int) -> dict[str, list[int]]:
@@ -119,16 +121,16 @@ class Miner:
         away = np.hypot(*(self.pois.where[distinct] - self.pois.where[to]).T)
         return [int(row) for row in distinct[np.argsort(away, kind="stable")]]
 
-    def _choose(self, positive: int, sources: dict[str, list[int]], n: int, rng: np.random.Generator) -> Mined:
+    def _choose(self, positives: list[int], sources: dict[str, list[int]], n: int, rng: np.random.Generator) -> Mined:
         """``n`` rows from the sources by their shares, then whatever else there is, in random order."""
-        taken: set[str] = {self.pois.reads[positive]}
+        taken = {self.pois.reads[positive] for positive in positives}
         found = Mined()
 
         def take(source: str, rows: Iterable[int], up_to: int) -> None:
             for row in rows:
                 if len(found.rows) >= min(up_to, n):
                     return
-                if self.pois.reads[row] not in taken and not self._same(positive, row):
+                if self.pois.reads[row] not in taken and not any(self._same(p, row) for p in positives):
                     taken.add(self.pois.reads[row])
                     found.rows.append(int(row))
                     found.sources.append(source)
@@ -165,13 +167,14 @@ def _groups(values: Sequence[str | int]) -> dict[str | int, list[int]]:
     return groups
 
 
-def parts_of(text: str) -> tuple[str, str, str]:
-    """Name, brand and compound of a POI text that begins with the name and has commas behind it.
+def parts_of(text: str) -> tuple[str, str, str, str]:
+    """Name, brand, compound and crossing of a POI text that begins with the name and has commas behind it.
 
     The name is what stands before the first comma; the brand is the name without its brackets, if it has any; the
-    compound is the first later part that holds a number, up to the end of that number (东山路12号3楼: 东山路12).
+    compound is the first later part that holds a number, up to the end of that number (东山路12号3楼: 东山路12); the
+    crossing is what stands before that number, a street or a crossing of two (东山路; 东山路与西湖街路口西).
     """
     name, *others = (part.strip() for part in _FIELDS.split(text))
     brand = _BRACKETS.sub("", name).strip()
     compound = next((found.group() for part in others if (found := _NUMBER.match(part))), "")
-    return name, brand if brand != name else "", compound
+    return name, brand if brand != name else "", compound, _LAST_NUMBER.sub("", compound)

@@ -17,7 +17,7 @@ from m3gal_cli.data.records import Passage, PoiKey, Record
 class Reminer:
     """A POI table to mine from: rows of text and place, each once.
 
-    Names, brands and compounds are read off the texts (see ``candidates.parts_of``).
+    Names, brands, compounds and crossings are read off the texts (see ``candidates.parts_of``).
 
     Args:
         passages: The rows; equal ones (in text and place) count once.
@@ -30,10 +30,10 @@ class Reminer:
         where = local_metres(lng, lat, float(np.median(lng)), float(np.median(lat)))
         texts = [p.text for p in self._passages]
         parts = [parts_of(text) for text in texts]
-        names = [reads(name) for name, _, _ in parts]
-        brands = [reads(brand) or name for (_, brand, _), name in zip(parts, names, strict=True)]
-        compounds = [compound for _, _, compound in parts]
-        self._miner = Miner(Pois(texts, [reads(t) for t in texts], names, brands, where, compounds))
+        names = [reads(name) for name, *_ in parts]
+        brands = [reads(brand) or name for (_, brand, *_), name in zip(parts, names, strict=True)]
+        compounds, crossings = ([part[i] for part in parts] for i in (2, 3))
+        self._miner = Miner(Pois(texts, [reads(t) for t in texts], names, brands, where, compounds, crossings))
 
     def __len__(self) -> int:
         return len(self._passages)
@@ -41,18 +41,12 @@ class Reminer:
     def mine(self, records: Sequence[Record], n: int, seed: int) -> tuple[list[Record], list[Mined]]:
         """The records with ``n`` mined negatives instead of their own, and what brought those in.
 
-        Nothing that equals a positive of the record in text, or is one of its places, is taken.
+        Nothing that reads like a positive of the record or may be its place (see ``Miner.mine``) is taken.
         """
-        gold = [self._row[r.positives[0].key] for r in records]
-        most = max((len(r.positives) for r in records), default=1)
-        mined = self._miner.mine([r.query for r in records], gold, n + most - 1, seed)
-        out = []
-        for record, found in zip(records, mined, strict=True):
-            known = {reads(p.text) for p in record.positives}
-            kept = [i for i, row in enumerate(found.rows) if reads(self._passages[row].text) not in known][:n]
-            found.rows, found.sources = [found.rows[i] for i in kept], [found.sources[i] for i in kept]
-            out.append(replace(record, negatives=[self._passages[row] for row in found.rows]))
-        return out, mined
+        gold = [[self._row[p.key] for p in r.positives] for r in records]
+        mined = self._miner.mine([r.query for r in records], gold, n, seed)
+        rows = [[self._passages[row] for row in found.rows] for found in mined]
+        return [replace(r, negatives=negatives) for r, negatives in zip(records, rows, strict=True)], mined
 
 
 def passages_of(records: Sequence[Record], pois: pd.DataFrame | None) -> list[Passage]:

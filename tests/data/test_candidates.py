@@ -119,6 +119,14 @@ def test_a_namesake_at_hand_is_a_twin_and_one_farther_off_a_negative() -> None:
     assert mine(pois, ["bank"], [0], 39, 1) == [[2]]
 
 
+def test_a_twin_of_any_gold_row_is_no_negative() -> None:
+    names = ["bank", "post", "post", "post"]
+    where = np.array([[0.0, 0.0], [5000.0, 0.0], [5000.0 + TWIN_M - 1, 0.0], [5000.0 + TWIN_M + 1, 0.0]])
+    texts = ["bank a", "post b", "post c", "post d"]
+    miner = Miner(Pois(texts, texts, names, [""] * 4, where))
+    assert [sorted(s.rows) for s in miner.mine(["a", "a"], [[0, 1], 0], 39, 1)] == [[3], [1, 2, 3]]
+
+
 def compound_city() -> Pois:
     """Compounds of ten rows; crossings that have nothing to do with them; a brand of four branches far apart."""
     n = 200
@@ -157,11 +165,15 @@ def test_group_mates_are_never_negatives() -> None:
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("大金(建塘路店),家电,建塘路与杭玻街路口西50米,江干区", ("大金(建塘路店)", "大金", "建塘路与杭玻街路口西50")),
-        ("金星路,地名地址信息,道路名,萧山区,萧山区", ("金星路", "", "")),
-        ("Blue Cat, cafe, Main Street 12 B, Old Town", ("Blue Cat", "", "Main Street 12")),
-        ("，", ("", "", "")),
+        (
+            "大金(建塘路店),家电,建塘路与杭玻街路口西50米,江干区",
+            ("大金(建塘路店)", "大金", "建塘路与杭玻街路口西50", "建塘路与杭玻街路口西"),
+        ),
+        ("金星路,地名地址信息,道路名,萧山区,萧山区", ("金星路", "", "", "")),
+        ("Blue Cat, cafe, Main Street 12 B, Old Town", ("Blue Cat", "", "Main Street 12", "Main Street")),
+        ("Kiosk, shop, ７号, East", ("Kiosk", "", "７", "")),
+        ("，", ("", "", "", "")),
     ],
 )  # fmt: skip
-def test_parts_of_a_text(text: str, parts: tuple[str, str, str]) -> None:
+def test_parts_of_a_text(text: str, parts: tuple[str, str, str, str]) -> None:
     assert parts_of(text) == parts
