@@ -104,22 +104,28 @@ class PretrainTask:
 
 
 def place_ids(views: pd.DataFrame) -> NDArray[np.int64]:
-    """One number a place: rows share it if they share poi_id (else coordinates) or, through a text, a reading.
+    """One number a place: rows share it if they share poi_id (else coordinates), group or, through a text, a reading.
 
-    Two places that read the same are no negatives of each other, so texts join their places too. Shape: -> (N,).
+    Two places that read the same are no negatives of each other, so texts and groups join their places too.
+    Shape: -> (N,).
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    place: NDArray[np.int64]
     if "poi_id" in views.columns:
         place = np.asarray(pd.factorize(views["poi_id"])[0], np.int64)
     else:
         place = np.asarray(views.groupby(["lng", "lat"], sort=False).ngroup(), np.int64)
-    count = int(place.max()) + 1
     texts = pd.factorize(pd.concat([views["address1"], views["address2"]], ignore_index=True))[0]
-    both = np.concatenate([place, place])
-    size = count + int(texts.max()) + 1
-    graph = coo_matrix((np.ones(len(both), np.int8), (both, texts + count)), shape=(size, size))
+    kinds = [place, *np.split(texts, 2)]
+    starts = [0, int(place.max()) + 1, int(place.max()) + 1]
+    size = starts[-1] + int(texts.max()) + 1
+    if "group" in views.columns:
+        kinds.append(pd.factorize(views["group"])[0])
+        starts.append(size)
+        size += int(kinds[-1].max()) + 1
+    rows = np.tile(place, len(kinds))
+    nodes = np.concatenate([codes + start for codes, start in zip(kinds, starts, strict=True)])
+    graph = coo_matrix((np.ones(len(rows), np.int8), (rows, nodes)), shape=(size, size))
     labels = connected_components(graph, directed=False)[1]
     return np.asarray(labels[place], np.int64)

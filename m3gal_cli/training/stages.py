@@ -79,14 +79,14 @@ def run_finetune(config: Config, start: Start, listener: Listener) -> RunDirecto
 
 
 def with_place_ids(views: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Add poi_id from the .parquet twin of a published-form .csv, if the twin has the same pairs in the same order."""
+    """Add poi_id and group from the .parquet twin of a published-form .csv, if it has the same pairs in that order."""
     twin = parquet_twin(path)
     if "poi_id" in views.columns or path.suffix != ".csv" or not twin.is_file():
         return views
     extra = pd.read_parquet(twin)
     same = len(extra) == len(views) and "poi_id" in extra.columns
     if same and (extra["address1"].to_numpy() == views["address1"].to_numpy()).all():
-        return views.assign(poi_id=extra["poi_id"].to_numpy())
+        return views.assign(**{name: extra[name].to_numpy() for name in ("poi_id", "group") if name in extra.columns})
     return views
 
 

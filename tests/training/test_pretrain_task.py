@@ -70,6 +70,13 @@ def test_a_text_joins_places_from_either_side() -> None:
     assert grouped(place_ids(frame).tolist()) == [[0, 1], [2], [3]]
 
 
+def test_a_group_joins_places_that_share_no_text() -> None:
+    columns = ["address1", "address2", "lng", "lat", "poi_id", "group"]
+    rows = [["a", "b", 1, 1, "n1", 0], ["c", "d", 2, 2, "n2", 0], ["e", "f", 3, 3, "n3", 2], ["g", "h", 1, 1, "n3", 5]]
+    frame = pd.DataFrame(rows, columns=columns)
+    assert grouped(place_ids(frame).tolist()) == [[0, 1], [2, 3]]
+
+
 def test_the_twin_tells_the_ids_if_it_is_of_the_same_rows(tmp_path: Path) -> None:
     frame = pd.DataFrame(views(), columns=["address1", "address2", "lng", "lat"])
     ids = [f"n{i // 2}" for i in range(len(frame))]
@@ -77,6 +84,9 @@ def test_the_twin_tells_the_ids_if_it_is_of_the_same_rows(tmp_path: Path) -> Non
     assert "poi_id" not in with_place_ids(frame, path).columns
     frame.assign(poi_id=ids).to_parquet(tmp_path / "same_poi_views_town.parquet")
     assert with_place_ids(frame, path)["poi_id"].tolist() == ids
+    assert "group" not in with_place_ids(frame, path).columns
+    frame.assign(poi_id=ids, group=7).to_parquet(tmp_path / "same_poi_views_town.parquet")
+    assert with_place_ids(frame, path)["group"].tolist() == [7] * len(frame)
     own = frame.assign(poi_id="own")
     assert with_place_ids(own, path)["poi_id"].tolist() == ["own"] * len(frame), "its own ids win"
     for other in (frame.iloc[::-1].reset_index(drop=True), frame.iloc[1:]):
