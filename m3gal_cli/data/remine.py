@@ -24,7 +24,10 @@ class Reminer:
     """
 
     def __init__(self, passages: Sequence[Passage]) -> None:
-        self._passages = list({p.key: p for p in passages}.values())
+        rows: dict[PoiKey, Passage] = {}
+        for passage in passages:  # the first of equal ones stays: records' passages have ids, rows of a table none
+            rows.setdefault(passage.key, passage)
+        self._passages = list(rows.values())
         self._row: dict[PoiKey, int] = {p.key: i for i, p in enumerate(self._passages)}
         lng, lat = (np.array([getattr(p, name) for p in self._passages]) for name in ("lng", "lat"))
         where = local_metres(lng, lat, float(np.median(lng)), float(np.median(lat)))

@@ -49,6 +49,17 @@ def test_the_positive_stays_and_never_comes_as_a_negative() -> None:
     assert {p.key for p in found.negatives} <= {p.key for p in rows}
 
 
+def test_mined_passages_keep_the_ids_that_the_records_have(tmp_path: Path) -> None:
+    named = [Passage(p.text, p.lng, p.lat, f"d{i}") for i, p in enumerate(passages())]
+    folder = source(tmp_path / "s")
+    write_records([Record("东山茶馆", [named[0]], named[1:60]), *records(named)], folder / "train_dataset.jsonl")
+    build_geotes(folder, tmp_path / "a", GeotesOptions(mine=True))
+    known = {p.key: p.docid for p in named[:60]}
+    mined = [p for r in read_records(tmp_path / "a" / "train_dataset_use_gis.jsonl") for p in r.negatives]
+    assert sum(p.key in known for p in mined) > 100
+    assert all(p.docid == known.get(p.key) for p in mined)
+
+
 def test_mined_sets_follow_from_the_seed() -> None:
     miner, asked = Reminer(passages()), records(passages())
     once, again, other = (miner.mine(asked, 15, seed)[0] for seed in (1, 1, 2))
