@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PUBLISHED_PROFILE = "paper.yaml"
 
 
+RUN_FILES = ("suffix", "test_suffix", "views", "train", "val", "test", "poi")  # what a run's settings hold of its data
+
+
 @dataclass
 class Session:
     """A model ready to embed, the settings around it and where it came from."""
@@ -53,6 +56,8 @@ def open_session(values: dict[str, Any]) -> Session:
     found = find_checkpoint(path)
     run = run_of(found) if found.is_dir() else None
     base = profile or (str(run / CONFIG_FILE) if run else PUBLISHED_PROFILE)
+    if run and "data.dir" in given:  # another folder: the run's own files are not meant
+        sets = [*(f"data.{name}=null" for name in RUN_FILES if f"data.{name}" not in given), *sets]
     config = o.on_gpu(load_config(base, given, sets), values["gpu"])
     if found.is_dir() and values.get("text_encoder"):
         note("--text-encoder is not needed: the checkpoint has its own")

@@ -107,6 +107,16 @@ def test_eval_rerank_prints_what_the_evaluation_finds(here: Path) -> None:
         assert cells[1:5] == [f"{row[m]:.3f}" for m in ("recall@1", "recall@3", "recall@5", "mrr@5")]
 
 
+def test_another_folder_means_its_files_and_not_the_runs(here: Path, tmp_path: Path) -> None:
+    lines = next((here / "data").glob("test_dataset*.jsonl")).read_text(encoding="utf-8").splitlines()
+    (tmp_path / "test_dataset.jsonl").write_text("\n".join(lines[:3]) + "\n", encoding="utf-8")
+    value = done(m3gal("eval-rerank", "--json", "--data-dir", tmp_path)).json()
+    assert value["n_queries"] == 3
+    missing = m3gal("eval-retrieval", "--json", "--data-dir", tmp_path)
+    assert missing.code == 2
+    assert "no POI table" in missing.err
+
+
 def test_other_data_than_the_runs(here: Path, tmp_path: Path) -> None:
     lines = write_lines(tmp_path / "few.jsonl", [record(i) for i in range(3)])
     assert done(m3gal("eval-rerank", "--json", "--test-dataset-filepath", lines)).json()["n_queries"] == 3
