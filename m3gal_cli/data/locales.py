@@ -15,15 +15,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 import yaml
 
 from m3gal_cli.data.files import require_file
+from m3gal_cli.data.locale_values import Values
 from m3gal_cli.errors import InputError
 
 BUNDLED = ("zh", "en", "neutral")
@@ -44,7 +43,9 @@ _KEYS = {
     "sides", "metres", "metres_step", "admin", "categories", "sub", "sub_name", "parts", "suffixes", "drop", "variants",
     "slips", "shorten", "numerals", "number", "fallback", "settlements",
 }  # fmt: skip
+FULL = "poi"  # the kind of the POI row's own text
 PART_SLOTS = {"area", "bearing", "ref"}  # what the wording of a part of a compound may hold
+_SUB_SLOTS = {"area", "landmark", "street", "sub", "bearing"}
 _SLOT = re.compile(r"{(\w+)}")
 
 
@@ -112,50 +113,43 @@ class Locale:
     """A language's way of telling places. The attributes are those of the YAML file, checked."""
 
     def __init__(self, name: str, data: dict[str, Any], where: str) -> None:
-        unknown = sorted(set(data) - _KEYS)
-        if unknown:
-            raise InputError(f"unknown key {unknown[0]!r}", where=where, hint=f"Known: {', '.join(sorted(_KEYS))}.")
         self.name = name
         self.where = where
-        read = _Reader(data, where)
-        self.language = read.text("language", "")
+        read = Values(data, where)
+        read.only(_KEYS)
+        self.language = read.text("language")
         self.join = read.text("join", " ")
         self.full_join = read.text("full_join", ",")
-        self.metres_step = int(read.number("metres_step", 10, least=1))
+        self.metres_step = read.whole("metres_step", 10, 1, 1000)
         self.metres = read.wording("metres", "{} m")
         self.number = read.wording("number", "{}")
-        self.sub_name = [_slots(s, {"area", "landmark", "street", "sub", "bearing"}, "sub_name", where)
-                         for s in read.words("sub_name", ["{area} {sub}"])]  # fmt: skip
-        self.connectors = {k: _words(v) for k, v in read.mapping("connectors").items()}
+        self.sub_name = read.slots("sub_name", read.words("sub_name", ["{area} {sub}"]), _SUB_SLOTS)
+        connectors = read.inside("connectors")
+        self.connectors = {k: connectors.some(k) for k in connectors}
         self.phrases: dict[str, list[tuple[Part, ...]]] = {}
-        for phrase, ways in read.mapping("phrases").items():
-            self.phrases[phrase] = [self._parts(way, f"phrases.{phrase}") for way in _words(ways)]
-        self.full = self._parts(data.get("full", "name"), "full")
-        every = [self._view(kind, v) for kind, v in read.mapping("views").items() if v is not None]
+        phrases = read.inside("phrases")
+        for phrase in phrases:
+            self.phrases[phrase] = [self._parts(phrases, phrase, way) for way in phrases.some(phrase)]
+        self.full = self._parts(read, "full", read.text("full", "name"))
+        views = read.inside("views")
+        every = [self._view(views, kind) for kind in views if views.given(kind)]
         self.views = [template for template in every if template.weight > 0]
-        self.bearings = self._bearings(read.mapping("bearings"))
-        forms = read.mapping("bearing_forms")
-        self.bearing_forms = tuple(
-            tuple(_slots(w, {""}, f"bearing_forms.{k}", where) for w in _words(forms.get(k, "{}")))
-            for k in ("straight", "diagonal")
-        )
-        self.sides = tuple(_slots(w, {""}, "sides", where) for w in read.words("sides", ["{}"]))
-        self.admin = {k: self._levels(k, v) for k, v in read.mapping("admin").items()}
-        self.settlements = frozenset(read.words("settlements", []))
-        self.categories = {k: _category(v) for k, v in read.mapping("categories").items()}
-        self.by_name = self._by_name()
-        self.fallback = read.text("fallback", "{value}")
-        self.parts = {
-            k: tuple(_slots(w, PART_SLOTS, f"parts.{k}", where) for w in _words(v))
-            for k, v in read.mapping("parts").items()
-        }
-        self.suffixes = [self._suffixes(k, v) for k, v in read.mapping("suffixes").items() if v is not None]
-        self.sub = [self._pattern(p) for p in read.words("sub", [])]
-        self.drop = [self._pattern(p) for p in read.words("drop", [])]
-        self.variants = [_words(v) for v in data.get("variants") or []]
+        self.bearings, self.bearing_forms = _bearings(read)
+        self.sides = read.slots("sides", read.words("sides", ["{}"]), ("",))
+        self.admin = _levels(read.inside("admin"))
+        self.settlements = frozenset(read.words("settlements"))
+        self.categories, self.by_name = _categories(read.inside("categories"))
+        self.fallback = read.slots("fallback", [read.text("fallback", "{value}")], ("key", "value"))[0]
+        parts = read.inside("parts")
+        self.parts = {_tag(parts, k): parts.slots(k, parts.words(k), PART_SLOTS) for k in parts}
+        suffixes = read.inside("suffixes")
+        self.suffixes = [_suffixes(suffixes, kind) for kind in suffixes if suffixes.given(kind)]
+        self.sub_pattern = _sub_pattern(read)
+        self.drop = read.patterns("drop")
+        self.variants = read.groups("variants")
         self.slips = read.number("slips", 0.12, most=1)
         self.shorten = read.number("shorten", 0.0, most=1)
-        self.numerals = read.text("numerals", "")
+        self.numerals = read.text("numerals")
 
     def category(self, key: str, value: str, name: str = "") -> Category:
         """The words for a tag and name: the first entry by name, the tag's own, ``key=*``, else ``fallback``."""
@@ -193,141 +187,101 @@ class Locale:
         wordings = self.parts.get(f"{key}={value}", self.parts.get(f"{key}=*", ()))
         return tuple(w.format_map(values) for w in wordings if all(values.get(s) for s in _SLOT.findall(w)))
 
-    @cached_property
-    def sub_pattern(self) -> re.Pattern[str] | None:
-        """Matches names that many places share: gates, car parks, buildings by number."""
-        return re.compile("|".join(f"(?:{p.pattern})" for p in self.sub), re.IGNORECASE) if self.sub else None
-
     def is_sub(self, name: str) -> bool:
         """Whether ``name`` says nothing without the place that it belongs to (north gate, building 3, car park)."""
         return self.sub_pattern is not None and self.sub_pattern.fullmatch(name.strip()) is not None
 
-    def _view(self, kind: str, data: Any) -> Template:
-        at = f"views.{kind}"
-        data = data if isinstance(data, dict) else {"parts": data}
-        if set(data) - {"parts", "weight", "swap"} or "parts" not in data:
-            hint = 'Write views.KIND: {parts: "name @near landmark", weight: 2, swap: false}; null switches it off.'
-            raise InputError("expected parts, weight?, swap?", where=f"{self.where}: {at}", hint=hint)
-        weight, swap = data.get("weight", 1.0), data.get("swap", False)
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < 1e6:
-            raise InputError(f"expected a weight of at least 0, got {weight!r}", where=f"{self.where}: {at}.weight")
-        if not isinstance(swap, bool):
-            raise InputError(f"expected true or false, got {swap!r}", where=f"{self.where}: {at}.swap")
-        return Template(kind, self._parts(data["parts"], at), float(weight), swap)
+    def _view(self, views: Values, kind: str) -> Template:
+        _check_kind(views, kind)
+        data = views.data[kind]
+        view = Values(data if isinstance(data, dict) else {"parts": data}, views.where, f"{views.at}{kind}.")
+        view.only(("parts", "weight", "swap"), ("parts",))
+        parts = self._parts(view, "parts", view.text("parts"))
+        return Template(kind, parts, view.number("weight", 1.0), view.truth("swap"))
 
-    def _levels(self, kind: str, value: Any) -> list[int]:
-        if (
-            kind not in ("district", "city")
-            or not isinstance(value, list)
-            or not all(isinstance(n, int) for n in value)
-        ):
-            hint = "Write admin: {district: [9, 10], city: [8]}: values of admin_level, the first found counts."
-            raise InputError(f"expected admin levels, got {value!r}", where=f"{self.where}: admin.{kind}", hint=hint)
-        return value
+    def _parts(self, read: Values, key: str, text: str) -> tuple[Part, ...]:
+        if not text.strip():
+            raise read.bad(key, "expected parts with spaces between, got nothing")
+        return tuple(self._part(read, key, item) for item in text.split())
 
-    def _suffixes(self, kind: str, data: Any) -> Suffixes:
-        where = f"{self.where}: suffixes.{kind}"
-        known = {"of", "unless", "row", "typed", "words", "times"}
-        if not isinstance(data, dict) or set(data) - known or not {"of", "row", "typed"} <= set(data):
-            raise InputError("expected of, row, typed, words?, unless?, times?", where=where)
-        row, typed = (
-            tuple(_slots(w, {"n", "b"}, f"suffixes.{kind}.{key}", self.where) for w in _words(data[key]))
-            for key in ("row", "typed")
-        )
-        times = data.get("times", 1)
-        if not isinstance(times, int) or not 1 <= times <= 20:
-            raise InputError(f"expected 1 to 20, got {times!r}", where=f"{where}.times")
-        unless = self._pattern(data["unless"]) if data.get("unless") else None
-        return Suffixes(kind, self._pattern(data["of"]), unless, row, typed, str(data.get("words", "")), times)
-
-    def _parts(self, items: Any, at: str) -> tuple[Part, ...]:
-        if not isinstance(items, str) or not items.strip():
-            raise InputError(f"expected parts with spaces between, got {items!r}", where=f"{self.where}: {at}")
-        return tuple(self._part(item, f"{self.where}: {at}") for item in items.split())
-
-    def _part(self, item: str, where: str) -> Part:
+    def _part(self, read: Values, key: str, item: str) -> Part:
         if item.startswith("="):
             return Part("text", item[1:])
         if item.startswith("@"):
             if item[1:] not in self.connectors:
-                raise InputError(f"no such connector {item!r}", where=where, hint="Add it under connectors.")
+                raise read.bad(key, f"no such connector {item!r}", "Add it under connectors.")
             return Part("connector", item[1:])
         field = item.removesuffix("?")
         if field not in FIELDS and field not in self.phrases:
             hint = f"Fields: {', '.join(sorted(FIELDS))}. A phrase must stand above the phrase that uses it."
-            raise InputError(f"no such field {field!r}", where=where, hint=hint)
+            raise read.bad(key, f"no such field {field!r}", hint)
         return Part("field", field, item.endswith("?"))
 
-    def _bearings(self, data: Any) -> tuple[str, ...]:
-        missing = [b for b in BEARINGS if b not in data]
-        if missing:
-            hint = "Quote N and the like if YAML takes them for something else."
-            raise InputError(f"no word for {missing[0]}", where=f"{self.where}: bearings", hint=hint)
-        return tuple(str(data[b]) for b in BEARINGS)
 
-    def _by_name(self) -> dict[str, list[tuple[re.Pattern[str], Category]]]:
-        """The entries "key=value ~ expression", taken out of ``categories``."""
-        out: dict[str, list[tuple[re.Pattern[str], Category]]] = {}
-        for entry in [k for k in self.categories if " ~ " in k]:
-            tag, _, expression = entry.partition(" ~ ")
-            out.setdefault(tag.strip(), []).append((self._pattern(expression.strip()), self.categories.pop(entry)))
-        return out
-
-    def _pattern(self, text: Any) -> re.Pattern[str]:
-        try:
-            return re.compile(str(text))
-        except re.error as error:
-            raise InputError(f"not a regular expression: {text!r} ({error})", where=self.where) from error
+def _check_kind(read: Values, kind: str) -> None:
+    """Kinds stand in tables, in ``--without`` patterns, and before "@" and a language."""
+    if not kind.replace("_", "").isalnum() or kind == FULL:
+        raise read.bad(kind, f"{kind!r} is no name for a kind of view", "Use letters, digits and _, and not poi.")
 
 
-class _Reader:
-    """Values of a locale file by key, with their types checked. Raises InputError with file and key."""
-
-    def __init__(self, data: dict[str, Any], where: str) -> None:
-        self.data, self.where = data, where
-
-    def _bad(self, key: str, expected: str) -> InputError:
-        return InputError(f"expected {expected}, got {str(self.data[key])[:60]!r}", where=f"{self.where}: {key}")
-
-    def mapping(self, key: str) -> dict[str, Any]:
-        value = self.data.get(key)
-        if value is not None and not isinstance(value, dict):
-            raise self._bad(key, "a mapping")
-        return {str(k): v for k, v in (value or {}).items()}
-
-    def text(self, key: str, default: str) -> str:
-        value = self.data.get(key, default)
-        if not isinstance(value, str):
-            raise self._bad(key, "text")
-        return value
-
-    def wording(self, key: str, default: str) -> str:
-        return _slots(self.text(key, default), {""}, key, self.where)
-
-    def words(self, key: str, default: list[str]) -> tuple[str, ...]:
-        value = self.data.get(key, default)
-        if isinstance(value, dict):
-            raise self._bad(key, "a list of texts")
-        return _words(value)
-
-    def number(self, key: str, default: float, least: float = 0, most: float = 1e6) -> float:
-        value = self.data.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            raise self._bad(key, f"a number from {least:g} to {most:g}")
-        return float(value)
+def _tag(read: Values, entry: str) -> str:
+    """The entry, if it begins with a tag ("amenity=cafe", "amenity=*")."""
+    if "=" not in entry:
+        raise read.bad(entry, f"{entry!r} is no tag", "Write key=value or key=*.")
+    return entry
 
 
-def _slots(wording: str, allowed: set[str], key: str, where: str) -> str:
-    """The wording, if its braces hold only what may be filled in. Raises InputError."""
-    try:
-        found = {name for _, name, _, _ in Formatter().parse(wording) if name is not None}
-    except ValueError as error:
-        raise InputError(f"{wording!r}: {error}", where=f"{where}: {key}") from error
-    if found - allowed:
-        names = ", ".join(f"{{{a}}}" for a in sorted(allowed))
-        what = f"{wording!r} holds {{{sorted(found - allowed)[0]}}}"
-        raise InputError(what, where=f"{where}: {key}", hint=f"It may hold {names}.")
-    return wording
+def _suffixes(suffixes: Values, kind: str) -> Suffixes:
+    _check_kind(suffixes, kind)
+    read = suffixes.inside(kind)
+    read.only(("of", "unless", "row", "typed", "words", "times"), ("of", "row", "typed"))
+    row, typed = (read.slots(key, read.some(key), ("n", "b")) for key in ("row", "typed"))
+    of = read.pattern("of", read.text("of"))
+    unless = read.pattern("unless", read.text("unless")) if read.given("unless") else None
+    return Suffixes(kind, of, unless, row, typed, read.text("words"), read.whole("times", 1, 1, 20))
+
+
+def _bearings(read: Values) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """The eight words, and the forms that they take: of north, east, south, west, and of those between."""
+    words, forms = read.inside("bearings"), read.inside("bearing_forms")
+    words.only(BEARINGS, BEARINGS)
+    forms.only(("straight", "diagonal"))
+    every = {k: forms.slots(k, forms.some(k) if k in forms else ["{}"], ("",)) for k in ("straight", "diagonal")}
+    return tuple(words.text(b) for b in BEARINGS), (every["straight"], every["diagonal"])
+
+
+def _levels(read: Values) -> dict[str, list[int]]:
+    read.only(("district", "city"))
+    for kind in read:
+        value = read.data[kind]
+        if not isinstance(value, list) or not all(type(n) is int for n in value):
+            hint = "Write admin: {district: [9, 10], city: [8]}: values of admin_level, the first found counts."
+            raise read.bad(kind, f"expected admin levels, got {value!r}", hint)
+    return {kind: list(read.data[kind]) for kind in read}
+
+
+ByName = dict[str, list[tuple[re.Pattern[str], Category]]]
+
+
+def _categories(read: Values) -> tuple[dict[str, Category], ByName]:
+    """The words by tag, and those of the entries "key=value ~ expression" by tag and expression."""
+    plain: dict[str, Category] = {}
+    by_name: ByName = {}
+    for entry in read:
+        tag, named, expression = (part.strip() for part in _tag(read, entry).partition(" ~ "))
+        category = _category(read.text(entry))
+        if named:
+            by_name.setdefault(tag, []).append((read.pattern(entry, expression), category))
+        else:
+            plain[tag] = category
+    return plain, by_name
+
+
+def _sub_pattern(read: Values) -> re.Pattern[str] | None:
+    """Matches names that many places share: gates, car parks, buildings by number."""
+    # Each in its brackets first, so that the message shows the one that is wrong.
+    ways = [read.pattern("sub", f"(?:{text})", re.IGNORECASE).pattern for text in read.words("sub")]
+    return read.pattern("sub", "|".join(ways), re.IGNORECASE) if ways else None
 
 
 def load_locale(name: str) -> Locale:
@@ -346,13 +300,13 @@ def _load(name: str, depth: int = 0) -> tuple[dict[str, Any], str]:
         text = resources.files("m3gal_cli.data").joinpath("locales", f"{name}.yaml").read_text("utf-8")
     elif name.endswith((".yaml", ".yml")):
         where = name
-        text = require_file(Path(name), "locale file").read_text("utf-8")
+        text = _read_text(Path(name))
     else:
         hint = f"Use auto, {', '.join(BUNDLED)}, or the path of a .yaml file."
         raise InputError(f"no such locale {name!r}", hint=hint)
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2001-99-99 is no date
         raise InputError(f"not YAML: {' '.join(str(error).split())[:120]}", where=where) from error
     if not isinstance(data, dict):
         raise InputError("expected a mapping", where=where)
@@ -360,9 +314,26 @@ def _load(name: str, depth: int = 0) -> tuple[dict[str, Any], str]:
     if base is None:
         return data, where
     if depth > 4:
-        raise InputError("locales extend each other in a circle", where=where)
-    below, _ = _load(str(base), depth + 1)
-    return _merged(below, data), where
+        raise InputError("locales extend each other in a circle", where=f"{where}: extends")
+    return _merged(_below(str(base), where, depth), data), where
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return require_file(path, "locale file").read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read the locale file ({error.reason})", where=path, hint="Is it UTF-8?") from error
+
+
+def _below(base: str, where: str, depth: int) -> dict[str, Any]:
+    """The locale that the file ``where`` extends; a path is taken from that file's folder."""
+    if base in BUNDLED:
+        return _load(base, depth + 1)[0]
+    path = Path(where).parent / base
+    if path.suffix not in (".yaml", ".yml") or not path.exists():
+        hint = f"Extend {', '.join(BUNDLED)}, or a .yaml file by its path from this one."
+        raise InputError(f"no such locale {base!r}", where=f"{where}: extends", hint=hint)
+    return _load(str(path), depth + 1)[0]
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -374,13 +345,9 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _words(value: Any) -> tuple[str, ...]:
-    return tuple(str(v) for v in value) if isinstance(value, list) else (str(value),)
-
-
-def _category(value: Any) -> Category:
+def _category(text: str) -> Category:
     """``"coarse, fine | typed, typed"``; without a bar people type the finest word."""
-    words, _, typed = str(value).partition("|")
+    words, _, typed = text.partition("|")
     first = tuple(w.strip() for w in words.split(",") if w.strip())
     second = tuple(w.strip() for w in typed.split(",") if w.strip())
     return Category(first, second or first[-1:])

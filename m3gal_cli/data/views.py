@@ -12,11 +12,10 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from m3gal_cli.data.locales import Locale, Part, Suffixes, Template
+from m3gal_cli.data.locales import FULL, Locale, Part, Suffixes, Template
 
 Fields = Mapping[str, tuple[str, ...]]
 
-FULL = "poi"  # the kind of the POI row's own text
 _TELLS = frozenset(
     {"name", "plain", "rest", "brand", "alt", "number", "told"}
 )  # one of these, or a *_word, must be there

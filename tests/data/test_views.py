@@ -1,11 +1,10 @@
-"""Views from templates and the pairs made of them; locales from YAML."""
+"""Views from templates, and the pairs made of them."""
 
 from __future__ import annotations
 
 import random
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -24,7 +23,6 @@ from m3gal_cli.data.views import (
     suffix_pair,
     weighted_order,
 )
-from m3gal_cli.errors import InputError
 
 GATE = {
     "name": ("康乐新村(西门)",),
@@ -186,60 +184,3 @@ def test_a_made_up_part_reads_alike_on_both_sides() -> None:
         bearing = gate.part.split()[1]
         assert gate.full.text.startswith(f"翠苑小区({bearing}门),通行设施")
         assert f"{bearing}门" in gate.view.text.replace("大门", "门")
-
-
-def test_bearings_and_categories() -> None:
-    zh = load_locale("zh")
-    assert [zh.bearing(d) for d in (0, 22.4, 22.6, 90, 180, 270, 337.6, 360)] == ["北", "北", "东北", *"东南西北北"]
-    assert zh.category("amenity", "pharmacy").typed == ("药店", "药房")
-    assert zh.category("amenity", "school", "育才幼儿园").words[-1] == "幼儿园"
-    assert not zh.category("shop", "no such shop").specific
-    assert load_locale("neutral").category("tourism", "camp_site").words == ("camp site",)
-
-
-@pytest.mark.parametrize("name", ["东门", "北2门", "A口", "3号楼", "停车场", "图书馆"])
-def test_names_that_need_their_area(name: str) -> None:
-    assert load_locale("zh").is_sub(name)
-    assert not load_locale("zh").is_sub("清华大学" + name)
-
-
-def test_a_user_adds_words_and_views_without_code(tmp_path: Path) -> None:
-    own = tmp_path / "fi.yaml"
-    own.write_text(
-        "extends: neutral\nlanguage: fi\nconnectors: {near: [lähellä]}\n"
-        "categories: {amenity=pharmacy: apteekki}\nviews:\n  close: {parts: 'name @near landmark', weight: 2}\n",
-        encoding="utf-8",
-    )
-    locale = load_locale(str(own))
-    assert locale.category("amenity", "pharmacy").words == ("apteekki",)
-    assert locale.category("amenity", "cafe").words == ("cafe",)
-    made = texts(str(own), CAFE)
-    assert made["close"] == "Blue Cat lähellä City Hall"
-    assert made["name_street"] == "Blue Cat Main Street"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("extends: neutral\nwords: {}\n", "unknown key 'words'"),
-        ("extends: neutral\nviews: {x: 'name colour'}\n", "no such field 'colour'"),
-        ("extends: neutral\nviews: {x: 'name @under street'}\n", "no such connector '@under'"),
-        ("extends: neutral\nsub: ['(']\n", "not a regular expression"),
-        ("extends: klingon\n", "no such locale 'klingon'"),
-        ("views: [\n", "not YAML"),
-        ("- a\n", "expected a mapping"),
-        ("join: ' '\n", "no word for N"),
-    ],
-)
-def test_what_is_wrong_in_a_locale_is_said(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "own.yaml"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=message.replace("(", r"\(")):
-        load_locale(str(path))
-
-
-def test_a_circle_of_locales_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "own.yaml"
-    path.write_text(f"extends: {path}\n", encoding="utf-8")
-    with pytest.raises(InputError, match="in a circle"):
-        load_locale(str(path))
