@@ -75,10 +75,11 @@ class PairMaker:
             if rng.random() < NOISY_SHARE:
                 text = typed(made.view, locale, rng, strength=self.noise, sure=False)
             one, two = reads(text), reads(made.full.text)
-            census = self.city.census
-            if differ(one, two) and census.owner(one) is None and census.owner(two) is None:
-                if made.part not in groups:
-                    groups[made.part] = len(self.city) + self._parts
-                    self._parts += 1
+            if made.part not in groups:
+                groups[made.part] = len(self.city) + self._parts
+                self._parts += 1
+            group = groups[made.part]
+            # Two compounds of one name may have a part each that reads the same: the first keeps the text.
+            if differ(one, two) and self.typist.claim(group, one) and self.typist.claim(group, two):
                 part = f"{place.poi_id}#{made.part}"
-                yield text, made.full.text, *at, part, groups[made.part], made.view.kind, FULL
+                yield text, made.full.text, *at, part, group, made.view.kind, FULL

@@ -70,10 +70,14 @@ class Typist:
         reading = reads(text)
         if self.census.is_row(reading):  # POI rows are trained on: no query may be one
             return view.text
+        return text if self.claim(place, reading) else view.text
+
+    def claim(self, place: int, reading: str) -> bool:
+        """Whether no other place has a text or typed it before; from now on it is this one's."""
         owner = self.census.owner(reading)
         if owner is None:
             owner = self.typed.setdefault(hash(reading), place)
-        return text if owner == place else view.text
+        return owner == place
 
 
 def hold_out(
