@@ -76,8 +76,9 @@ def drop_affix(text: str, locale: Locale, rng: random.Random) -> str:
 
 
 def shorten(text: str, rng: random.Random) -> str:
-    """Leave out up to a third of a name's letters (西湖区实验小学: 西湖实小学), no digit, no end."""
-    spots = [n for n in range(1, len(text) - 2) if text[n].isalpha()]
+    """Leave out up to a third of a name's letters (西湖区实验小学: 西湖实小学), no digit, no end, nothing of a word in
+    ASCII: that is typed whole or not at all."""
+    spots = [n for n in range(1, len(text) - 2) if text[n].isalpha() and not text[n].isascii()]
     gone = set(rng.sample(spots, min(len(spots), rng.randint(1, len(text) // 3)))) if spots else set()
     return "".join(c for n, c in enumerate(text) if n not in gone)
 

@@ -22,6 +22,7 @@ _TELLS = frozenset(
 _TURNS = ("_bearing", "_metres", "side")  # fields by which alone no place is told
 _COMMAS = re.compile(r"\s*,(?:\s*,)*\s*")
 _LAST_BRACKET = re.compile(r"[(（][^()（）]*[)）]$")
+_NO_LETTERS = re.compile(r"\W+")
 _EDGES = " \t\n,，;/"
 
 
@@ -186,17 +187,23 @@ class ViewMaker:
 
 
 def _said(piece: Piece, before: list[Piece], whole: bool) -> bool:
-    """Whether a piece repeats an earlier one; in a POI row (``whole``) only an equal one is a repetition."""
+    """Whether a piece repeats an earlier one; in a POI row (``whole``) only an equal one is a repetition, and category
+    words that the name says already ("Palace Hotel, hotel")."""
     key = piece.key
     if piece.field == "number":
         return False
     for other in before:
         if whole:
-            if other.key == key:
+            if other.key == key or (piece.field == "words" and _plain(piece) in _plain(other)):
                 return True
         elif other.key and other.field != "number" and (key in other.key or other.key in key):
             return True
     return False
+
+
+def _plain(piece: Piece) -> str:
+    """The words of a piece in small letters, a space around each: what is looked for in it is found as whole words."""
+    return f" {_NO_LETTERS.sub(' ', piece.text.casefold()).strip()} "
 
 
 def _needed(template: Template, locale: Locale) -> set[str]:

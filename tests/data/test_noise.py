@@ -110,6 +110,15 @@ def test_long_names_lose_letters_but_no_digit_and_no_end() -> None:
         assert len(name) - len(name) // 3 <= len(text) < len(name)
 
 
+def test_words_in_ascii_keep_their_letters() -> None:
+    assert {noise.shorten("Hua Hai Electronic Company", random.Random(s)) for s in range(50)} == {
+        "Hua Hai Electronic Company"
+    }
+    mixed = {noise.shorten("INNO未来城创业大厦A座", random.Random(s)) for s in range(200)}
+    assert len(mixed) > 5
+    assert all(text.startswith("INNO") and text.endswith("A座") for text in mixed)
+
+
 def test_a_slip_stays_within_one_part() -> None:
     told = view(("street", "文三文三文三", False), ("name", "乐新乐新乐新", False))
     for seed in range(300):

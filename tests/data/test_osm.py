@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
+from built import Built, built, check_rules
 from drawn import Town, small_town
 
 from m3gal_cli.data.coordinates import haversine_m, wgs84_to_gcj02
 from m3gal_cli.data.osm import OsmOptions, build, build_city
-from m3gal_cli.data.osm.places import reads
+from m3gal_cli.data.osm.city import Described, Reading, read_city
 from m3gal_cli.data.osm.queries import NEAR_SHARE, standpoints
-from m3gal_cli.data.records import Record, read_records
+from m3gal_cli.data.osm.select import Selection
 from m3gal_cli.data.sample import copy_sample
 from m3gal_cli.data.tables import read_pois, read_views
 from m3gal_cli.errors import InputError
@@ -49,6 +48,34 @@ def test_datum_is_converted_at_the_door(tmp_path: Path) -> None:
     assert haversine_m(raw["lng"][0], raw["lat"][0], 120.1, 30.28) > 100.0
 
 
+def test_addresses_are_tidied(tmp_path: Path) -> None:
+    town = small_town()
+    number = {"addr:street": "Long Lane", "addr:housenumber": "76, 76a;78", "addr:postcode": " 9493 "}
+    town.node(30, 30, shop="books", name="Page One", **number)
+    options = OsmOptions(locale="neutral", noise=0.0, val_queries=0, test_queries=0, max_pairs_per_place=40)
+    build_city(town.write(tmp_path / "t.osm"), tmp_path / "out", options)
+    pois = read_pois(tmp_path / "out" / "poi_database_osm.parquet").set_index("name")
+    assert pois["housenumber"]["Page One"] == "76"
+    assert pois["address"]["Page One"].startswith("Page One, books, Long Lane 76")
+    views = read_views(tmp_path / "out" / "same_poi_views_osm.parquet")
+    assert "Long Lane 76, 9493 Testville" in set(views["address1"])
+
+
+def test_a_part_is_left_out_if_another_one_is_called_the_same_selected_or_not(tmp_path: Path) -> None:
+    town = small_town()
+    town.way([(500, 500), (700, 500), (700, 700), (500, 700)], closed=True, leisure="park", name="Twin Park")
+    for east in (520.0, 690.0):
+        town.node(east, 600, amenity="parking")
+    town.node(600, 510, barrier="gate")
+    extract = town.write(tmp_path / "t.osm")
+    (west, south), (east, north) = town.at(450, 450), town.at(600.5, 750)
+    for name, box in (("all", None), ("part", (west, south, east, north))):
+        selection = Selection(bbox=box)
+        city = read_city(extract, Reading(locale="neutral", selection=selection), lambda *_: None)
+        parts = [Described(city, j).fields()["name"][0] for j, place in enumerate(city.places) if place.is_part]
+        assert parts == ["Twin Park (S)"], name  # both car parks would be "Twin Park parking"
+
+
 def test_standpoints_are_near_for_two_in_three() -> None:
     gold = np.tile([[50_000.0, 0.0]], (3000, 1))
     far = np.random.default_rng(1).uniform(-1000, 1000, (500, 2))
@@ -60,95 +87,29 @@ def test_standpoints_are_near_for_two_in_three() -> None:
 # ---- whole builds ----
 
 
-def built(extract: Path, out: Path, options: OsmOptions) -> dict[str, object]:
-    summary = build_city(extract, out, options)
-    suffix = options.suffix
-    return {
-        "summary": summary,
-        "views": read_views(out / f"same_poi_views_{suffix}.parquet"),
-        "pois": read_pois(out / f"poi_database_{suffix}.parquet"),
-        **{n: read_records(out / f"{n}_dataset_use_gis_{suffix}.jsonl") for n in ("train", "val", "test")},
-    }
-
-
 @pytest.fixture(scope="module")
-def helsinki(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+def helsinki(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("helsinki")
-    return built(copy_sample(folder), folder / "out", OsmOptions())
+    return built(copy_sample(folder), folder / "out")
 
 
-def check_rules(city: dict[str, object], negatives: int = 39) -> None:
-    """What every built city must keep to."""
-    views, pois = city["views"], city["pois"]
-    assert isinstance(views, pd.DataFrame)
-    assert isinstance(pois, pd.DataFrame)
-    rows = set(zip(pois["address"], pois["lng"], pois["lat"], strict=True))
-    one, two = views["address1"].map(reads), views["address2"].map(reads)
-    assert not (one == two).any()
-    assert not any(a.startswith(b) or b.startswith(a) for a, b in zip(one, two, strict=True))
-    assert (views["kind1"] != views["kind2"]).all()
-    other = views["kind2"] != "poi"
-    sides = [(one, views["poi_id"]), (two[other], views["poi_id"][other])]
-    owners = pd.concat([pd.DataFrame({"text": text, "id": ids}) for text, ids in sides]).drop_duplicates()
-    assert owners["text"].is_unique  # no text tells two places
-    trained = set(one) | set(two)
-    seen: set[str] = set()
-    places: dict[str, set[str | None]] = {}
-    for name in ("test", "val", "train"):
-        records = city[name]
-        assert isinstance(records, list)
-        for record in records:
-            check_record(record, rows, min(negatives, len(pois) - 1))
-        asked = {reads(r.query) for r in records}
-        assert name == "train" or not asked & trained
-        assert not asked & seen
-        seen |= asked if name != "train" else set()
-        places[name] = {r.positives[0].docid for r in records}
-    assert not places["test"] & places["val"]
-
-
-def check_record(record: Record, rows: set[tuple[str, float, float]], negatives: int) -> None:
-    (gold,) = record.positives
-    assert (gold.text, gold.lng, gold.lat) in rows
-    assert record.lng is not None
-    texts = [reads(p.text) for p in record.negatives]
-    assert reads(gold.text) not in texts
-    assert len(set(texts)) == len(texts)
-    assert negatives - 5 <= len(texts) <= negatives or len(rows) < 200
-    assert all((p.text, p.lng, p.lat) in rows for p in record.negatives)
-
-
-def test_helsinki_keeps_the_rules(helsinki: dict[str, object]) -> None:
-    check_rules(helsinki)
-    summary = helsinki["summary"]
-    assert isinstance(summary, build.OsmSummary)
-    assert summary.places == len(helsinki["pois"]) > 1500  # type: ignore[arg-type]
-    assert summary.pairs == len(helsinki["views"]) > 10_000  # type: ignore[arg-type]
-    assert summary.queries == {n: len(helsinki[n]) for n in ("train", "test", "val")}  # type: ignore[arg-type]
+def test_helsinki_is_counted_and_written(helsinki: Built) -> None:
+    summary = helsinki.summary
+    assert summary.places == len(helsinki.pois) > 1500
+    assert summary.pairs == len(helsinki.views) > 10_000
+    assert summary.queries == {n: len(rows) for n, rows in helsinki.records.items()}
     assert summary.queries["test"] > 400
+    assert summary.places_without_pairs == summary.places - helsinki.of_places["poi_id"].nunique()
+    assert summary.groups == (helsinki.pois["group"].value_counts() > 1).sum() > 0
     assert all(Path(f).exists() for f in summary.files)
     assert len(summary.files) == 8
 
 
-def test_helsinki_speaks_both_its_languages(helsinki: dict[str, object]) -> None:
-    views = helsinki["views"]
-    assert isinstance(views, pd.DataFrame)
+def test_helsinki_speaks_both_its_languages(helsinki: Built) -> None:
+    views = helsinki.views
     swedish = views[views["kind1"].str.endswith("@sv")]
     assert swedish["address1"].str.contains("Mannerheimvägen").sum() > 20
     assert views["address1"].str.contains("Mannerheimintie").sum() > 20
-
-
-def test_held_out_kinds_of_a_place_are_not_trained_on(helsinki: dict[str, object]) -> None:
-    views = helsinki["views"]
-    assert isinstance(views, pd.DataFrame)
-    trained = set(zip(views["poi_id"], views["kind1"], strict=True)) | set(
-        zip(views["poi_id"], views["kind2"], strict=True)
-    )
-    for name in ("val", "test"):
-        out = Path(helsinki["summary"].files[-1]).parent / f"{name}_dataset_use_gis_osm.jsonl"  # type: ignore[attr-defined]
-        for line in out.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            assert (row["positive_passages"][0]["docid"], row["kind"]) not in trained
 
 
 def grid_town() -> Town:
@@ -179,27 +140,16 @@ def test_options_reach_the_files(tmp_path: Path) -> None:
     extract = grid_town().write(tmp_path / "grid.osm")
     options = OsmOptions(locale="en", suffix="grid", negatives=5, test_queries=7, val_queries=3, train_queries=20)
     city = built(extract, tmp_path / "out", options)
-    check_rules(city, 5)
-    assert {n: len(city[n]) for n in ("train", "val", "test")} == {"train": 20, "val": 3, "test": 7}  # type: ignore[arg-type]
-    assert all(len(r.negatives) == 5 for r in city["test"])  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("name", ["monaco", "liechtenstein", "beijing_tsinghua", "nanjing_center", "shenzhen_longgang"])
-def test_real_extracts_keep_the_rules(shared: Path, tmp_path: Path, name: str) -> None:
-    city = built(shared / "data" / "osm" / f"{name}.osm.pbf", tmp_path, OsmOptions())
     check_rules(city)
-    summary = city["summary"]
-    assert isinstance(summary, build.OsmSummary)
-    assert summary.locale == ("neutral" if name in ("monaco", "liechtenstein") else "zh")
-    assert summary.places_without_pairs < 0.1 * summary.places
-    assert summary.queries["test"] >= 25
+    assert {n: len(rows) for n, rows in city.records.items()} == {"train": 20, "val": 3, "test": 7}
+    assert all(len(r.negatives) == 5 for r in city.records["test"])
 
 
 @pytest.mark.slow
 def test_a_large_extract_keeps_the_rules(shared: Path, tmp_path: Path) -> None:
-    city = built(shared / "data" / "osm" / "hangzhou_amap2017.osm.pbf", tmp_path, OsmOptions())
+    city = built(shared / "data" / "osm" / "hangzhou_amap2017.osm.pbf", tmp_path)
     check_rules(city)
-    assert len(city["pois"]) > 15_000  # type: ignore[arg-type]
+    assert len(city.pois) > 15_000
 
 
 # ---- bad input ----

@@ -69,6 +69,23 @@ def test_an_address_is_a_row_without_a_name() -> None:
     assert full("neutral", {"street": ("Main Street",), "number": ("3",)}) == "Main Street 3"
 
 
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("Palace Hotel", "Palace Hotel, Quay Street"),
+        ("Hotel-Restaurant Sun", "Hotel-Restaurant Sun, Quay Street"),
+        ("Hotelli Sun", "Hotelli Sun, hotel, Quay Street"),  # another word than "hotel"
+        ("Sun", "Sun, hotel, Quay Street"),
+    ],
+)
+def test_a_row_names_the_kind_once(name: str, row: str) -> None:
+    assert full("neutral", {"name": (name,), "words": ("hotel",), "street": ("Quay Street",)}) == row
+
+
+def test_a_chinese_row_keeps_its_kind_whatever_the_name_says() -> None:
+    assert full("zh", {"name": ("东单公园",), "words": ("公园",), "street": ("长安街",)}) == "东单公园,公园,长安街附近"
+
+
 def test_chinese_views() -> None:
     made = {seed: texts("zh", GATE, seed) for seed in range(30)}
     assert {m["road_side_name"] for m in made.values()} == {"古墩路东侧康乐新村(西门)", "古墩路东边康乐新村(西门)"}

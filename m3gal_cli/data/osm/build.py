@@ -215,7 +215,7 @@ def _write_pairs(
         if rows:
             writer.write(pd.DataFrame(rows, columns=list(PAIR_COLUMNS)))
         if not counted.places:
-            hint = "Take more of the city."
+            hint = "Take more of the city, or leave out fewer kinds of views."
             raise InputError("no place has two views that tell it from the others", where=extract, hint=hint)
     return counted
 

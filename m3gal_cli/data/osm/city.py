@@ -184,7 +184,7 @@ def read_city(path: Path, how: Reading, tell: Progress) -> City:
     if locale is None:
         locale = load_locale(choose_locale(candidates, [tags["name"] for tags in extract.roads.tags]))
     places = distinct_places(extract, locale.sub_pattern)
-    rows = select_places(places, extract, how.selection, how.limit, how.seed)
+    rows = select_places(places, extract, how.selection, None, how.seed)
     tell("joining", 0, 0)
     facts = gather_facts(places, extract, [bool(p.name) and locale.is_sub(p.name) for p in places])
     gazetteer = make_gazetteer(places, facts, locale)
@@ -194,7 +194,11 @@ def read_city(path: Path, how: Reading, tell: Progress) -> City:
         other = load_locale("en" if code == "en" else "neutral") if locale.language == "zh" else locale
         scale = _OTHER_LANGUAGE[bool(locale.language)]
         makers[code] = (FieldMaker(gazetteer, other, code), ViewMaker(other, reads, code, scale))
-    return City(places, _tellable(rows, places, makers[""][0]), facts, makers, Frame(places), how)
+    rows = _tellable(rows, places, makers[""][0])
+    if how.limit is not None:
+        chosen = select_places([places[i] for i in rows], extract, Selection(), how.limit, how.seed)
+        rows = [rows[k] for k in chosen]
+    return City(places, rows, facts, makers, Frame(places), how)
 
 
 def choose_locale(places: Sequence[Place], streets: Sequence[str]) -> str:
@@ -207,8 +211,9 @@ def choose_locale(places: Sequence[Place], streets: Sequence[str]) -> str:
 
 
 def _tellable(rows: Sequence[int], places: Sequence[Place], maker: FieldMaker) -> list[int]:
-    """Without the parts of compounds for which the locale has no name, or whose name another one has too."""
-    named = {i: maker.fields(i).get("name", ("",))[0] for i in rows if places[i].is_part}
+    """Without the parts of compounds for which the locale has no name, or whose name another place has too, be it one
+    of the rows or not."""
+    named = {i: maker.fields(i).get("name", ("",))[0] for i, place in enumerate(places) if place.is_part}
     counts = Counter(named.values()) + Counter(p.name for p in places if p.name)
     return [i for i in rows if i not in named or (named[i] and counts[named[i]] == 1)]
 

@@ -35,6 +35,7 @@ _NO_WORD = frozenset(
 _BRACKETS = re.compile(r"\s*[(（\[【][^()（）\[\]【】]*[)）\]】]")
 _ALT_KEYS = ("alt_name", "short_name", "official_name", "old_name", "loc_name", "int_name", "name:zh", "name:en")
 _ROUTE = re.compile(r"[;；]")
+_NUMBERS = re.compile(r"[;,；，、]")  # between house numbers: people type the first
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ class FieldMaker:
     def _where(self, place: Place, fact: Facts) -> dict[str, str | tuple[str, ...]]:
         tags, locale = place.tags, self.locale
         out: dict[str, str | tuple[str, ...]] = {"street": self.text(fact.street), "area": self.text(fact.area)}
-        number = tags.get("addr:housenumber", "").split(";")[0].strip()
+        number = _NUMBERS.split(tags.get("addr:housenumber", "").strip())[0].strip()
         out["number"] = locale.number.format(number) if number[-1:].isascii() and number else number
         if fact.street_bearing is not None:
             out["side"] = locale.side_words(fact.street_bearing)
@@ -258,7 +259,7 @@ class FieldMaker:
         if told in (here["district"], here["city"]):
             told = ""
         routes = [r.strip() for r in _ROUTE.split(lines) if r.strip()][:5]
-        return {**here, "postcode": tags.get("addr:postcode", ""), "told": told, "lines": ";".join(routes)}
+        return {**here, "postcode": tags.get("addr:postcode", "").strip(), "told": told, "lines": ";".join(routes)}
 
     def _kind(self, i: int, place: Place, found: dict[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
         category = self.locale.category(*place.category, place.name)
