@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from m3gal_cli.data.osm import OsmOptions, OsmSummary, build_city
@@ -130,10 +131,13 @@ def check_tables(city: Built) -> None:
         owner = city.views["poi_id"].str.partition("#")[0]
         rows = city.of_places if column == "group" else city.views
         assert rows[column].tolist() == pois[column].loc[owner[rows.index]].tolist()
+    assert city.views["group"].dtype == pois["group"].dtype == city.facts["group"].dtype == np.int64
     first = pois.groupby("group").head(1)
     assert first["group"].tolist() == [pois.index.get_loc(i) for i in first.index]
     twins = pois.assign(one=pois["address"].map(reads)).groupby("one")["group"].nunique()
     assert twins.max() == 1  # what reads the same is one group
+    alike = pois.assign(one=pois["address"].map(reads), name=pois["name"].map(reads)).groupby("group")
+    assert (alike[["one", "name"]].nunique().min(axis=1) == 1).all()  # no chain of one name, then one row, is in these
 
 
 def check_record(record: Record, rows: set[tuple[str, float, float]], negatives: int) -> None:
