@@ -11,9 +11,11 @@ from drawn import Town, small_town
 
 from m3gal_cli.data.coordinates import haversine_m, wgs84_to_gcj02
 from m3gal_cli.data.osm import OsmOptions, build, build_city
+from m3gal_cli.data.osm.city import Described, Reading, read_city
 from m3gal_cli.data.osm.queries import NEAR_SHARE, standpoints
+from m3gal_cli.data.osm.select import Selection
 from m3gal_cli.data.sample import copy_sample
-from m3gal_cli.data.tables import read_pois
+from m3gal_cli.data.tables import read_pois, read_views
 from m3gal_cli.errors import InputError
 
 
@@ -44,6 +46,34 @@ def test_datum_is_converted_at_the_door(tmp_path: Path) -> None:
     build_city(extract, tmp_path / "raw", OsmOptions())
     raw = read_pois(tmp_path / "raw" / "poi_database_osm.csv")
     assert haversine_m(raw["lng"][0], raw["lat"][0], 120.1, 30.28) > 100.0
+
+
+def test_addresses_are_tidied(tmp_path: Path) -> None:
+    town = small_town()
+    number = {"addr:street": "Long Lane", "addr:housenumber": "76, 76a;78", "addr:postcode": " 9493 "}
+    town.node(30, 30, shop="books", name="Page One", **number)
+    options = OsmOptions(locale="neutral", noise=0.0, val_queries=0, test_queries=0, max_pairs_per_place=40)
+    build_city(town.write(tmp_path / "t.osm"), tmp_path / "out", options)
+    pois = read_pois(tmp_path / "out" / "poi_database_osm.parquet").set_index("name")
+    assert pois["housenumber"]["Page One"] == "76"
+    assert pois["address"]["Page One"].startswith("Page One, books, Long Lane 76")
+    views = read_views(tmp_path / "out" / "same_poi_views_osm.parquet")
+    assert "Long Lane 76, 9493 Testville" in set(views["address1"])
+
+
+def test_a_part_is_left_out_if_another_one_is_called_the_same_selected_or_not(tmp_path: Path) -> None:
+    town = small_town()
+    town.way([(500, 500), (700, 500), (700, 700), (500, 700)], closed=True, leisure="park", name="Twin Park")
+    for east in (520.0, 690.0):
+        town.node(east, 600, amenity="parking")
+    town.node(600, 510, barrier="gate")
+    extract = town.write(tmp_path / "t.osm")
+    (west, south), (east, north) = town.at(450, 450), town.at(600.5, 750)
+    for name, box in (("all", None), ("part", (west, south, east, north))):
+        selection = Selection(bbox=box)
+        city = read_city(extract, Reading(locale="neutral", selection=selection), lambda *_: None)
+        parts = [Described(city, j).fields()["name"][0] for j, place in enumerate(city.places) if place.is_part]
+        assert parts == ["Twin Park (S)"], name  # both car parks would be "Twin Park parking"
 
 
 def test_standpoints_are_near_for_two_in_three() -> None:
