@@ -63,6 +63,19 @@ def test_a_polygon_and_a_boundary_choose_places(extract: Path, tmp_path: Path) -
     assert not inside & {"Alepa Eliel", "Senaatintori", "Kluuvi"}
 
 
+def test_what_lies_outside_still_tells_where_a_place_is(extract: Path, tmp_path: Path) -> None:
+    box = "24.94,60.167,24.945,60.17"
+    assert build(extract, tmp_path / "all").code == 0
+    assert build(extract, tmp_path / "box", "--bbox", box).code == 0
+    for table in ("poi_database_h", "facts_h"):
+        every, some = (pd.read_parquet(tmp_path / f / f"{table}.parquet").set_index("poi_id") for f in ("all", "box"))
+        columns = [c for c in every.columns if c != "group"]
+        pd.testing.assert_frame_equal(every.loc[some.index, columns], some[columns])
+    landmarks = some["landmark_id"].dropna()
+    assert (~landmarks.isin(some.index)).sum() > 20
+    assert landmarks.isin(every.index).all()
+
+
 def test_kinds_are_left_out_by_name_and_pattern(extract: Path, tmp_path: Path) -> None:
     box = ("--bbox", ",".join(map(str, BOX)))
     assert build(extract, tmp_path / "all", *box).code == 0
