@@ -60,11 +60,6 @@ class Mined:
     sources: list[str] = field(default_factory=list)
 
 
-def mine(pois: Pois, queries: Sequence[str], gold: Sequence[int], n: int, seed: int) -> list[list[int]]:
-    """Negatives for every query; see ``Miner.mine``."""
-    return [found.rows for found in Miner(pois).mine(queries, gold, n, seed)]
-
-
 class Miner:
     """Finds negatives in a POI table, which is indexed once."""
 

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from m3gal_cli.data.candidates import SHARES, TWIN_M, Miner, Pois, by_source, mine, parts_of
+from m3gal_cli.data.candidates import SHARES, TWIN_M, Miner, Pois, by_source, parts_of
 from m3gal_cli.data.lexical_index import COMMON_LEAST, LexicalIndex, common_rows
 
 RNG = np.random.default_rng(11)
@@ -24,6 +24,10 @@ def city(n: int = 120) -> Pois:
 
 def lexical_neighbours(texts: list[str], queries: list[str], k: int) -> list[np.ndarray]:
     return LexicalIndex(texts).nearest(queries, k)
+
+
+def mine(pois: Pois, queries: list[str], gold: list[int], n: int, seed: int) -> list[list[int]]:
+    return [found.rows for found in Miner(pois).mine(queries, gold, n, seed)]
 
 
 def brute_force(texts: list[str], query: str) -> np.ndarray:

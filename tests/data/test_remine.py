@@ -89,7 +89,7 @@ def test_without_mining_the_first_negatives_are_taken(tmp_path: Path) -> None:
     assert [p.text for p in record.negatives] == [p.text for p in rows[1:4]]
 
 
-def test_distances_are_measured_after_the_datum_is_converted(tmp_path: Path) -> None:
+def test_mined_passages_are_converted_from_the_datum(tmp_path: Path) -> None:
     build_geotes(source(tmp_path / "s"), tmp_path / "a", GeotesOptions(datum="gcj02", mine=True, negatives=5))
     known = {p.text: p for r in read_records(tmp_path / "a" / "train_dataset_use_gis.jsonl") for p in r.passages}
     assert all(abs(known[p.text].lng - p.lng) > 1e-3 for p in passages() if p.text in known)  # some 400 m

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from m3gal_cli.data.candidates import Mined, Miner, Pois, by_source
-from m3gal_cli.data.coordinates import Datum, check_datum
+from m3gal_cli.data.coordinates import check_datum
 from m3gal_cli.data.files import probe_folder
 from m3gal_cli.data.osm.city import City, Described, Reading, Survey, read_city, survey
 from m3gal_cli.data.osm.extract import Progress
@@ -22,7 +22,6 @@ from m3gal_cli.data.osm.facts_table import FactsWriter
 from m3gal_cli.data.osm.pairs import PAIR_COLUMNS, Pair, PairMaker
 from m3gal_cli.data.osm.places import reads
 from m3gal_cli.data.osm.queries import Query, Typist, hold_out, standpoints, train_queries
-from m3gal_cli.data.osm.select import Selection
 from m3gal_cli.data.records import Passage, Record, write_records
 from m3gal_cli.data.tables import ViewsWriter, write_pois
 from m3gal_cli.errors import InputError
@@ -31,33 +30,18 @@ PIECE = 50_000  # pairs written at once
 
 
 @dataclass(frozen=True)
-class OsmOptions:
-    """How to build a city.
+class OsmOptions(Reading):
+    """How to build a city: how to read it, and what to make of it.
 
     Attributes:
-        locale: auto (zh where most names are Chinese, en where most streets are English, else neutral), zh, en,
-            neutral, or the path of a locale's YAML file.
         suffix: Ends the names of the files.
-        seed: Everything random follows from it.
-        datum: Of the extract's coordinates: wgs84, gcj02 or bd09.
-        selection: Which places to describe; what lies around them still counts.
-        limit: Places at most, spread over space and kind.
-        without: Kinds of views to leave out, as file name patterns.
-        node_store: File for the places of nodes, for extracts beyond memory.
         max_pairs_per_place: Training pairs a place at most, those of made-up parts of compounds not counted.
         noise: Strength of the typed-query noise on queries and on half of the first sides of pairs, 0 to 1.
         negatives: Negatives a record.
         train_queries, val_queries, test_queries: Records wanted; small cities give fewer.
     """
 
-    locale: str = "auto"
     suffix: str = "osm"
-    seed: int = 2023
-    datum: Datum = "wgs84"
-    selection: Selection = field(default_factory=Selection)
-    limit: int | None = None
-    without: tuple[str, ...] = ()
-    node_store: Path | None = None
     max_pairs_per_place: int = 8
     noise: float = 0.5
     negatives: int = 39
@@ -130,8 +114,7 @@ def build_city(extract: Path, out: Path, options: OsmOptions, progress: Progress
     tell = _Clock(progress)
     probe_folder(out)
     o = options
-    how = Reading(o.locale, o.datum, o.selection, o.limit, o.without, o.node_store, o.seed)
-    city = read_city(extract, how, tell)
+    city = read_city(extract, o, tell)
     seen = survey(city, tell)
     typist = Typist(city.census, seen.unique, city.locales, o.seed)
     held = hold_out(city, seen.counts.tolist(), typist, {"test": o.test_queries, "val": o.val_queries}, o.noise)

@@ -38,9 +38,11 @@ class Reading:
     """How to read an extract.
 
     Attributes:
-        locale: auto, zh, en, neutral, or the path of a locale's YAML file.
-        datum: Of the extract's coordinates.
-        selection, limit: Which places to describe (see ``select``).
+        locale: auto (zh where most names are Chinese, en where most streets are English, else neutral), zh, en,
+            neutral, or the path of a locale's YAML file.
+        datum: Of the extract's coordinates: wgs84, gcj02 or bd09.
+        selection: Which places to describe; what lies around them still counts.
+        limit: Places at most, spread over space and kind.
         without: Kinds of views to leave out, as file name patterns ("corner_*").
         node_store: File for the places of nodes, for extracts beyond memory.
         seed: Everything random follows from it.
@@ -178,11 +180,10 @@ def read_city(path: Path, how: Reading, tell: Progress) -> City:
     locale = None if how.locale == "auto" else load_locale(how.locale)
     how.selection.check()
     extract = read_extract(path, how.datum, tell, how.node_store, how.selection.window())
-    candidates = distinct_places(extract)
-    if not any(p.name for p in candidates):
+    if not any(p.name for p in extract.places):
         raise InputError("holds no named place", where=path, hint="Is it the right extract? Streets alone will not do.")
     if locale is None:
-        locale = load_locale(choose_locale(candidates, [tags["name"] for tags in extract.roads.tags]))
+        locale = load_locale(choose_locale(extract.places, [tags["name"] for tags in extract.roads.tags]))
     places = distinct_places(extract, locale.sub_pattern)
     rows = select_places(places, extract, how.selection, None, how.seed)
     tell("joining", 0, 0)

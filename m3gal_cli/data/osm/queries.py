@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
@@ -20,7 +21,6 @@ from m3gal_cli.data.noise import typed
 from m3gal_cli.data.osm.places import reads
 from m3gal_cli.data.views import FULL, View, weighted_order
 
-MOST_VIEWS = 200  # of a place in one language; more than any locale has templates
 LEAST_LEFT = 3  # views that a place must keep for training
 LARGEST_SHARE = {"test": 0.3, "val": 0.15}  # of the places with views enough
 NEAR_SHARE, NEAR_M = 2 / 3, 2000.0
@@ -93,7 +93,7 @@ def hold_out(
         noise: Strength of the noise.
     """
     rng = random.Random(f"{typist.seed}|held out")
-    able = [i for i, count in enumerate(counts) if count > LEAST_LEFT + 1]
+    able = [i for i, own in enumerate(counts) if own > LEAST_LEFT + 1]
     enough = len(able)
     rng.shuffle(able)
     held = HeldOut({name: [] for name in sizes}, set(), set())
@@ -124,8 +124,7 @@ def train_queries(
     random.Random(f"{typist.seed}|train queries").shuffle(places)
     orders: dict[int, list[View]] = {}
     queries: list[Query] = []
-    for round_ in range(len(typist.locales) * MOST_VIEWS):
-        places = [place for place in places if round_ == 0 or len(orders[place]) > round_]
+    for round_ in count():
         for place in places:
             if len(queries) >= wanted:
                 return queries
@@ -133,12 +132,14 @@ def train_queries(
                 rng = random.Random(f"{typist.seed}|train|{place}")
                 row = [v for v in views[place] if v.kind != FULL and held.allows(place, v)]
                 orders[place] = [row[i] for i in weighted_order([v.weight for v in row], rng)]
-                if not row:
-                    continue
-            view = orders[place][round_]
-            text = typist.type(place, view, noise, "train")
-            if reads(text) not in held.readings:
-                queries.append(Query(place, view.kind, text))
+            if len(orders[place]) > round_:
+                view = orders[place][round_]
+                text = typist.type(place, view, noise, "train")
+                if reads(text) not in held.readings:
+                    queries.append(Query(place, view.kind, text))
+        places = [place for place in places if len(orders[place]) > round_ + 1]
+        if not places:
+            break
     return queries
 
 
