@@ -59,6 +59,8 @@ SETTING_OF = {
     "schedule": "optim.schedule",
     "loss": "optim.loss",
     "precision": "optim.precision",
+    "accumulate": "optim.accumulate",
+    "encode_chunk": "optim.encode_chunk",
     "max_steps": "optim.max_steps",
     "moco_m": "momentum.m",
     "moco_gc_m": "momentum.m_location",

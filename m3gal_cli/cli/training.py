@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from m3gal_cli.cli import options as o
 from m3gal_cli.cli.console import err, error, metrics_table, note, progress_bar
@@ -26,7 +27,14 @@ Schedule = Annotated[
     list[str] | None, typer.Option(help="Epochs at which rates fall to a tenth: 40 80.", rich_help_panel=o.TRAINING)
 ]
 Loss = Annotated[str | None, typer.Option(help="fused (total_loss), text or location.", rich_help_panel=o.TRAINING)]
-Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.", rich_help_panel=o.TRAINING)]
+Precision = Annotated[str | None, typer.Option(help="auto, fp32 or bf16.", rich_help_panel=o.TRAINING)]
+Accumulate = Annotated[
+    int | None, typer.Option(help="Parts a batch is taken in, to save memory.", rich_help_panel=o.TRAINING)
+]
+EncodeChunk = Annotated[
+    int | None,
+    typer.Option(help="Texts whose activations are held at once; slower, saves memory.", rich_help_panel=o.TRAINING),
+]
 MaxSteps = Annotated[
     int | None, typer.Option(help="Stop after so many steps; 0: save as it starts.", rich_help_panel=o.TRAINING)
 ]
@@ -83,6 +91,9 @@ class ConsoleListener:
         shown = {k: {n: v for n, v in m.items() if n in _SHOWN} for k, m in row["metrics"].items()}
         err().print(metrics_table(title, shown))
 
+    def warning(self, row: dict[str, Any]) -> None:
+        err().print(f"[bold yellow]warning:[/] step {row['step']}: {escape(row['text'])}", soft_wrap=True)
+
     def saved(self, path: Any, best: bool) -> None:
         if not self.bar.disable:
             return
@@ -106,6 +117,8 @@ def command_of(stage: str, default_profile: str, text: str) -> Callable[..., Non
         schedule: Schedule = None,
         loss: Loss = None,
         precision: Precision = None,
+        accumulate: Accumulate = None,
+        encode_chunk: EncodeChunk = None,
         max_steps: MaxSteps = None,
         moco_m: MocoM = None,
         moco_gc_m: MocoGcM = None,

@@ -125,7 +125,13 @@ class OptimConfig(Section):
         BeforeValidator(lambda v: LOSS_NAMES.get(v, v) if isinstance(v, str) else v),
     ] = Field("fused", description="what is minimised; total_loss and text_loss mean fused and text")
     clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast")
+    accumulate: int = Field(1, ge=1, description="parts that a batch is taken in, one after the other, to save memory")
+    encode_chunk: int | None = Field(
+        None, ge=1, description="texts whose activations are held at once; the rest is computed again (saves memory)"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="bf16: autocast; auto: bf16 where the device multiplies it fast, else fp32"
+    )
     freeze: list[str] = Field(default_factory=list, description="parameters with one of these words in their name stay")
     negatives: int | None = Field(None, ge=0, description="finetuning: negatives drawn a query and epoch; empty: all")
     in_batch: bool = Field(
@@ -171,4 +177,9 @@ class Config(Section):
     def _schedule_rises(self) -> Config:
         if self.optim.schedule != sorted(self.optim.schedule):
             raise ValueError(f"optim.schedule must rise, got {self.optim.schedule}")
+        if self.optim.accumulate > 1 and self.optim.in_batch:
+            raise ValueError(
+                "optim.accumulate with optim.in_batch would leave out the other parts' candidates: set "
+                "optim.encode_chunk, which saves the same memory"
+            )
         return self

@@ -54,6 +54,50 @@ def _first_is_right(logits: Tensor) -> Tensor:
     return _negatives_over_positives(torch.logsumexp(logits[:, 1:].clamp(min=NOTHING), dim=1) - logits[:, 0])
 
 
+@torch.no_grad()
+def share_right(logits: Tensor, positive: Tensor | None = None, count: Tensor | None = None) -> Tensor:
+    """Share of rows whose best positive beats every negative (a tie is a miss); a 0-dim tensor.
+
+    Shape:
+        logits: (B, C); positive: (B, C) bool, or None where column 0 is it; count: (B, C), 0 for what takes no part.
+    """
+    if positive is None:
+        return (logits[:, 0] > logits[:, 1:].amax(1)).float().mean()
+    right = logits.masked_fill(~positive, float("-inf")).amax(1)
+    out = positive if count is None else positive | (count == 0)
+    return (right > logits.masked_fill(out, float("-inf")).amax(1)).float().mean()
+
+
+@torch.no_grad()
+def spread(vectors: Tensor) -> Tensor:
+    """How far unit vectors fill their sphere: root of the summed variance of their coordinates; a 0-dim tensor.
+
+    1 where their mean is the origin, 0 where all are the same (a collapsed encoder). Shape: (B, D).
+    """
+    return vectors.var(0, unbiased=False).sum().sqrt()
+
+
+@torch.no_grad()
+def alignment(query: Tensor, positive: Tensor) -> Tensor:
+    """Mean squared distance of a query and its positive, 0 to 4 (paper: see ``uniformity``). Shape: (B, D) both."""
+    return (query - positive).square().sum(1).mean()
+
+
+@torch.no_grad()
+def uniformity(vectors: Tensor) -> Tensor:
+    """log of the mean of exp(-2 d²) over pairs of different rows: 0 where all are the same, near -4 where far apart.
+
+    Wang & Isola 2020, "Understanding Contrastive Representation Learning through Alignment and Uniformity".
+
+    Shape: (B, D) unit vectors -> 0-dim; of one row, 0.
+    """
+    count = vectors.shape[0]
+    if count < 2:
+        return vectors.new_zeros(())
+    closeness = torch.exp(-4.0 * (1.0 - vectors @ vectors.T))  # d² = 2 - 2 cos
+    return ((closeness.sum() - closeness.diagonal().sum()) / (count * (count - 1))).log()
+
+
 def positives_cross_entropy(logits: Tensor, positive: Tensor, count: Tensor) -> Tensor:
     """-log of the share of the softmax that falls on any positive; with one positive a row, cross entropy.
 

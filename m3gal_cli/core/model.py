@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from m3gal_cli.core.location import build_location_encoder
 from m3gal_cli.core.settings import ModelSettings
 from m3gal_cli.core.text import TextEncoder
+from m3gal_cli.core.tokens import TokenBatch
 
 
 class M3gal(nn.Module):
@@ -31,6 +32,7 @@ class M3gal(nn.Module):
         self.encoder_k = copy.deepcopy(self.encoder_q)
         self.gc_encoder = build_location_encoder(self.dim, settings)
         self.gc_encoder_shadow = copy.deepcopy(self.gc_encoder)
+        self.recompute = False  # see TextEncoder.encode
 
     def embed_query(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Shape: (B, L), (B, L) -> (B, D)."""
@@ -50,19 +52,29 @@ class M3gal(nn.Module):
         """Shape: (B, 2) z-scores -> (B, D), by the location encoder that pretraining trains."""
         return F.normalize(self.gc_encoder(z).float(), dim=-1)
 
-    def forward(
-        self, ids: Tensor, mask: Tensor, z: Tensor, key: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, ...]:
+    def forward(self, query: TokenBatch, z: Tensor, key: TokenBatch | None = None) -> tuple[Tensor, ...]:
         """What a training step needs with gradient, in one call (so that data-parallel wrappers see it).
 
-        Without ``key`` (pretraining): (query (B, D), location (B, D)) of (ids, mask) and z (B, 2).
-        With ``key`` (finetuning): also the candidates' text (M, D) of key = (ids, mask), z then being theirs (M, 2):
+        Without ``key`` (pretraining): (query (B, D), location (B, D)) of the queries and z (B, 2).
+        With ``key`` (finetuning): also the candidates' text (M, D) of key, z then being theirs (M, 2):
         (query (B, D), candidate text (M, D), candidate location (M, D)).
         """
-        query = self.embed_query(ids, mask)
+        queries = self.encoder_q.encode(query, self.recompute)
         if key is None:
-            return query, self.embed_location(z)
-        return query, self.embed_poi_text(*key), self.embed_poi_location(z)
+            return queries, self.embed_location(z)
+        return queries, self.encoder_k.encode(key, self.recompute), self.embed_poi_location(z)
+
+    def keys(self, batch: TokenBatch) -> Tensor:
+        """POI texts without gradient: (B, D) by the key encoder."""
+        parameters = list(self.encoder_k.parameters())
+        try:
+            for p in parameters:  # autocast keeps its copies of weights between chunks only where they take gradients
+                p.requires_grad_(True)
+            with torch.no_grad():
+                return self.encoder_k.encode(batch)
+        finally:
+            for p in parameters:
+                p.requires_grad_(False)
 
     def train_for(self, stage: str) -> None:
         """Say which parts take gradients: pretraining q and g; finetuning q, k and g'."""
@@ -90,3 +102,30 @@ def resolve_device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     return torch.device(name)
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """``auto`` is bf16 where the device multiplies it faster than float32, else fp32; other names are themselves."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cpu" and has_bf16() else "fp32"
+
+
+def has_bf16() -> bool:
+    """Whether this CPU has instructions for bf16 (AMX or AVX-512 BF16); without, it is some 8 times slower."""
+    asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
+
+
+def choose_attention(model: M3gal, device: torch.device, precision: str) -> None:
+    """Set the attention that trained fastest in benchmarks/training.py: eager in bf16 on a CPU, else sdpa."""
+    name = "eager" if device.type == "cpu" and precision == "bf16" else "sdpa"
+    for encoder in (model.encoder_q, model.encoder_k):
+        set_attention = getattr(encoder.text_encoder, "set_attn_implementation", None)
+        if callable(set_attention):
+            try:
+                set_attention(name)
+            except (ValueError, ImportError):  # an architecture that has one way alone
+                return

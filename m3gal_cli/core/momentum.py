@@ -5,10 +5,13 @@ He et al. 2020, "Momentum Contrast for Unsupervised Visual Representation Learni
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from m3gal_cli.core.processes import gather
 
 
 @torch.no_grad()
@@ -60,6 +63,13 @@ class KeyQueue(nn.Module):
         self.register_buffer("place", torch.full((size,), -1, dtype=torch.long))
         self.register_buffer("z", torch.zeros(size, 2))
 
+    def _apply(self, fn: Any, recurse: bool = True) -> KeyQueue:
+        """Move all but the pointer and the fill count: reading them on a GPU would make every step wait for it."""
+        kept = {name: self._buffers.pop(name) for name in ("queue_ptr", "filled")}
+        super()._apply(fn, recurse)
+        self._buffers.update(kept)
+        return self
+
     def blocked(self, place: Tensor | None) -> Tensor | None:
         """Slots that are no negatives of a row: empty ones and, if ``place`` is given, those of the row's own place.
 
@@ -68,7 +78,7 @@ class KeyQueue(nn.Module):
         """
         empty = None
         if int(self.filled) < self.size:
-            empty = (torch.arange(self.size, device=self.place.device) >= self.filled).unsqueeze(0)
+            empty = (torch.arange(self.size, device=self.place.device) >= int(self.filled)).unsqueeze(0)
         if place is None:
             return empty
         same = (place.unsqueeze(1) == self.place.unsqueeze(0)) & (place >= 0).unsqueeze(1)
@@ -97,13 +107,3 @@ class KeyQueue(nn.Module):
         self.z.index_copy_(0, slots, z[last])
         self.queue_ptr[0] = (pointer + count) % self.size
         self.filled[0] = min(int(self.filled) + count, self.size)
-
-
-@torch.no_grad()
-def gather(rows: Tensor) -> Tensor:
-    """Rows of every process, in order of rank; every process must bring equally many. Alone: the rows themselves."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return rows
-    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, rows.contiguous())
-    return torch.cat(parts)

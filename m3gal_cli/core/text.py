@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from m3gal_cli.core.settings import ModelSettings
+from m3gal_cli.core.tokens import TokenBatch, TokenTable
 from m3gal_cli.errors import InputError
 
-Tokens = NDArray[np.int32]
+TEXTS_AT_ONCE = 20_000  # the tokenizer's own objects take kilobytes a text
 # RoBERTa and its kin number positions from pad_token_id + 1.
 ROBERTA_KIN = {"camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm"}
 ROBERTA_KIN |= {"xlm-roberta", "xlm-roberta-xl", "xmod"}
@@ -39,10 +39,12 @@ class TextTokenizer:
         self.max_length = min(settings.max_length, max_positions)
         self.pad_id = int(tokenizer.pad_token_id or 0)
 
-    def __call__(self, texts: Sequence[str], prefix: str = "") -> list[Tokens]:
-        """One int32 array of token ids a text, cut at ``max_length``, unpadded."""
-        if not texts:
-            return []
+    def __call__(self, texts: Sequence[str], prefix: str = "") -> TokenTable:
+        """Token ids of texts, each cut at ``max_length``."""
+        parts = [self._part(texts[i : i + TEXTS_AT_ONCE], prefix) for i in range(0, len(texts), TEXTS_AT_ONCE)]
+        return TokenTable.joined(parts, self.pad_id)
+
+    def _part(self, texts: Sequence[str], prefix: str) -> TokenTable:
         full = [prefix + t for t in texts]
         if self.append_sep:
             rows = self.tokenizer(full, truncation=True, max_length=self.max_length)["input_ids"]
@@ -53,17 +55,7 @@ class TextTokenizer:
             cut = self.tokenizer(full, add_special_tokens=False, truncation=True, max_length=room)["input_ids"]
             rows = [head + row for row in cut]
         # A text of characters that the tokenizer drops would be no token at all; one padding token keeps its row.
-        return [np.asarray(row or [self.pad_id], np.int32) for row in rows]
-
-    def pad(self, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
-        """Pad to the longest row. Returns ids and mask, both (B, L) int64."""
-        length = max(len(row) for row in rows)
-        ids = np.full((len(rows), length), self.pad_id, np.int64)
-        mask = np.zeros((len(rows), length), np.int64)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = row
-            mask[i, : len(row)] = 1
-        return torch.from_numpy(ids), torch.from_numpy(mask)
+        return TokenTable((row or [self.pad_id] for row in rows), self.pad_id)
 
 
 class TextEncoder(nn.Module):
@@ -90,6 +82,18 @@ class TextEncoder(nn.Module):
             weight = mask.unsqueeze(-1).to(out.last_hidden_state.dtype)
             pooled = (out.last_hidden_state * weight).sum(1) / weight.sum(1)
         return F.normalize(pooled.float(), dim=-1)
+
+    def encode(self, batch: TokenBatch, recompute: bool = False) -> Tensor:
+        """A batch in chunks to (B, D), its rows in their order.
+
+        ``recompute`` keeps no activations: backward runs each chunk forward again, so that one chunk's are held at a
+        time (gradient caching; Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited
+        Setup"). Dropout repeats its draws; gradients are those of the plain pass.
+        """
+        again = recompute and torch.is_grad_enabled()
+        parts = [checkpoint(self, *chunk, use_reentrant=False) if again else self(*chunk) for chunk in batch.chunks]
+        rows = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return rows if batch.order is None else rows[batch.order]
 
 
 def max_positions(config: Any) -> int:

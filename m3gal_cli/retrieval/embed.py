@@ -68,12 +68,12 @@ class Embedder:
         index: dict[str, int] = {}
         inverse = np.array([index.setdefault(t, len(index)) for t in texts])
         rows = self.tokenize(list(index), prefix)
-        order = np.argsort([len(r) for r in rows], kind="stable")
+        order = np.argsort(rows.lengths, kind="stable")
         out = np.empty((len(rows), self.dim), np.float32)
         with self._inference():
             for start in range(0, len(order), self.batch_size):
                 chosen = order[start : start + self.batch_size]
-                ids, mask = self.tokenize.pad([rows[i] for i in chosen])
+                ids, mask = rows.pad(chosen)
                 out[chosen] = embed(ids.to(self.device), mask.to(self.device)).cpu().numpy()
                 if progress is not None:
                     progress(min(start + self.batch_size, len(order)), len(order))

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m3gal_cli.config.schema import Config
-from m3gal_cli.core.losses import Losses, candidate_losses, score_logits
+from m3gal_cli.core.losses import Losses, alignment, candidate_losses, score_logits, share_right, spread, uniformity
 from m3gal_cli.core.model import M3gal
+from m3gal_cli.core.processes import gather_with_gradient
 from m3gal_cli.core.text import TextTokenizer
 from m3gal_cli.data.records import Passage, Record
-from m3gal_cli.training.task import Forward, Group, trainable
+from m3gal_cli.training.task import Forward, Group, Monitor, trainable
 
 
 class FinetuneTask:
@@ -50,6 +51,7 @@ class FinetuneTask:
         self.reading = [p.text.strip() for p in passages]
         self.z = torch.from_numpy(settings.normalizer([p.lng for p in passages], [p.lat for p in passages]))
         self.epoch = 0
+        self.monitor: Monitor = {}
         model.train_for(self.stage)
 
     @property
@@ -76,18 +78,35 @@ class FinetuneTask:
             negatives = negatives[np.sort(draw.choice(len(negatives), limit, replace=False))]
         return self.positives[row] + negatives.tolist()
 
-    def step(self, forward: Forward, rows: NDArray[np.int64], device: torch.device) -> Losses:
-        lists = [self.candidates(int(i)) for i in rows]
-        chosen = list(dict.fromkeys(c for own in lists for c in own))
-        ids, mask = self.tokenize.pad([self.query_rows[i] for i in rows])
-        key_ids, key_mask = self.tokenize.pad([self.passage_rows[c] for c in chosen])
-        z = self.z[chosen].to(device)
-        key = (key_ids.to(device), key_mask.to(device))
-        query, text, place = forward(ids.to(device), mask.to(device), z, key)
-        positive, count = self._masks(rows, lists, chosen)
+    def step(self, forward: Forward, rows: NDArray[np.int64], device: torch.device, own: slice = slice(None)) -> Losses:
+        in_batch, limit = self.config.optim.in_batch, self.config.optim.encode_chunk
+        mine = rows[own]
+        # Candidates of all processes' queries are negatives: each process encodes an equal part of them.
+        lists = [self.candidates(int(i)) for i in (rows if in_batch else mine)]
+        chosen = list(dict.fromkeys(c for candidates in lists for c in candidates))
+        part = np.array(chosen)
+        if in_batch:
+            share = -(-len(chosen) * len(mine) // len(rows))
+            part = part[((own.start or 0) // len(mine) * share + np.arange(share)) % len(chosen)]
+        queries, keys = self.query_rows.batch(mine, device, limit), self.passage_rows.batch(part, device, limit)
+        query, text, place = forward(queries, self.z[part].to(device, non_blocking=True), keys)
+        if in_batch:
+            text, place = (gather_with_gradient(x)[: len(chosen)] for x in (text, place))
+            lists = lists[own]
+        positive, count = (x.to(device, non_blocking=True) for x in self._masks(mine, lists, chosen))
         temperature = self.config.momentum.temperature
         text_logits, location_logits = score_logits(query, text, temperature), score_logits(query, place, temperature)
-        return candidate_losses(text_logits, location_logits, positive.to(device), count.to(device))
+        right = share_right(text_logits + location_logits, positive, count)
+        with torch.no_grad():
+            best = text.detach()[positive.float().argmax(1)]
+            self.monitor = {
+                "queue_accuracy": right,
+                "spread": spread(query.detach()),
+                "alignment": alignment(query.detach(), best),
+                "uniformity": uniformity(query.detach()),
+                "tokens": query.new_tensor(float(queries.tokens + keys.tokens)),
+            }
+        return candidate_losses(text_logits, location_logits, positive, count)
 
     def _masks(self, rows: NDArray[np.int64], lists: list[list[int]], chosen: list[int]) -> tuple[Tensor, Tensor]:
         """Which of the batch's distinct passages are a query's positives, and how often it is compared with each.
@@ -111,7 +130,7 @@ class FinetuneTask:
             positive[i, [column[c] for c in mine]] = True
         return positive, count
 
-    def after_backward(self) -> None:
+    def finish(self) -> None:
         """Nothing: there is no queue."""
 
     def state(self) -> dict[str, Any]:

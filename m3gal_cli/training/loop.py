@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -17,13 +14,19 @@ from torch import Tensor
 
 from m3gal_cli.config.schema import Config
 from m3gal_cli.core.checkpoint import Checkpoint, save_published
+from m3gal_cli.core.losses import Losses
 from m3gal_cli.errors import InputError
 from m3gal_cli.evaluation.result import Evaluation
+from m3gal_cli.training.chance import epoch_order, random_states
+from m3gal_cli.training.meter import Meter
+from m3gal_cli.training.monitor import Watch
 from m3gal_cli.training.run import RunDirectory
 from m3gal_cli.training.schedules import ramp_factor, step_factor
-from m3gal_cli.training.task import Task, unreached
+from m3gal_cli.training.signals import stop_signals
+from m3gal_cli.training.task import Monitor, Task, unreached
 
 BEST_METRIC = "recall@1"
+STEPS_BETWEEN_QUESTIONS = 10
 
 
 class Interrupted(Exception):
@@ -41,6 +44,7 @@ class Listener(Protocol):
     def step(self, row: dict[str, Any]) -> None: ...
     def advance(self, done: int) -> None: ...
     def validation(self, row: dict[str, Any]) -> None: ...
+    def warning(self, row: dict[str, Any]) -> None: ...
     def saved(self, path: Any, best: bool) -> None: ...
 
 
@@ -51,6 +55,7 @@ class Quiet:
     def step(self, row: dict[str, Any]) -> None: ...
     def advance(self, done: int) -> None: ...
     def validation(self, row: dict[str, Any]) -> None: ...
+    def warning(self, row: dict[str, Any]) -> None: ...
     def saved(self, path: Any, best: bool) -> None: ...
 
 
@@ -101,6 +106,11 @@ class Trainer:
         for part in unreached(self.checkpoint.model, self.task.stage, optim.loss):
             part.requires_grad_(False)  # after the groups, so that parameters keep the published order
         self.optimizer = make_optimizer(self.config, self.groups)
+        self.parameters = [p for g in self.groups for p in g.parameters]
+        self.failed = torch.full((), -1, device=self.accelerator.device)
+        momentum = self.config.momentum
+        size = momentum.queue_size if self.task.stage == "pretrain" else 0
+        self.watch = Watch(size, optim.batch_size, momentum.m, optim.loss)
 
     def load_optimizer(self, state: dict[str, Any]) -> None:
         """Take the optimiser's buffers; rates and decays stay this run's. Raises InputError where they do not fit."""
@@ -121,7 +131,7 @@ class Trainer:
         if self.total == 0 or at.due:
             at.due = False
             self._save(best=self._validated())
-        with _stop_signals() as stopped:
+        with stop_signals() as stopped:
             while at.step < self.total:
                 self._epoch(model, stopped)
         return at
@@ -130,10 +140,9 @@ class Trainer:
         at, size, stop = self.position, self.config.optim.batch_size, False
         self.task.start_epoch(at.epoch)
         order = epoch_order(self.task.rows, at.epoch, self.config)
-        meter = _Meter()
+        meter = Meter(size)
         for i in range(at.step_in_epoch, self.steps_per_epoch):
-            losses = self._step(model, order[i * size : (i + 1) * size])
-            meter.add(losses, size)
+            meter.add(*self.step(model, order[i * size : (i + 1) * size]))
             at.step, at.step_in_epoch = at.step + 1, i + 1
             self.listener.advance(at.step)
             if at.step % self.config.run.print_freq == 0 or at.step == self.total:
@@ -141,6 +150,7 @@ class Trainer:
             stop = self._agreed(stopped())
             if at.step == self.total or stop:
                 break
+        self._stop_if_failed()
         if at.step_in_epoch == self.steps_per_epoch:
             at.epoch, at.step_in_epoch = at.epoch + 1, 0
         at.due = at.step == self.total or (at.step_in_epoch == 0 and at.epoch % self.config.run.validate_every == 0)
@@ -151,29 +161,74 @@ class Trainer:
             self._save(best=self._validated())
 
     def _agreed(self, stop: bool) -> bool:
-        """Whether any process was told to stop: they stop at the same step, as none can go on without the others."""
-        accelerator = self.accelerator
+        """Whether any process was told to stop: they stop at the same step, as none can go on without the others.
+
+        Several ask each other only now and then, as the answer waits for the device.
+        """
+        accelerator, at = self.accelerator, self.position
         if accelerator.num_processes == 1:
             return stop
+        if at.step % STEPS_BETWEEN_QUESTIONS and at.step_in_epoch < self.steps_per_epoch and at.step < self.total:
+            return False
         return bool(accelerator.reduce(torch.tensor(float(stop), device=accelerator.device), "sum") > 0)
 
-    def _step(self, model: Any, rows: NDArray[np.int64]) -> Tensor:
-        """One optimiser step; returns detached (text, location, fused) losses, mean over processes."""
+    def step(self, model: Any, rows: NDArray[np.int64]) -> tuple[list[str], Tensor]:
+        """One optimiser step; returns names and values of what was seen, on the device: nothing here waits for it."""
         accelerator, optim = self.accelerator, self.config.optim
-        share = len(rows) // accelerator.num_processes
-        mine = rows[accelerator.process_index * share :][:share]
+        grid = rows.reshape(accelerator.num_processes, -1)
         self._set_rates()
         model.train()
-        with accelerator.autocast():
-            losses = self.task.step(model, mine, accelerator.device)
         self.optimizer.zero_grad(set_to_none=True)
-        accelerator.backward(getattr(losses, optim.loss))
+        names: list[str] = []
+        sums = []
+        parts = np.array_split(np.arange(grid.shape[1]), min(optim.accumulate, grid.shape[1]))
+        for i, part in enumerate(parts):
+            own = slice(accelerator.process_index * len(part), (accelerator.process_index + 1) * len(part))
+            share = len(part) / grid.shape[1]
+            with nullcontext() if i == len(parts) - 1 else accelerator.no_sync(model):
+                with accelerator.autocast():
+                    losses = self.task.step(model, grid[:, part].reshape(-1), accelerator.device, own)
+                accelerator.backward(getattr(losses, optim.loss) * share)
+            names, values = _seen(losses, self.task.monitor, share)
+            sums.append(values)
+        seen = torch.stack(sums).sum(0)
+        seen = accelerator.reduce(seen, "mean") if accelerator.num_processes > 1 else seen
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        seen = torch.cat([seen, norm.reshape(1)])
+        self._skip_nonfinite(seen)
         if optim.clip is not None:
-            torch.nn.utils.clip_grad_norm_([p for g in self.groups for p in g.parameters], optim.clip)
-        self.task.after_backward()
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, optim.clip, norm)
         self.optimizer.step()
-        values = torch.stack([losses.text, losses.location, losses.fused]).detach().float()
-        return accelerator.reduce(values, "mean") if accelerator.num_processes > 1 else values
+        self.task.finish()
+        return [*names, "grad_norm"], seen
+
+    def _skip_nonfinite(self, seen: Tensor) -> None:
+        """Note the first step whose losses or gradients are not finite: the optimiser skips it and all that follow.
+
+        The fused optimisers read ``found_inf`` on the device, so that no step waits for a GPU; it is read with the
+        logged values. A CPU has nothing to wait for, and stops at once.
+        """
+        now = torch.full_like(self.failed, self.position.step)
+        self.failed = torch.where((self.failed < 0) & ~seen.isfinite().all(), now, self.failed)
+        self.optimizer.found_inf = (self.failed >= 0).float()  # type: ignore[attr-defined]
+        if seen.device.type == "cpu":
+            self._stop_if_failed()
+
+    def _stop_if_failed(self) -> None:
+        """Save the weights as they were before the first bad step. Raises InputError with the step and its rows."""
+        at, before = self.position, int(self.failed)
+        if before < 0:
+            return
+        at.step_in_epoch -= at.step - before
+        at.step = before
+        size, order = self.config.optim.batch_size, epoch_order(self.task.rows, at.epoch, self.config)
+        rows = order[at.step_in_epoch * size :][:size].tolist()
+        self.run.log({"kind": "failure", "step": before + 1, "epoch": at.epoch, "rows": rows})
+        saved = self._save(best=False)
+        some = ", ".join(map(str, rows[:3])) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
+        what = f"losses or gradients are not finite at step {before + 1} (rows {some}, from 0; all in metrics.jsonl)"
+        hint = f"Saved as before that step: {saved}. Lower the rates (--lr, --gc-lr) or set optim.clip, and resume."
+        raise InputError(what, where=self.run.path, hint=hint)
 
     def _set_rates(self) -> None:
         optim, at = self.config.optim, self.position
@@ -181,17 +236,19 @@ class Trainer:
         for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = own.lr * factor
 
-    def _log(self, meter: _Meter) -> None:
-        text, location, fused, rate = meter.read()
-        if not math.isfinite(fused):
-            hint = "Lower the learning rates (--lr, --gc-lr) or set optim.clip; the last checkpoint is whole."
-            raise InputError(f"the loss is {fused} at step {self.position.step}", where=self.run.path, hint=hint)
+    def _log(self, meter: Meter) -> None:
+        self._stop_if_failed()
+        seen = meter.read(self.accelerator.num_processes, self.accelerator.device)
         rates = {g.name: p["lr"] for g, p in zip(self.groups, self.optimizer.param_groups, strict=True)}
-        epoch = self.position.epoch
-        row = {"kind": "step", "step": self.position.step, "epoch": epoch, "text_loss": text, "location_loss": location}
-        row |= {"fused_loss": fused, "lr": rates["text"], "location_lr": rates["location"], "samples_per_second": rate}
+        row: dict[str, Any] = {"kind": "step", "step": self.position.step, "epoch": self.position.epoch}
+        row |= {f"{name}_loss": seen.pop(name) for name in Losses._fields}
+        row |= {"lr": rates["text"], "location_lr": rates["location"], **seen}
         self._tell(row)
         self.listener.step(row)
+        for text in self.watch(row):
+            warning = {"kind": "warning", "step": row["step"], "text": text}
+            self.run.log(warning)
+            self.listener.warning(warning)
 
     def _tell(self, row: dict[str, Any]) -> None:
         self.run.log(row)
@@ -216,12 +273,14 @@ class Trainer:
     def _save(self, best: bool) -> Any:
         at, checkpoint = self.position, self.checkpoint
         checkpoint.stage, checkpoint.epoch, checkpoint.step = self.task.stage, at.epoch, at.step
-        checkpoint.trainer = self.task.state() | {
-            "optimizer": self.optimizer.state_dict(),
-            "position": asdict(at),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
+        checkpoint.trainer = (
+            self.task.state()
+            | {
+                "optimizer": self.optimizer.state_dict(),
+                "position": asdict(at),
+            }
+            | random_states(self.accelerator.device)
+        )
         path = self.run.save(checkpoint, best)
         if best and self.config.run.published_checkpoint and self.run.main:
             self._save_published()
@@ -241,64 +300,17 @@ class Trainer:
                 old.unlink()
 
 
-class _Meter:
-    """Mean losses and rows a second since the last reading; values stay on the device until read."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self.sums: Tensor | None = None
-        self.steps = self.rows = 0
-        self.began = time.perf_counter()
-
-    def add(self, losses: Tensor, rows: int) -> None:
-        self.sums = losses if self.sums is None else self.sums + losses
-        self.steps, self.rows = self.steps + 1, self.rows + rows
-
-    def read(self) -> tuple[float, float, float, float]:
-        assert self.sums is not None
-        text, location, fused = (self.sums / self.steps).tolist()
-        rate = self.rows / max(time.perf_counter() - self.began, 1e-9)
-        self.reset()
-        return text, location, fused, round(rate, 1)
+def _seen(losses: Losses, monitor: Monitor, share: float) -> tuple[list[str], Tensor]:
+    """Names and values of a part's losses and monitor, the means weighted by the part's share of the batch."""
+    values = {**losses._asdict(), **monitor}
+    weighted = [v.detach().float() * (1.0 if name == "tokens" else share) for name, v in values.items()]
+    return list(values), torch.stack(weighted)
 
 
 def make_optimizer(config: Config, groups: list[Any]) -> torch.optim.Optimizer:
-    """SGD or AdamW over the groups, in their order."""
+    """SGD or AdamW over the groups, in their order; fused ones, which skip a step by a flag on the device."""
     optim = config.optim
     rows = [{"name": g.name, "params": g.parameters, "lr": g.lr, "weight_decay": g.weight_decay} for g in groups]
     if optim.name == "sgd":
-        return torch.optim.SGD(rows, lr=optim.lr, momentum=optim.momentum)
-    return torch.optim.AdamW(rows, lr=optim.lr)
-
-
-def epoch_order(rows: int, epoch: int, config: Config) -> NDArray[np.int64]:
-    """The order of the rows in an epoch: file order, or a permutation that seed and epoch alone decide."""
-    if not config.data.shuffle:
-        return np.arange(rows)
-    return np.random.default_rng([config.seed, epoch]).permutation(rows)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Within the block SIGINT and SIGTERM only set a flag, so that the step in progress ends and is saved.
-
-    A second Ctrl-C means it; but within a second it may be the first one's echo, as torchrun and make pass signals on.
-    """
-    seen: dict[int, float] = {}
-
-    def note(number: int, _frame: Any) -> None:
-        now = time.monotonic()
-        if now - seen.setdefault(number, now) > 1.0:
-            raise KeyboardInterrupt
-
-    try:
-        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: the host program keeps its signals
-        before = {}
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        return torch.optim.SGD(rows, lr=optim.lr, momentum=optim.momentum, fused=True)
+    return torch.optim.AdamW(rows, lr=optim.lr, fused=True)

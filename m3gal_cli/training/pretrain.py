@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m3gal_cli.config.schema import Config
-from m3gal_cli.core.losses import Losses, pretrain_losses, queue_logits
+from m3gal_cli.core.losses import Losses, alignment, pretrain_losses, queue_logits, share_right, spread, uniformity
 from m3gal_cli.core.model import M3gal
 from m3gal_cli.core.momentum import KeyQueue, momentum_at, update_ema
 from m3gal_cli.core.text import TextTokenizer
 from m3gal_cli.errors import InputError
-from m3gal_cli.training.task import Forward, Group, trainable
+from m3gal_cli.training.task import Forward, Group, Monitor, trainable
 
 
 class PretrainTask:
@@ -37,6 +37,8 @@ class PretrainTask:
         self.place = torch.from_numpy(place_ids(views)) if momentum.mask_same_place else None
         self.queue = KeyQueue(momentum.queue_size, model.dim, momentum.queue_fill)
         self.m_location = 0.0
+        self.monitor: Monitor = {}
+        self._keys: list[tuple[Tensor, Tensor, Tensor | None, Tensor]] = []
         model.train_for(self.stage)
 
     @property
@@ -56,32 +58,49 @@ class PretrainTask:
         momentum = self.config.momentum
         self.m_location = momentum_at(epoch, momentum.m_location, momentum.m_location_increment)
 
-    def step(self, forward: Forward, rows: NDArray[np.int64], device: torch.device) -> Losses:
-        """One step in the published order: EMA, keys, queries, losses, enqueue."""
-        model, temperature = self.model, self.config.momentum.temperature
+    def step(self, forward: Forward, rows: NDArray[np.int64], device: torch.device, own: slice = slice(None)) -> Losses:
+        """One step in the published order: EMA, keys, queries, losses; ``finish`` enqueues."""
+        model, momentum, rows = self.model, self.config.momentum, rows[own]
         self.queue.to(device)
-        key_ids, key_mask = self.tokenize.pad([self.key_rows[i] for i in rows])
-        ids, mask = self.tokenize.pad([self.query_rows[i] for i in rows])
-        z = self.z[rows].to(device)
-        place = None if self.place is None else self.place[rows].to(device)
-        with torch.no_grad():
-            update_ema(model.encoder_k, model.encoder_q, self.config.momentum.m)
+        if not self._keys:  # of a batch that is taken in parts, the first
+            update_ema(model.encoder_k, model.encoder_q, momentum.m)
             update_ema(model.gc_encoder_shadow, model.gc_encoder, self.m_location)
-            key = model.embed_poi_text(key_ids.to(device), key_mask.to(device))
+        limit = self.config.optim.encode_chunk
+        queries, keys = (table.batch(rows, device, limit) for table in (self.query_rows, self.key_rows))
+        z = self.z[rows].to(device, non_blocking=True)
+        place = None if self.place is None else self.place[rows].to(device, non_blocking=True)
+        key = model.keys(keys)
+        with torch.no_grad():
             key_location = model.embed_poi_location(z)
             old = self.queue.gc_queue
-            if self.config.momentum.location_negatives == "fresh":
+            if momentum.location_negatives == "fresh":
                 old = model.embed_location(self.queue.z).T
-        query, location = forward(ids.to(device), mask.to(device), z)
+        query, location = forward(queries, z)
         blocked = self.queue.blocked(place)
-        text_logits = queue_logits(query, key, self.queue.queue, temperature, blocked)
-        location_logits = queue_logits(query, location, old, temperature, blocked)
-        self._batch = (key, key_location, place, z)
+        text_logits = queue_logits(query, key, self.queue.queue, momentum.temperature, blocked)
+        location_logits = queue_logits(query, location, old, momentum.temperature, blocked)
+        self._keys.append((key, key_location, place, z))
+        self.monitor = self._monitor(query.detach(), key, text_logits, location_logits)
+        self.monitor["tokens"] = query.new_tensor(float(queries.tokens + keys.tokens))
         return pretrain_losses(text_logits, location_logits)
 
-    def after_backward(self) -> None:
+    def _monitor(self, query: Tensor, key: Tensor, text_logits: Tensor, location_logits: Tensor) -> Monitor:
+        chosen = {"text": text_logits, "location": location_logits}.get(self.config.optim.loss)
+        age = float(self.queue.filled) / self.config.optim.batch_size
+        return {
+            "queue_accuracy": share_right(text_logits + location_logits if chosen is None else chosen),
+            "spread": spread(query),
+            "alignment": alignment(query, key),
+            "uniformity": uniformity(query),
+            "queue_age": query.new_tensor(age),
+        }
+
+    def finish(self) -> None:
         """Enqueue the batch's keys: only now, as the gradients of the step read the queue, so that it needs no copy."""
-        self.queue.enqueue(*self._batch)
+        parts = list(zip(*self._keys, strict=True))
+        self._keys = []
+        key, location, z = (torch.cat(parts[i]) for i in (0, 1, 3))
+        self.queue.enqueue(key, location, None if self.place is None else torch.cat(parts[2]), z)
 
     def state(self) -> dict[str, Any]:
         return {"queue": dict(self.queue.state_dict()), "m_location": self.m_location}

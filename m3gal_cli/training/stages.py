@@ -16,7 +16,7 @@ from m3gal_cli.config.load import dump_config
 from m3gal_cli.config.paths import find_records, find_views, resolve_data
 from m3gal_cli.config.schema import Config
 from m3gal_cli.core.checkpoint import Checkpoint
-from m3gal_cli.core.model import resolve_device
+from m3gal_cli.core.model import choose_attention, resolve_device, resolve_precision
 from m3gal_cli.core.text import TextTokenizer, max_positions
 from m3gal_cli.data.records import Record, read_records
 from m3gal_cli.data.tables import parquet_twin, read_views
@@ -25,6 +25,7 @@ from m3gal_cli.evaluation.rerank import evaluate_rerank
 from m3gal_cli.evaluation.result import Evaluation
 from m3gal_cli.retrieval.embed import Embedder
 from m3gal_cli.training.assemble import TrainingTable, new_model, open_checkpoint
+from m3gal_cli.training.chance import set_random_states
 from m3gal_cli.training.finetune import FinetuneTask
 from m3gal_cli.training.loop import Listener, Position, Quiet, Trainer
 from m3gal_cli.training.pretrain import PretrainTask
@@ -109,6 +110,11 @@ def _run(
     positions = max_positions(checkpoint.model.encoder_q.text_encoder.config)
     tokenize = TextTokenizer(checkpoint.tokenizer, checkpoint.model.settings, positions)
     task = make(checkpoint, tokenize)
+    if not accelerator.is_main_process:
+        torch.manual_seed(config.seed + accelerator.process_index)  # dropout of its own
+    checkpoint.model.recompute = config.optim.encode_chunk is not None
+    precision = resolve_precision(config.optim.precision, accelerator.device)
+    choose_attention(checkpoint.model, accelerator.device, precision)
     trainer = Trainer(task, checkpoint, config, run, accelerator, listener if run.main else Quiet())
     if start.init is None and checkpoint.trainer is not None:
         restore(trainer, stage)
@@ -151,9 +157,7 @@ def restore(trainer: Trainer, stage: str) -> None:
         trainer.task.load_state(state)
         trainer.load_optimizer(state["optimizer"])
         trainer.position = Position(**state["position"])
-        torch.set_rng_state(state["rng"])
-        if state.get("cuda_rng") and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        set_random_states(state, trainer.accelerator.device, trainer.accelerator.process_index)
 
 
 def validate(checkpoint: Checkpoint, records: Sequence[Record], config: Config, device: torch.device) -> Evaluation:
@@ -181,7 +185,7 @@ def make_accelerator(config: Config) -> Any:
         torch.cuda.set_device(torch.device(device).index or 0)
     AcceleratorState._reset_state(True)  # a second training in one program may want another device or precision
     GradientState._reset_state()
-    precision = "bf16" if config.optim.precision == "bf16" else "no"
+    precision = "bf16" if resolve_precision(config.optim.precision, resolve_device(device)) == "bf16" else "no"
     # Without a GPU it must be told so, or torchrun's processes would each train alone.
     return Accelerator(cpu=resolve_device(device).type == "cpu", mixed_precision=precision)
 

@@ -15,6 +15,7 @@ from m3gal_cli.core.losses import Losses
 from m3gal_cli.core.model import M3gal
 
 Forward = Callable[..., tuple[Tensor, ...]]
+Monitor = dict[str, Tensor]  # names to 0-dim tensors, on the device: reading them would wait for it
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,13 @@ class Group:
 
 
 class Task(Protocol):
-    """A stage of training: rows, parameter groups and a step."""
+    """A stage of training: rows, parameter groups and a step.
+
+    ``monitor`` holds what the last step saw, beside its losses: its keys go into metrics.jsonl, tokens as a rate.
+    """
 
     stage: str
+    monitor: Monitor
 
     @property
     def rows(self) -> int:
@@ -42,11 +47,16 @@ class Task(Protocol):
     def start_epoch(self, epoch: int) -> None:
         """Called before the first step of every epoch (from 0)."""
 
-    def step(self, forward: Forward, rows: NDArray[np.int64], device: torch.device) -> Losses:
-        """Losses of the rows with these numbers, with gradient; ``forward`` is the model's, wrapped for its devices."""
+    def step(self, forward: Forward, rows: NDArray[np.int64], device: torch.device, own: slice = ...) -> Losses:
+        """Losses of rows, with gradient; ``forward`` is the model's, wrapped for its devices.
 
-    def after_backward(self) -> None:
-        """Called once the gradients of a step are there: what the step saved for them may change now."""
+        Args:
+            rows: numbers of the rows of all processes.
+            own: which of them are this process's, whose losses are returned.
+        """
+
+    def finish(self) -> None:
+        """Called once the gradients of all rows of a step are there: what the step saved for them may change now."""
 
     def state(self) -> dict[str, Any]:
         """Tensors and numbers beyond the model that a resumed run needs."""

@@ -11,11 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from m3gal_cli.core.losses import (
+    alignment,
     candidate_losses,
     positives_cross_entropy,
     pretrain_losses,
     queue_logits,
     score_logits,
+    share_right,
+    spread,
+    uniformity,
 )
 from m3gal_cli.core.momentum import KeyQueue
 
@@ -159,3 +163,40 @@ def test_one_positive_a_row_is_cross_entropy_with_its_gradient() -> None:
     assert own.item() == pytest.approx(wanted.item(), rel=1e-9)
     (a,), (b,) = (torch.autograd.grad(x, logits) for x in (own, wanted))
     torch.testing.assert_close(a, b, atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_share_right_against_loops(seed: int) -> None:
+    """A row is right if its best positive beats all that counts and is no positive; a tie is a miss."""
+    draw = torch.Generator().manual_seed(seed)
+    logits = torch.randint(0, 4, (12, 5), generator=draw).float()
+    positive = torch.rand(12, 5, generator=draw) < 0.3
+    positive[:, 1] = True
+    count = torch.randint(0, 3, (12, 5), generator=draw).float()
+    right = 0
+    for row, own, often in zip(logits.tolist(), positive.tolist(), count.tolist(), strict=True):
+        best = max(v for v, p in zip(row, own, strict=True) if p)
+        right += all(best > v for v, p, c in zip(row, own, often, strict=True) if not p and c)
+    assert share_right(logits, positive, count).item() == pytest.approx(right / 12)
+    first = sum(row[0] > max(row[1:]) for row in logits.tolist())
+    assert share_right(logits).item() == pytest.approx(first / 12)
+
+
+def test_share_right_where_nothing_is_left_to_beat() -> None:
+    assert share_right(torch.tensor([[1.0, -math.inf]])).item() == 1.0
+    logits, positive, count = torch.tensor([[1.0, 2.0]]), torch.tensor([[True, False]]), torch.tensor([[1.0, 0.0]])
+    assert share_right(logits, positive, count).item() == 1.0
+
+
+def test_spread_alignment_uniformity_of_known_shapes() -> None:
+    same = torch.tensor([[0.6, 0.8]]).repeat(5, 1)
+    cross = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    assert spread(same).item() == pytest.approx(0.0, abs=1e-6)
+    assert spread(cross).item() == pytest.approx(1.0)
+    assert alignment(cross, cross).item() == 0.0
+    assert alignment(cross, -cross).item() == pytest.approx(4.0)
+    assert uniformity(same).item() == pytest.approx(0.0, abs=1e-5)
+    assert uniformity(same[:1]).item() == 0.0
+    pairs = [(a - b).square().sum().item() for i, a in enumerate(cross) for j, b in enumerate(cross) if i != j]
+    wanted = math.log(sum(math.exp(-2 * d) for d in pairs) / len(pairs))
+    assert uniformity(cross).item() == pytest.approx(wanted, abs=1e-5)

@@ -11,13 +11,14 @@ from m3gal_cli.core.model import M3gal, count_parameters, resolve_device
 from m3gal_cli.core.scratch import small_config
 from m3gal_cli.core.settings import ModelSettings
 from m3gal_cli.core.text import TextTokenizer, build_text_model
+from m3gal_cli.core.tokens import TokenBatch
 
 PARTS = ("encoder_q", "encoder_k", "gc_encoder", "gc_encoder_shadow")
 
 
 def tokens(first: int = 0, last: int = 2) -> tuple[Tensor, Tensor]:
     tokenize = TextTokenizer(toy_checkpoint().tokenizer, ModelSettings(), 512)
-    return tokenize.pad(tokenize(TEXTS[first:last]))
+    return tokenize(TEXTS[first:last]).pad()
 
 
 def test_query_and_key_parts_start_equal_and_share_nothing() -> None:
@@ -53,11 +54,11 @@ def test_each_part_embeds_its_own() -> None:
 def test_one_call_gives_what_a_step_of_either_stage_needs() -> None:
     model, z = toy_checkpoint().model, torch.randn(3, 2)
     query, key = tokens(), tokens(2, 5)
-    found = model(*query, z)
+    found = model(TokenBatch([query], None, 0), z)
     assert all(
         torch.equal(a, b) for a, b in zip(found, (model.embed_query(*query), model.embed_location(z)), strict=True)
     )
-    found = model(*query, z, key)
+    found = model(TokenBatch([query], None, 0), z, TokenBatch([key], None, 0))
     wanted = (model.embed_query(*query), model.embed_poi_text(*key), model.embed_poi_location(z))
     assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
@@ -71,7 +72,8 @@ def test_exactly_the_parts_of_a_stage_get_gradients(stage: str, learning: set[st
     model = toy_checkpoint(pooling=pooling).model
     model.train_for("finetune" if stage == "pretrain" else "pretrain")
     model.train_for(stage)
-    out = model(*tokens(), torch.randn(2, 2), None if stage == "pretrain" else tokens(2, 4))
+    query, key = (TokenBatch([tokens(*cut)], None, 0) for cut in ((), (2, 4)))
+    out = model(query, torch.randn(2, 2), None if stage == "pretrain" else key)
     torch.cat(out).sum(dim=0)[0].backward()
     asked = {name for name, p in model.named_parameters() if p.requires_grad}
     got = {name for name, p in model.named_parameters() if p.grad is not None}

@@ -24,6 +24,7 @@ from m3gal_cli.core.text import (
     load_tokenizer,
     max_positions,
 )
+from m3gal_cli.core.tokens import TokenTable
 from m3gal_cli.errors import InputError
 
 TOKENIZER = train_tokenizer(TEXTS, 200)
@@ -46,7 +47,7 @@ def test_special_tokens_and_prefix(append_sep: bool, tail: list[int]) -> None:
     for row, text in zip(rows, [*TEXTS, ""], strict=True):
         assert row.tolist() == [CLS, *pieces(f"harbour: {text}"), *tail]
     assert tokenize([""])[0].tolist() == [CLS, *tail]
-    assert tokenize([]) == []
+    assert len(tokenize([])) == 0
 
 
 @pytest.mark.parametrize("append_sep", [True, False])
@@ -74,7 +75,7 @@ def test_a_text_without_any_token_keeps_its_row() -> None:
 
 
 def test_padding() -> None:
-    ids, mask = tokenizer().pad([np.array([5, 6, 7], np.int32), np.array([8], np.int32)])
+    ids, mask = TokenTable([[5, 6, 7], [8]], 0).pad()
     assert ids.tolist() == [[5, 6, 7], [8, PAD, PAD]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
     assert ids.dtype == mask.dtype == torch.int64
@@ -85,7 +86,7 @@ def test_pooling_against_loops(pooling: str) -> None:
     encoder = toy_checkpoint(pooling=pooling).model.encoder_q
     tokenize = tokenizer()
     rows = tokenize(TEXTS)
-    found = encoder(*tokenize.pad(rows))
+    found = encoder(*rows.pad())
     torch.testing.assert_close(found.norm(dim=1), torch.ones(len(TEXTS)))
     for row, vector in zip(rows, found, strict=True):
         out = encoder.text_encoder(input_ids=torch.tensor([row.tolist()]))
@@ -103,7 +104,7 @@ def test_pooling_against_loops(pooling: str) -> None:
 @pytest.mark.parametrize("pooling", ["pooler", "cls", "mean"])
 def test_padding_and_what_stands_in_it_change_nothing(pooling: str) -> None:
     encoder = toy_checkpoint(pooling=pooling).model.encoder_q
-    ids, mask = tokenizer().pad(tokenizer()(TEXTS[:2]))
+    ids, mask = tokenizer()(TEXTS[:2]).pad()
     wide, wide_mask = (torch.nn.functional.pad(x, (0, 20)) for x in (ids, mask))
     wide[:, -20:] = 7
     torch.testing.assert_close(encoder(wide, wide_mask), encoder(ids, mask), atol=1e-6, rtol=0)

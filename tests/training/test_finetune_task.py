@@ -127,7 +127,7 @@ def losses_by_definition(
 
     def texts(embed: Any, lines: list[str]) -> Tensor:
         rows_ = task.tokenize(lines)
-        out: Tensor = embed(*task.tokenize.pad(rows_))
+        out: Tensor = embed(*rows_.pad())
         return out
 
     sums = {"text": 0.0, "location": 0.0, "fused": 0.0}
@@ -219,4 +219,4 @@ def test_texts_are_cut_at_max_words(profile: Path, tmp_path: Path) -> None:
     _, full = made(profile, records)
     assert [r.tolist() for r in cut.query_rows] == [r.tolist() for r in full.tokenize(["cafe n", rows[1]["query"][:6]])]
     wanted = full.tokenize([p["text"][:6] for p in [*rows[0]["positive_passages"], *rows[0]["negative_passages"]]])
-    assert [r.tolist() for r in cut.passage_rows[:6]] == [r.tolist() for r in wanted]
+    assert [r.tolist() for r in list(cut.passage_rows)[:6]] == [r.tolist() for r in wanted]

@@ -141,7 +141,7 @@ def test_who_takes_gradients(profile: Path, pooling: str) -> None:
     """Query and location encoder; the key encoders never; the pooler only where it is used."""
     _, checkpoint, task = made(profile, model__pooling=pooling)
     losses = task.step(checkpoint.model, np.arange(16), CPU)
-    task.after_backward()
+    task.finish()
     losses = task.step(checkpoint.model, np.arange(16, 32), CPU)
     losses.fused.backward()
     for name, p in checkpoint.model.named_parameters():
@@ -191,7 +191,7 @@ def test_two_steps_against_the_definition(profile: Path, negatives: str, mask_sa
         for key, value in wanted.items():
             torch.testing.assert_close(model.get_parameter(key), value, atol=1e-6, rtol=0)
         with torch.no_grad():
-            ids = [task.tokenize.pad(task.tokenize(list(frame[c].iloc[rows]))) for c in ("address1", "address2")]
+            ids = [task.tokenize(list(frame[c].iloc[rows])).pad() for c in ("address1", "address2")]
             q, k = model.embed_query(*ids[0]), model.embed_poi_text(*ids[1])
             z = torch.from_numpy(model.settings.normalizer(frame["lng"].iloc[rows], frame["lat"].iloc[rows]))
             g, g_key = model.embed_location(z), model.embed_poi_location(z)
@@ -204,7 +204,7 @@ def test_two_steps_against_the_definition(profile: Path, negatives: str, mask_sa
                 for kind, logits in (("text", text), ("location", place), ("fused", text + place)):
                     total[kind] += float(F.cross_entropy(logits[None], torch.tensor([0]))) / len(rows)
             seen += [(k[i], g_key[i], row // 2, z[i]) for i, row in enumerate(rows)]
-        task.after_backward()
+        task.finish()
         assert {n: v.item() for n, v in losses._asdict().items()} == pytest.approx(total, abs=2e-5)
     assert int(task.queue.filled) == 20
     torch.testing.assert_close(task.queue.queue[:, :20], torch.stack([s[0] for s in seen]).T, atol=1e-6, rtol=0)

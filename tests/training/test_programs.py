@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 from command import m3gal, steps
-from safetensors.torch import load_file
 from town import write_town
 
 from m3gal_cli.core.checkpoint import load_checkpoint
@@ -64,38 +63,57 @@ def test_a_signal_saves_and_says_how_to_go_on(profile: Path, number: signal.Sign
 
 
 PLAIN = ("--set", "model.scratch.dropout=0", "--set", "device=auto", "--max-steps", 6)
+SGD = ["--set", "optim.name=sgd", "--lr", 0.3]
 VARIANTS = {
-    "pretrain": ["--loss", "text", "--set", "optim.name=sgd", "--set", "momentum.queue_fill=random"],
-    "finetune": ["--batch-size", 4, "--set", "optim.negatives=3", "--set", "optim.clip=1"],
+    "text": ["pretrain", *SGD, "--loss", "text", "--set", "momentum.queue_fill=random"],
+    "fused": ["pretrain", *SGD, "--accumulate", 3, "--encode-chunk", 2],
+    "lists": ["finetune", *SGD, "--batch-size", 4, "--set", "optim.negatives=3", "--set", "optim.clip=1"],
+    "in batch": ["finetune", *SGD, "--batch-size", 4, "--set", "optim.in_batch=true"],
 }
 
 
-@pytest.mark.parametrize("stage", list(VARIANTS))
-@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
-def test_two_processes_do_the_work_of_one(profile: Path, stage: str) -> None:
-    """The same global batch: the same losses and weights; one run, one path on stdout, one voice on stderr."""
-    alone = m3gal(stage, *arguments(profile, f"{stage}-1", *PLAIN, *VARIANTS[stage])).run
+def by_two(stage: str, given: list[str]) -> subprocess.CompletedProcess[str]:
+    """``m3gal STAGE …`` in two processes."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    given = arguments(profile, f"{stage}-2", *PLAIN, *VARIANTS[stage])
-    done = subprocess.run(
-        [*launcher, "-m", "m3gal_cli", stage, *given],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    command = [*launcher, "-m", "m3gal_cli", stage, *given]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.mark.parametrize("variant", list(VARIANTS))
+@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
+def test_two_processes_do_the_work_of_one(profile: Path, variant: str) -> None:
+    """The same global batch: the same losses and weights; one run, one path on stdout, one voice on stderr."""
+    stage, *more = VARIANTS[variant]
+    alone = m3gal(stage, *arguments(profile, f"{variant}-1", *PLAIN, *more)).run
+    done = by_two(str(stage), arguments(profile, f"{variant}-2", *PLAIN, *more))
     assert done.returncode == 0, done.stderr
-    both = alone.with_name(f"{stage}-2")
+    both = alone.with_name(f"{variant}-2")
     assert done.stdout == f"{both}\n"
     assert sum(line.startswith("step 6/6") for line in done.stderr.splitlines()) == 1
     assert [row["step"] for row in steps(both)] == [1, 2, 3, 4, 5, 6]
     for own, wanted in zip(steps(both), steps(alone), strict=True):
-        for kind in ("text_loss", "location_loss", "fused_loss"):
-            assert own[kind] == pytest.approx(wanted[kind], abs=1e-5), own["step"]
-    weights = [load_file(run / "last" / "model.safetensors") for run in (both, alone)]
+        for kind in ("text_loss", "location_loss", "fused_loss", "grad_norm", "queue_accuracy"):
+            assert own[kind] == pytest.approx(wanted[kind], abs=1e-5, rel=1e-5), (own["step"], kind)
+    weights = [load_checkpoint(run / "last").model.state_dict() for run in (both, alone)]
     for key, value in weights[1].items():
-        torch.testing.assert_close(weights[0][key], value, atol=1e-3, rtol=0, msg=lambda m, k=key: f"{k}: {m}")
+        torch.testing.assert_close(weights[0][key], value, atol=1e-5, rtol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
+
+
+@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
+def test_two_processes_that_stop_go_on_as_if_they_had_not(profile: Path) -> None:
+    """Each draws its own dropout, and takes its own random state back."""
+    dropout = ("--set", "model.scratch.dropout=0.2", "--set", "device=auto", "--set", "run.validate_every=1")
+    whole, halves = (profile.parent / "runs" / name for name in ("whole-2", "halves-2"))
+    assert by_two("pretrain", arguments(profile, whole.name, *dropout, "--epochs", 2)).returncode == 0
+    for end in (1, 2):
+        done = by_two("pretrain", arguments(profile, halves.name, *dropout, "--epochs", end, "--resume", "auto"))
+        assert done.returncode == 0, done.stderr
+    assert len(steps(whole)) == 8
+    for own, wanted in zip(steps(halves), steps(whole), strict=True):
+        assert own["fused_loss"] == wanted["fused_loss"], own["step"]
+    state = load_checkpoint(whole / "last", with_trainer=True).trainer
+    assert state is not None
+    assert len({tuple(row) for row in state["rng"].tolist()}) == 2, "two processes, two draws"
 
 
 def test_a_batch_that_the_processes_cannot_share(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:

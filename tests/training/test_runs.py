@@ -13,7 +13,7 @@ import torch
 import yaml
 from command import m3gal, steps, validations
 from safetensors.torch import load_file
-from town import STEPS, views, write_town
+from town import STEPS, VIEWS, views, write_town
 
 from m3gal_cli.config.load import config_from_file, load_config
 from m3gal_cli.core.checkpoint import load_checkpoint
@@ -21,10 +21,13 @@ from m3gal_cli.core.scratch import train_tokenizer
 from m3gal_cli.errors import InputError
 from m3gal_cli.evaluation.result import Evaluation
 from m3gal_cli.training import stages
+from m3gal_cli.training.chance import epoch_order
 from m3gal_cli.training.run import RunDirectory, find_checkpoint, newest_run, run_of
 from m3gal_cli.training.stages import Start, run_pretrain
 
 STEP_FIELDS = {"kind", "step", "epoch", "text_loss", "location_loss", "fused_loss", "lr", "location_lr"}
+RATES = {"samples_per_second", "tokens_per_second", "device_memory_mb"}
+SEEN = {"grad_norm", "queue_accuracy", "spread", "alignment", "uniformity", "queue_age"}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def test_logged_fields(run: Path) -> None:
     rows = steps(run)
     assert [row["step"] for row in rows] == list(range(1, 3 * STEPS + 1))
     for row in rows:
-        assert set(row) == STEP_FIELDS | {"samples_per_second"}
+        assert set(row) == STEP_FIELDS | RATES | SEEN
         assert row["epoch"] == (row["step"] - 1) // STEPS
         assert row["samples_per_second"] > 0
         assert all(math.isfinite(row[name]) for name in ("text_loss", "location_loss", "fused_loss"))
@@ -172,8 +175,21 @@ def test_a_run_that_saved_nothing_is_begun_anew(profile: Path) -> None:
 def test_a_loss_that_is_no_number_stops_the_run(profile: Path) -> None:
     answer = m3gal("pretrain", *given(profile, "diverged", "--lr", 1e30, "--set", "optim.name=sgd"))
     assert (answer.code, answer.out) == (2, "")
-    assert "the loss is nan at step" in answer.err
+    assert "losses or gradients are not finite at step 2 (rows " in answer.err
     assert "--lr" in answer.err
+    run = profile.parent / "runs" / "diverged"
+    failure = [row for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if "rows" in row]
+    order = epoch_order(VIEWS, 0, config_from_file(run / "config.yaml"))
+    assert failure == [{"kind": "failure", "step": 2, "epoch": 0, "rows": order[16:32].tolist()}]
+    assert (run / "last").resolve().name == "step-00000001"
+    # What is saved are the weights before: those of a run that was told to end there, and it goes on from there.
+    wanted = m3gal("pretrain", *given(profile, "short", "--lr", 1e30, "--set", "optim.name=sgd", "--max-steps", 1)).run
+    own, other = (load_checkpoint(path / "last").model.state_dict() for path in (run, wanted))
+    trained = [name for name in own if name.startswith(("encoder_q.", "gc_encoder."))]
+    assert all(torch.equal(own[name], other[name]) for name in trained)
+    again = m3gal("pretrain", *given(profile, "diverged", "--lr", 1e-3, "--set", "optim.name=sgd", "--resume", "auto"))
+    assert again.code == 2, "weights of 1e30 have no second step, whatever the rate"
+    assert "not finite at step 2" in again.err
 
 
 def moved_parts(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:

@@ -12,7 +12,7 @@ from town import STEPS, write_town
 
 from m3gal_cli.config.load import load_config
 from m3gal_cli.config.schema import Config
-from m3gal_cli.training.loop import epoch_order
+from m3gal_cli.training.chance import epoch_order
 from m3gal_cli.training.schedules import ramp_factor, step_factor
 
 
