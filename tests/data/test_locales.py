@@ -10,7 +10,7 @@ import yaml
 from command import Answer, m3gal
 
 from m3gal_cli.data.locales import BUNDLED, load_locale
-from m3gal_cli.data.osm.places import reads
+from m3gal_cli.data.reading import reads
 from m3gal_cli.data.sample import copy_sample
 from m3gal_cli.data.tables import read_pois, read_views
 from m3gal_cli.data.views import Picker, ViewMaker

@@ -17,8 +17,8 @@ from drawn import Town, square
 from m3gal_cli.data.census import ROW, Census
 from m3gal_cli.data.locales import load_locale
 from m3gal_cli.data.osm import OsmOptions, build, build_city, pairs
-from m3gal_cli.data.osm.places import reads
 from m3gal_cli.data.osm.queries import Typist
+from m3gal_cli.data.reading import reads
 from m3gal_cli.data.sample import copy_sample
 from m3gal_cli.data.views import FULL, Piece, View
 

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from m3gal_cli.data.locales import BUNDLED, load_locale
-from m3gal_cli.data.osm.places import reads
+from m3gal_cli.data.reading import reads
 from m3gal_cli.data.views import (
     FULL,
     Fields,

@@ -20,8 +20,8 @@ from m3gal_cli.data.osm.city import City, Described, Reading, Survey, read_city,
 from m3gal_cli.data.osm.extract import Progress
 from m3gal_cli.data.osm.facts_table import FactsWriter
 from m3gal_cli.data.osm.pairs import PAIR_COLUMNS, Pair, PairMaker
-from m3gal_cli.data.osm.places import reads
 from m3gal_cli.data.osm.queries import Query, Typist, hold_out, standpoints, train_queries
+from m3gal_cli.data.reading import reads
 from m3gal_cli.data.records import Passage, Record, write_records
 from m3gal_cli.data.tables import ViewsWriter, write_pois
 from m3gal_cli.errors import InputError

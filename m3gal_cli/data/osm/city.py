@@ -20,8 +20,9 @@ from m3gal_cli.data.osm.extract import Progress, read_extract
 from m3gal_cli.data.osm.facts import Facts, gather_facts
 from m3gal_cli.data.osm.fields import FieldMaker, Fields, make_gazetteer
 from m3gal_cli.data.osm.frame import Frame
-from m3gal_cli.data.osm.places import Place, distinct_places, has_han, local_languages, reads, street_of
+from m3gal_cli.data.osm.places import Place, distinct_places, local_languages, street_of
 from m3gal_cli.data.osm.select import Selection, select_places
+from m3gal_cli.data.reading import has_han, reads
 from m3gal_cli.data.tables import COORDINATE_DECIMALS
 from m3gal_cli.data.views import Picker, Ready, View, ViewMaker
 from m3gal_cli.errors import InputError
