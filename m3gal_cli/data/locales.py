@@ -19,10 +19,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from m3gal_cli.data.files import require_file
-from m3gal_cli.data.locale_values import Values
+from m3gal_cli.data.locale_values import Values, parse
 from m3gal_cli.errors import InputError
 
 BUNDLED = ("zh", "en", "neutral")
@@ -129,6 +127,8 @@ class Locale:
         self.phrases: dict[str, list[tuple[Part, ...]]] = {}
         phrases = read.inside("phrases")
         for phrase in phrases:
+            if phrase in FIELDS:
+                raise phrases.bad(phrase, f"{phrase!r} is a field", "Give the phrase a name of its own.")
             self.phrases[phrase] = [self._parts(phrases, phrase, way) for way in phrases.some(phrase)]
         self.full = self._parts(read, "full", read.text("full", "name"))
         views = read.inside("views")
@@ -175,6 +175,10 @@ class Locale:
     def side_words(self, degrees: float) -> tuple[str, ...]:
         """What people write for the side of a street."""
         return tuple(side.format(self.bearing(degrees)) for side in self.sides)
+
+    def kinds(self) -> set[str]:
+        """The kinds of its views and of its made-up parts of compounds."""
+        return {template.kind for template in self.views} | {f"sub_{s.kind}" for s in self.suffixes}
 
     def part_names(self, category: tuple[str, str], values: dict[str, str]) -> tuple[str, ...]:
         """Names of a part of a compound that has none of its own, the plainest first; () where it cannot be told.
@@ -304,10 +308,7 @@ def _load(name: str, depth: int = 0) -> tuple[dict[str, Any], str]:
     else:
         hint = f"Use auto, {', '.join(BUNDLED)}, or the path of a .yaml file."
         raise InputError(f"no such locale {name!r}", hint=hint)
-    try:
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2001-99-99 is no date
-        raise InputError(f"not YAML: {' '.join(str(error).split())[:120]}", where=where) from error
+    data = parse(text, where)
     if not isinstance(data, dict):
         raise InputError("expected a mapping", where=where)
     base = data.pop("extends", None)

@@ -73,6 +73,7 @@ class OsmSummary:
 
     ``groups`` are the groups of two or more places that read the same; ``kinds`` counts pairs by the first side's kind,
     ``negatives`` those of the records by what brought them in (see ``candidates``); ``stages`` are seconds.
+    ``notes`` are sentences for the user.
     """
 
     locale: str
@@ -87,6 +88,7 @@ class OsmSummary:
     seconds: float
     stages: dict[str, float]
     files: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The summary as plain values."""
@@ -146,6 +148,7 @@ def build_city(extract: Path, out: Path, options: OsmOptions, progress: Progress
         seconds=round(time.perf_counter() - start, 2),
         stages=tell.seconds,
         files=[str(path) for path in written.files],
+        notes=city.notes,
     )
 
 
