@@ -39,7 +39,7 @@ FIELDS = frozenset(
 _KEYS = {
     "extends", "language", "join", "full", "full_join", "phrases", "views", "connectors", "bearings", "bearing_forms",
     "sides", "metres", "metres_step", "admin", "categories", "sub", "sub_name", "parts", "suffixes", "drop", "variants",
-    "slips", "shorten", "numerals", "number", "fallback", "settlements",
+    "slips", "shorten", "numerals", "number", "fallback", "settlements", "apart",
 }  # fmt: skip
 FULL = "poi"  # the kind of the POI row's own text
 PART_SLOTS = {"area", "bearing", "ref"}  # what the wording of a part of a compound may hold
@@ -135,6 +135,7 @@ class Locale:
         every = [self._view(views, kind) for kind in views if views.given(kind)]
         self.views = [template for template in every if template.weight > 0]
         self.bearings, self.bearing_forms = _bearings(read)
+        self.apart = _apart(read.inside("apart"))
         self.sides = read.slots("sides", read.words("sides", ["{}"]), ("",))
         self.admin = _levels(read.inside("admin"))
         self.settlements = frozenset(read.words("settlements"))
@@ -175,6 +176,11 @@ class Locale:
     def side_words(self, degrees: float) -> tuple[str, ...]:
         """What people write for the side of a street."""
         return tuple(side.format(self.bearing(degrees)) for side in self.sides)
+
+    def clash(self, before: str, after: str) -> bool:
+        """Whether two parts, one right behind the other, would read two ways ("拉面" and "向南")."""
+        ends, begins = self.apart
+        return before[-1:] in ends and after[:1] in begins
 
     def kinds(self) -> set[str]:
         """The kinds of its views and of its made-up parts of compounds."""
@@ -252,6 +258,12 @@ def _bearings(read: Values) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...
     forms.only(("straight", "diagonal"))
     every = {k: forms.slots(k, forms.some(k) if k in forms else ["{}"], ("",)) for k in ("straight", "diagonal")}
     return tuple(words.text(b) for b in BEARINGS), (every["straight"], every["diagonal"])
+
+
+def _apart(read: Values) -> tuple[frozenset[str], frozenset[str]]:
+    """The letters at the end of a part behind which none may begin with one of the second letters."""
+    read.only(("ends", "begins"), ("ends", "begins") if read.data else ())
+    return frozenset(read.text("ends")), frozenset(read.text("begins"))
 
 
 def _levels(read: Values) -> dict[str, list[int]]:
