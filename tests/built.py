@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from m3gal_cli.data.osm import OsmOptions, OsmSummary, build_city
-from m3gal_cli.data.osm.places import reads
+from m3gal_cli.data.reading import reads
 from m3gal_cli.data.records import Record, read_records
 from m3gal_cli.data.tables import read_pois, read_views
 

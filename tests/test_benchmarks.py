@@ -12,7 +12,8 @@ from drawn import Town, small_town
 
 from m3gal_cli.data.osm.extract import read_extract
 from m3gal_cli.data.osm.facts import gather_facts
-from m3gal_cli.data.osm.places import Place, distinct_places, reads
+from m3gal_cli.data.osm.places import Place, distinct_places
+from m3gal_cli.data.reading import reads
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 

@@ -2,7 +2,10 @@
 
 WGS-84 is what GPS and OpenStreetMap use. GCJ-02 is the obfuscated datum of Chinese map services (AMap, Tencent) and
 BD-09 the further shift of Baidu. The shift formulas are the well-known polynomials-and-sines reconstruction of GCJ-02
-on the Krasovsky 1940 ellipsoid; they apply within mainland China only.
+on the Krasovsky 1940 ellipsoid; they apply in the mainland, Hong Kong and Macau, as ``china`` outlines them.
+
+Whether a shifted point is to be moved back is decided by where it comes to lie: every point inside the outline returns
+to where it was, also beside the edge. The price: a point up to a kilometre outside may be taken for a shifted one.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from m3gal_cli.data.china import in_china
 from m3gal_cli.errors import InputError
 
 Datum = Literal["wgs84", "gcj02", "bd09"]
@@ -33,14 +37,8 @@ def check_datum(name: str) -> Datum:
     return name  # type: ignore[return-value]
 
 
-def in_china(lng: ArrayLike, lat: ArrayLike) -> NDArray[np.bool_]:
-    """Whether a point lies in the box in which GCJ-02 is shifted (72.004-137.8347 E, 0.8293-55.8271 N)."""
-    x, y = np.asarray(lng, float), np.asarray(lat, float)
-    return (x >= 72.004) & (x <= 137.8347) & (y >= 0.8293) & (y <= 55.8271)
-
-
 def _gcj_shift(lng: Floats, lat: Floats) -> tuple[Floats, Floats]:
-    """Degrees that GCJ-02 adds to a WGS-84 point, 0 outside China."""
+    """Degrees that GCJ-02 adds to a WGS-84 point in China."""
     x, y = lng - 105.0, lat - 35.0
     root = np.sqrt(np.abs(x))
     waves = (20.0 * np.sin(6.0 * x * np.pi) + 20.0 * np.sin(2.0 * x * np.pi)) * 2.0 / 3.0
@@ -54,54 +52,71 @@ def _gcj_shift(lng: Floats, lat: Floats) -> tuple[Floats, Floats]:
     magic = 1.0 - _KRASOVSKY_EE * np.sin(phi) ** 2
     metres_lat = _KRASOVSKY_A * (1.0 - _KRASOVSKY_EE) / (magic * np.sqrt(magic)) * np.pi / 180.0
     metres_lng = _KRASOVSKY_A / np.sqrt(magic) * np.cos(phi) * np.pi / 180.0
-    inside = in_china(lng, lat)
-    return np.where(inside, d_lng / metres_lng, 0.0), np.where(inside, d_lat / metres_lat, 0.0)
+    return d_lng / metres_lng, d_lat / metres_lat
+
+
+def _gcj_undone(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """The points that GCJ-02 would shift to (x, y), by fixed-point iteration to well below a millimetre."""
+    guess_x, guess_y = x, y
+    for _ in range(5):  # each leaves 1/300 of the error or less, of 1 km to begin with
+        dx, dy = _gcj_shift(guess_x, guess_y)
+        guess_x, guess_y = x - dx, y - dy
+    return guess_x, guess_y
+
+
+def _bd_shifted(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    z = np.hypot(x, y) + 0.00002 * np.sin(y * _BD_PI)
+    theta = np.arctan2(y, x) + 0.000003 * np.cos(x * _BD_PI)
+    return z * np.cos(theta) + 0.0065, z * np.sin(theta) + 0.006
+
+
+def _bd_undone(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """The points that BD-09 would shift to (x, y), by fixed-point iteration."""
+    guess_x, guess_y = x - 0.0065, y - 0.006
+    for _ in range(6):  # each leaves 1/60 of the error or less
+        there_x, there_y = _bd_shifted(guess_x, guess_y)
+        guess_x, guess_y = guess_x + (x - there_x), guess_y + (y - there_y)
+    return guess_x, guess_y
 
 
 def wgs84_to_gcj02(lng: ArrayLike, lat: ArrayLike) -> tuple[Floats, Floats]:
     """WGS-84 degrees to GCJ-02 degrees; unchanged outside China."""
     x, y = np.asarray(lng, np.float64), np.asarray(lat, np.float64)
     dx, dy = _gcj_shift(x, y)
-    return x + dx, y + dy
+    return _either(in_china(x, y), (x + dx, y + dy), (x, y))
 
 
 def gcj02_to_wgs84(lng: ArrayLike, lat: ArrayLike) -> tuple[Floats, Floats]:
-    """GCJ-02 degrees to WGS-84 degrees, by fixed-point iteration to well below a millimetre."""
-    x, y = np.asarray(lng, np.float64), np.asarray(lat, np.float64)
-    guess_x, guess_y = x, y
-    for _ in range(8):
-        dx, dy = _gcj_shift(guess_x, guess_y)
-        guess_x, guess_y = x - dx, y - dy
-    return guess_x, guess_y
+    """GCJ-02 degrees to WGS-84 degrees, to well below a millimetre; unchanged where that lies outside China."""
+    return to_wgs84(lng, lat, "gcj02")
 
 
 def gcj02_to_bd09(lng: ArrayLike, lat: ArrayLike) -> tuple[Floats, Floats]:
-    """GCJ-02 degrees to BD-09 degrees; unchanged outside China."""
+    """GCJ-02 degrees to BD-09 degrees; unchanged outside China, which the place in WGS-84 decides."""
     x, y = np.asarray(lng, np.float64), np.asarray(lat, np.float64)
-    z = np.hypot(x, y) + 0.00002 * np.sin(y * _BD_PI)
-    theta = np.arctan2(y, x) + 0.000003 * np.cos(x * _BD_PI)
-    inside = in_china(x, y)
-    return np.where(inside, z * np.cos(theta) + 0.0065, x), np.where(inside, z * np.sin(theta) + 0.006, y)
+    return _either(in_china(*_gcj_undone(x, y)), _bd_shifted(x, y), (x, y))
 
 
 def bd09_to_gcj02(lng: ArrayLike, lat: ArrayLike) -> tuple[Floats, Floats]:
-    """BD-09 degrees to GCJ-02 degrees, by fixed-point iteration."""
+    """BD-09 degrees to GCJ-02 degrees, to well below a millimetre; unchanged where the place lies outside China."""
     x, y = np.asarray(lng, np.float64), np.asarray(lat, np.float64)
-    guess_x, guess_y = x - 0.0065, y - 0.006
-    inside = in_china(guess_x, guess_y)
-    for _ in range(8):
-        there_x, there_y = gcj02_to_bd09(guess_x, guess_y)
-        guess_x, guess_y = guess_x + (x - there_x), guess_y + (y - there_y)
-    return np.where(inside, guess_x, x), np.where(inside, guess_y, y)
+    back = _bd_undone(x, y)
+    return _either(in_china(*_gcj_undone(*back)), back, (x, y))
+
+
+def _either(
+    inside: NDArray[np.bool_], moved: tuple[Floats, Floats], still: tuple[Floats, Floats]
+) -> tuple[Floats, Floats]:
+    return np.where(inside, moved[0], still[0]), np.where(inside, moved[1], still[1])
 
 
 def to_wgs84(lng: ArrayLike, lat: ArrayLike, datum: Datum) -> tuple[Floats, Floats]:
     """Degrees in ``datum`` to WGS-84 degrees: what every reader does at the door."""
-    if datum == "bd09":
-        lng, lat = bd09_to_gcj02(lng, lat)
-    if datum in ("bd09", "gcj02"):
-        return gcj02_to_wgs84(lng, lat)
-    return np.asarray(lng, np.float64), np.asarray(lat, np.float64)
+    x, y = np.asarray(lng, np.float64), np.asarray(lat, np.float64)
+    if datum == "wgs84":
+        return x, y
+    back = _gcj_undone(*(_bd_undone(x, y) if datum == "bd09" else (x, y)))
+    return _either(in_china(*back), back, (x, y))
 
 
 def geohash_digits(lng: ArrayLike, lat: ArrayLike, length: int = GEOHASH_LENGTH) -> NDArray[np.int64]:

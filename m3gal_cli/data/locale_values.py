@@ -1,4 +1,5 @@
-"""The values of a locale file, their types checked. Every mistake is one InputError that names file and key."""
+"""The values of a locale file, their types checked. Every mistake is one InputError that names file and key (file and
+line, where a key stands twice)."""
 
 from __future__ import annotations
 
@@ -7,9 +8,44 @@ from collections.abc import Collection, Iterator, Sequence
 from string import Formatter
 from typing import Any
 
+import yaml
+
 from m3gal_cli.errors import InputError
 
+_MERGE = "tag:yaml.org,2002:merge"  # <<, which may stand several times
 _QUOTE = "Quote words that YAML takes for something else (yes, no, on, off, null, dates)."
+
+
+def parse(text: str, where: str) -> Any:
+    """What YAML makes of a text. Raises InputError for broken YAML, and for a mapping that has a key twice."""
+    try:
+        return yaml.load(text, _Strict)
+    except _Twice as error:
+        hint = "YAML would keep the last one: leave one of them out."
+        raise InputError(f"the key {error.key!r} stands here again", where=f"{where}:{error.line}", hint=hint) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2001-99-99 is no date
+        raise InputError(f"not YAML: {' '.join(str(error).split())[:120]}", where=where) from error
+
+
+class _Twice(Exception):
+    """A key that its mapping has already, as text, and its line from 1 on."""
+
+    def __init__(self, key: str, line: int) -> None:
+        super().__init__(key)
+        self.key, self.line = key, line
+
+
+class _Strict(yaml.SafeLoader):
+    """YAML's safe loader, which keeps the last of equal keys, but not here."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for at, _ in node.value:
+            if isinstance(at, yaml.ScalarNode) and at.tag != _MERGE:
+                if at.value in seen:
+                    raise _Twice(at.value, at.start_mark.line + 1)
+                seen.add(at.value)
+        return super().construct_mapping(node, deep)
 
 
 class Values:
@@ -114,8 +150,11 @@ class Values:
         return tuple(words)
 
     def wording(self, key: str, default: str) -> str:
-        """A text with {} for what is filled in."""
-        return self.slots(key, [self.text(key, default)], ("",))[0]
+        """A text with {} for what is filled in, once."""
+        wording = self.slots(key, [self.text(key, default)], ("",))[0]
+        if wording.format("1") == wording.format("2"):
+            raise self.bad(key, f"{wording!r} lacks {{}}", "Write {} where the number is to stand.")
+        return wording
 
     def number(self, key: str, default: float, least: float = 0, most: float = 1e6) -> float:
         """A number from ``least`` to ``most``."""

@@ -19,10 +19,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from m3gal_cli.data.files import require_file
-from m3gal_cli.data.locale_values import Values
+from m3gal_cli.data.locale_values import Values, parse
 from m3gal_cli.errors import InputError
 
 BUNDLED = ("zh", "en", "neutral")
@@ -41,7 +39,7 @@ FIELDS = frozenset(
 _KEYS = {
     "extends", "language", "join", "full", "full_join", "phrases", "views", "connectors", "bearings", "bearing_forms",
     "sides", "metres", "metres_step", "admin", "categories", "sub", "sub_name", "parts", "suffixes", "drop", "variants",
-    "slips", "shorten", "numerals", "number", "fallback", "settlements",
+    "slips", "shorten", "numerals", "number", "fallback", "settlements", "apart",
 }  # fmt: skip
 FULL = "poi"  # the kind of the POI row's own text
 PART_SLOTS = {"area", "bearing", "ref"}  # what the wording of a part of a compound may hold
@@ -129,12 +127,15 @@ class Locale:
         self.phrases: dict[str, list[tuple[Part, ...]]] = {}
         phrases = read.inside("phrases")
         for phrase in phrases:
+            if phrase in FIELDS:
+                raise phrases.bad(phrase, f"{phrase!r} is a field", "Give the phrase a name of its own.")
             self.phrases[phrase] = [self._parts(phrases, phrase, way) for way in phrases.some(phrase)]
         self.full = self._parts(read, "full", read.text("full", "name"))
         views = read.inside("views")
         every = [self._view(views, kind) for kind in views if views.given(kind)]
         self.views = [template for template in every if template.weight > 0]
         self.bearings, self.bearing_forms = _bearings(read)
+        self.apart = _apart(read.inside("apart"))
         self.sides = read.slots("sides", read.words("sides", ["{}"]), ("",))
         self.admin = _levels(read.inside("admin"))
         self.settlements = frozenset(read.words("settlements"))
@@ -175,6 +176,15 @@ class Locale:
     def side_words(self, degrees: float) -> tuple[str, ...]:
         """What people write for the side of a street."""
         return tuple(side.format(self.bearing(degrees)) for side in self.sides)
+
+    def clash(self, before: str, after: str) -> bool:
+        """Whether two parts, one right behind the other, would read two ways ("拉面" and "向南")."""
+        ends, begins = self.apart
+        return before[-1:] in ends and after[:1] in begins
+
+    def kinds(self) -> set[str]:
+        """The kinds of its views and of its made-up parts of compounds."""
+        return {template.kind for template in self.views} | {f"sub_{s.kind}" for s in self.suffixes}
 
     def part_names(self, category: tuple[str, str], values: dict[str, str]) -> tuple[str, ...]:
         """Names of a part of a compound that has none of its own, the plainest first; () where it cannot be told.
@@ -250,6 +260,12 @@ def _bearings(read: Values) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...
     return tuple(words.text(b) for b in BEARINGS), (every["straight"], every["diagonal"])
 
 
+def _apart(read: Values) -> tuple[frozenset[str], frozenset[str]]:
+    """The letters at the end of a part behind which none may begin with one of the second letters."""
+    read.only(("ends", "begins"), ("ends", "begins") if read.data else ())
+    return frozenset(read.text("ends")), frozenset(read.text("begins"))
+
+
 def _levels(read: Values) -> dict[str, list[int]]:
     read.only(("district", "city"))
     for kind in read:
@@ -304,10 +320,7 @@ def _load(name: str, depth: int = 0) -> tuple[dict[str, Any], str]:
     else:
         hint = f"Use auto, {', '.join(BUNDLED)}, or the path of a .yaml file."
         raise InputError(f"no such locale {name!r}", hint=hint)
-    try:
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2001-99-99 is no date
-        raise InputError(f"not YAML: {' '.join(str(error).split())[:120]}", where=where) from error
+    data = parse(text, where)
     if not isinstance(data, dict):
         raise InputError("expected a mapping", where=where)
     base = data.pop("extends", None)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from m3gal_cli.data.candidates import Mined, Miner, Pois, parts_of
 from m3gal_cli.data.coordinates import local_metres
-from m3gal_cli.data.osm.places import reads
+from m3gal_cli.data.reading import reads
 from m3gal_cli.data.records import Passage, PoiKey, Record
 
 

@@ -165,24 +165,28 @@ class ViewMaker:
             elif part.kind == "connector":
                 out.append(Piece("", pick(self.locale.connectors[part.value]), ""))
             else:
-                piece = self._field(part, ready, pick)
+                piece = self._field(part, ready, pick, "" if whole or not out else out[-1].text)
                 if piece is not None and not (piece.key and _said(piece, out, whole)):
                     out.append(piece)
                 elif not part.optional:
                     return None
         return out
 
-    def _field(self, part: Part, ready: Ready, pick: Pick) -> Piece | None:
-        name = part.value
+    def _field(self, part: Part, ready: Ready, pick: Pick, before: str) -> Piece | None:
+        """A field or phrase in a wording that may stand behind the text ``before``; None if it has none."""
+        name, ends = part.value, before[-1:] in self.locale.apart[0]
         known = ready.get(name)
         if known is not None:
             values, key = known
-            return Piece(name, pick(values), key, part.optional)
+            if ends:
+                values = tuple(v for v in values if not self.locale.clash(before, v))
+            return Piece(name, pick(values), key, part.optional) if values else None
         for phrase in self.locale.phrases.get(name, ()):
             inner = self._pieces(phrase, ready, pick)
             if inner is not None:
                 text = joined([p.text for p in inner], self.locale.join)
-                return Piece(name, text, "".join(sorted([p.key for p in inner])), part.optional)
+                if not (ends and self.locale.clash(before, text)):
+                    return Piece(name, text, "".join(sorted([p.key for p in inner])), part.optional)
         return None
 
 

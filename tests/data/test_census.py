@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from m3gal_cli.data.census import NOBODY, ROW, Census, groups_of
-from m3gal_cli.data.osm.places import reads
+from m3gal_cli.data.reading import reads
 from m3gal_cli.data.views import FULL, Piece, View
 
 

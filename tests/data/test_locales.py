@@ -10,7 +10,7 @@ import yaml
 from command import Answer, m3gal
 
 from m3gal_cli.data.locales import BUNDLED, load_locale
-from m3gal_cli.data.osm.places import reads
+from m3gal_cli.data.reading import reads
 from m3gal_cli.data.sample import copy_sample
 from m3gal_cli.data.tables import read_pois, read_views
 from m3gal_cli.data.views import Picker, ViewMaker
@@ -213,6 +213,16 @@ WRONG = {
     "unknown field in the row": ("full: 'name colour'", "full: no such field 'colour'"),
     "phrase below its user": ("phrases: {x: [y], y: [name]}", "phrases.x: no such field 'y'"),
     "phrase of itself": ("phrases: {x: [x]}", "phrases.x: no such field 'x'"),
+    "phrase called like a field": ("phrases: {street: [name]}", "phrases.street: 'street' is a field"),
+    "key twice": ("join: ' '\nmetres: '{} m'\njoin: ', '", "own.yaml:4: the key 'join' stands here again"),
+    "key twice further in": (
+        "views:\n  x: name\n  y: {parts: name,\n    weight: 2, weight: 3}",
+        "own.yaml:5: the key 'weight' stands here again",
+    ),
+    "kind twice": ("views:\n  x: name\n  'x': street", "own.yaml:4: the key 'x' stands here again"),
+    "number twice": ("views: {1: name, '1': street}", "own.yaml:2: the key '1' stands here again"),
+    "base twice": ("extends: zh\nextends: en", "own.yaml:2: the key 'extends' stands here again"),
+    "character that YAML has not": ("join: '\a'", "not YAML"),
     "unknown connector": ("views: {x: 'name @under street'}", "views.x.parts: no such connector '@under'"),
     "connector without words": ("connectors: {near: []}", "connectors.near: expected at least one text"),
     "connector of null": ("connectors: {near: null}", "connectors.near: expected at least one text"),
@@ -239,6 +249,10 @@ WRONG = {
     "slot of a form": ("bearing_forms: {straight: ['{b}']}", "bearing_forms.straight: '{b}' holds {b}"),
     "slot of a side": ("sides: ['{side}']", "sides: '{side}' holds {side}"),
     "slot twice": ("metres: '{} {}'", "metres: '{} {}' holds {} twice"),
+    "metres without a slot": ("metres: metres", "metres: 'metres' lacks {}"),
+    "metres with braces alone": ("metres: '{{}} m'", "metres: '{{}} m' lacks {}"),
+    "number without a slot": ("number: Nr.", "number: 'Nr.' lacks {}"),
+    "number of nothing": ("number: ''", "number: '' lacks {}"),
     "slot with a format": ("metres: '{:d}'", "metres: '{:d}' holds {:d}"),
     "slot with a conversion": ("number: '{!r}'", "number: '{!r}' holds {!r}"),
     "slot that is open": ("metres: '{ m'", "metres: '{ m': "),
@@ -261,6 +275,9 @@ WRONG = {
     "variant of one": ("variants: [[a, b], [c]]", "variants.2: expected two or more texts"),
     "variant of nothing": ("variants: [[a, '']]", "variants.1: expected two or more texts"),
     "variant as mapping": ("variants: [{a: b}]", "variants.1: expected a text or a list of texts"),
+    "half of apart": ("apart: {ends: 面}", "apart: lacks begins"),
+    "unknown key of apart": ("apart: {ends: a, begins: b, within: c}", "apart: unknown key 'within'"),
+    "apart as list": ("apart: [a, b]", "apart: expected a mapping"),
     "levels as number": ("admin: {city: 8}", "admin.city: expected admin levels, got 8"),
     "levels as words": ("admin: {city: ['8']}", "admin.city: expected admin levels"),
     "unknown kind of level": ("admin: {county: [6]}", "admin: unknown key 'county'"),
@@ -340,6 +357,12 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert answer.code == 2
     assert "no such locale file" in answer.err
     assert build(tmp_path, Path("tlh")).code == 2
+
+
+def test_yaml_may_merge_mappings(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("extends: neutral\nviews:\n  x: &x {parts: name, weight: 3}\n  y: {<<: *x, weight: 2}\n")
+    assert {t.kind: t.weight for t in load_locale(str(path)).views if t.kind in "xy"} == {"x": 3.0, "y": 2.0}
 
 
 def test_null_takes_lists_and_parts_away(tmp_path: Path) -> None:

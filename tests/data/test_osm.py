@@ -87,26 +87,20 @@ def test_standpoints_are_near_for_two_in_three() -> None:
 # ---- whole builds ----
 
 
-@pytest.fixture(scope="module")
-def helsinki(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    folder = tmp_path_factory.mktemp("helsinki")
-    return built(copy_sample(folder), folder / "out")
-
-
-def test_helsinki_is_counted_and_written(helsinki: Built) -> None:
-    summary = helsinki.summary
-    assert summary.places == len(helsinki.pois) > 1500
-    assert summary.pairs == len(helsinki.views) > 10_000
-    assert summary.queries == {n: len(rows) for n, rows in helsinki.records.items()}
+def test_helsinki_is_counted_and_written(helsinki_city: Built) -> None:
+    summary = helsinki_city.summary
+    assert summary.places == len(helsinki_city.pois) > 1500
+    assert summary.pairs == len(helsinki_city.views) > 10_000
+    assert summary.queries == {n: len(rows) for n, rows in helsinki_city.records.items()}
     assert summary.queries["test"] > 400
-    assert summary.places_without_pairs == summary.places - helsinki.of_places["poi_id"].nunique()
-    assert summary.groups == (helsinki.pois["group"].value_counts() > 1).sum() > 0
+    assert summary.places_without_pairs == summary.places - helsinki_city.of_places["poi_id"].nunique()
+    assert summary.groups == (helsinki_city.pois["group"].value_counts() > 1).sum() > 0
     assert all(Path(f).exists() for f in summary.files)
     assert len(summary.files) == 8
 
 
-def test_helsinki_speaks_both_its_languages(helsinki: Built) -> None:
-    views = helsinki.views
+def test_helsinki_speaks_both_its_languages(helsinki_city: Built) -> None:
+    views = helsinki_city.views
     swedish = views[views["kind1"].str.endswith("@sv")]
     assert swedish["address1"].str.contains("Mannerheimvägen").sum() > 20
     assert views["address1"].str.contains("Mannerheimintie").sum() > 20

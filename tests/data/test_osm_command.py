@@ -135,3 +135,15 @@ def test_an_unknown_kind_is_answered_with_the_known_ones(extract: Path, tmp_path
     answer = build(extract, tmp_path / "o", "--without", "nosuch")
     for kind in ("door", "name_street", "name_street@sv"):
         assert f"{kind}," in answer.err
+
+
+def test_leaving_out_what_only_another_locale_has_is_a_note(extract: Path, tmp_path: Path) -> None:
+    box = ("--bbox", ",".join(map(str, BOX)))
+    answer = build(extract, tmp_path / "o", *box, "--without", "sub_*,told_name", "--json")
+    assert answer.code == 0
+    said = [
+        "--without 'sub_*' leaves nothing out: locale neutral has no kind of view that fits, only zh has such.",
+        "--without 'told_name' leaves nothing out: locale neutral has no kind of view that fits, only zh has such.",
+    ]
+    assert answer.json()["notes"] == said
+    assert build(extract, tmp_path / "p", *box, "--without", "sub_*,colour").code == 2

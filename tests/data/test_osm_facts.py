@@ -14,9 +14,10 @@ from m3gal_cli.data.coordinates import haversine_m
 from m3gal_cli.data.osm.extract import Extract, read_extract
 from m3gal_cli.data.osm.facts import NEIGHBOURS, Facts, FactTable, gather_facts
 from m3gal_cli.data.osm.frame import Frame
-from m3gal_cli.data.osm.places import Place, distinct_places, name_in, reads
+from m3gal_cli.data.osm.places import Place, distinct_places, name_in
 from m3gal_cli.data.osm.streets import Streets, find_crossings
 from m3gal_cli.data.osm.tags import ADDRESS, is_landmark
+from m3gal_cli.data.reading import reads
 from m3gal_cli.data.sample import copy_sample
 
 

@@ -17,9 +17,8 @@ from drawn import Town, square
 from m3gal_cli.data.census import ROW, Census
 from m3gal_cli.data.locales import load_locale
 from m3gal_cli.data.osm import OsmOptions, build, build_city, pairs
-from m3gal_cli.data.osm.places import reads
 from m3gal_cli.data.osm.queries import Typist
-from m3gal_cli.data.sample import copy_sample
+from m3gal_cli.data.reading import reads
 from m3gal_cli.data.views import FULL, Piece, View
 
 REAL = ["helsinki", "monaco", "liechtenstein", "beijing_tsinghua", "nanjing_center", "shenzhen_longgang"]
@@ -27,11 +26,12 @@ REAL = ["helsinki", "monaco", "liechtenstein", "beijing_tsinghua", "nanjing_cent
 
 @pytest.fixture(scope="module", params=REAL)
 def city(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    folder = tmp_path_factory.mktemp(request.param)
     if request.param == "helsinki":
-        return built(copy_sample(folder), folder / "out")
+        city: Built = request.getfixturevalue("helsinki_city")
+        return city
     shared: Path = request.getfixturevalue("shared")
-    return built(shared / "data" / "osm" / f"{request.param}.osm.pbf", folder / "out")
+    out = tmp_path_factory.mktemp(request.param) / "out"
+    return built(shared / "data" / "osm" / f"{request.param}.osm.pbf", out)
 
 
 # ---- every city, real ones first ----

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from m3gal_cli.data.geotes import GeotesOptions, build_geotes
-from m3gal_cli.data.osm.places import reads
+from m3gal_cli.data.reading import reads
 from m3gal_cli.data.records import Passage, Record, read_records, write_records
 from m3gal_cli.data.remine import Reminer
 from m3gal_cli.errors import InputError

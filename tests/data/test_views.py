@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from m3gal_cli.data.locales import BUNDLED, load_locale
-from m3gal_cli.data.osm.places import reads
+from m3gal_cli.data.reading import reads
 from m3gal_cli.data.views import (
     FULL,
     Fields,
@@ -201,3 +201,32 @@ def test_a_made_up_part_reads_alike_on_both_sides() -> None:
         bearing = gate.part.split()[1]
         assert gate.full.text.startswith(f"翠苑小区({bearing}门),通行设施")
         assert f"{bearing}门" in gate.view.text.replace("大门", "门")
+
+
+@pytest.mark.parametrize(("before", "apart"), [("味千拉面", True), ("何方", True), ("世纪大厦", False), ("KFC", False)])
+def test_no_bearing_stands_where_it_would_read_two_ways(before: str, apart: bool) -> None:
+    zh = load_locale("zh")
+    maker = ViewMaker(zh, reads)
+    template = next(t for t in zh.views if t.kind == "neighbour_side_name")
+    ready = maker.ready(
+        {"name": ("招商银行",), "neighbour": (before,), "neighbour_bearing": zh.bearing_words(180)},
+    )
+    views = [maker.view(template, ready, Picker(f"{n}")) for n in range(300)]
+    seen = {view.pieces[1].text for view in views if view is not None}
+    assert None not in views
+    assert seen == set(zh.bearing_words(180)) - ({"向南"} if apart else set())
+
+
+def test_what_has_no_other_wording_is_left_out() -> None:
+    zh = load_locale("zh")
+    maker = ViewMaker(zh, reads)
+    sides = next(t for t in zh.views if t.kind == "neighbour_side_name")
+    fields = {"name": ("招商银行",), "neighbour": ("味千拉面",), "neighbour_bearing": ("向南",)}
+    assert maker.view(sides, maker.ready(fields), Picker("x")) is None
+    road = next(t for t in zh.views if t.kind == "road_rest")  # "street side? rest"
+    view = maker.view(road, maker.ready({"street": ("东方",), "side": ("向南",), "rest": ("分店",)}), Picker("x"))
+    assert view is not None
+    assert view.text == "东方分店"
+    row = maker.full(maker.ready({"name": ("味千拉面",), "street": ("向阳路",), "number": ("3号",)}))
+    assert row is not None
+    assert row.text == "味千拉面,向阳路3号"  # a comma keeps them apart

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from m3gal_cli.data.china import in_china
 from m3gal_cli.data.coordinates import (
     GEOHASH_LENGTH,
     Datum,
     gcj02_to_wgs84,
     geohash_digits,
     haversine_m,
-    in_china,
     wgs84_to_gcj02,
 )
 from m3gal_cli.data.inspect.found import Inspection

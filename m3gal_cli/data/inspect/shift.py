@@ -20,7 +20,8 @@ from m3gal_cli.data.files import require_file
 from m3gal_cli.data.inspect.files import FACTS, POIS, RECORDS, VIEWS, is_extract, kind_of
 from m3gal_cli.data.inspect.load import read_facts
 from m3gal_cli.data.osm.extract import read_extract
-from m3gal_cli.data.osm.places import distinct_places, reads
+from m3gal_cli.data.osm.places import distinct_places
+from m3gal_cli.data.reading import reads
 from m3gal_cli.data.records import read_records
 from m3gal_cli.data.tables import parquet_twin, read_pois, read_views
 from m3gal_cli.errors import InputError

@@ -20,8 +20,8 @@ from m3gal_cli.data.osm.city import City, Described, Reading, Survey, read_city,
 from m3gal_cli.data.osm.extract import Progress
 from m3gal_cli.data.osm.facts_table import FactsWriter
 from m3gal_cli.data.osm.pairs import PAIR_COLUMNS, Pair, PairMaker
-from m3gal_cli.data.osm.places import reads
 from m3gal_cli.data.osm.queries import Query, Typist, hold_out, standpoints, train_queries
+from m3gal_cli.data.reading import reads
 from m3gal_cli.data.records import Passage, Record, write_records
 from m3gal_cli.data.tables import ViewsWriter, write_pois
 from m3gal_cli.errors import InputError
@@ -73,6 +73,7 @@ class OsmSummary:
 
     ``groups`` are the groups of two or more places that read the same; ``kinds`` counts pairs by the first side's kind,
     ``negatives`` those of the records by what brought them in (see ``candidates``); ``stages`` are seconds.
+    ``notes`` are sentences for the user.
     """
 
     locale: str
@@ -87,6 +88,7 @@ class OsmSummary:
     seconds: float
     stages: dict[str, float]
     files: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The summary as plain values."""
@@ -146,6 +148,7 @@ def build_city(extract: Path, out: Path, options: OsmOptions, progress: Progress
         seconds=round(time.perf_counter() - start, 2),
         stages=tell.seconds,
         files=[str(path) for path in written.files],
+        notes=city.notes,
     )
 
 

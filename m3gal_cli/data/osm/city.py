@@ -15,13 +15,14 @@ import pandas as pd
 
 from m3gal_cli.data.census import ROW, Census, Ints, groups_of
 from m3gal_cli.data.coordinates import Datum
-from m3gal_cli.data.locales import Locale, Template, load_locale
+from m3gal_cli.data.locales import BUNDLED, Locale, Template, load_locale
 from m3gal_cli.data.osm.extract import Progress, read_extract
 from m3gal_cli.data.osm.facts import Facts, gather_facts
 from m3gal_cli.data.osm.fields import FieldMaker, Fields, make_gazetteer
 from m3gal_cli.data.osm.frame import Frame
-from m3gal_cli.data.osm.places import Place, distinct_places, has_han, local_languages, reads, street_of
+from m3gal_cli.data.osm.places import Place, distinct_places, local_languages, street_of
 from m3gal_cli.data.osm.select import Selection, select_places
+from m3gal_cli.data.reading import has_han, reads
 from m3gal_cli.data.tables import COORDINATE_DECIMALS
 from m3gal_cli.data.views import Picker, Ready, View, ViewMaker
 from m3gal_cli.errors import InputError
@@ -94,6 +95,7 @@ class City(Sequence[list[View]]):
         makers: By language code, "" for the map's own.
         kinds: Language and template of every number of a view; none for ``ROW``.
         census: Filled by ``survey``.
+        notes: What the user should know of the options.
     """
 
     def __init__(
@@ -115,7 +117,7 @@ class City(Sequence[list[View]]):
         self.kinds: dict[int, tuple[str, Template]] = dict(enumerate(kept, ROW + 1))
         self.suffixes = [s for s in self.locales[""].suffixes if not matches(f"sub_{s.kind}", how.without)]
         known = {makers[c][1].kind_of(t) for c, t in every} | {f"sub_{s.kind}" for s in self.locales[""].suffixes}
-        _check_without(how.without, known)
+        self.notes = _check_without(how.without, known, self.locales[""].name)
         self.census = Census(reads)
 
     def __len__(self) -> int:
@@ -146,11 +148,19 @@ def matches(kind: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(kind, pattern) for pattern in patterns)
 
 
-def _check_without(patterns: Sequence[str], known: set[str]) -> None:
+def _check_without(patterns: Sequence[str], known: set[str], locale: str) -> list[str]:
+    """Notes on the patterns that fit no kind of this locale but one of another; those that fit none are refused."""
+    notes = []
     for pattern in patterns:
-        if not any(fnmatchcase(kind, pattern) for kind in known):
+        if any(fnmatchcase(kind, pattern) for kind in known):
+            continue
+        others = [name for name in BUNDLED if any(fnmatchcase(kind, pattern) for kind in load_locale(name).kinds())]
+        if not others:
             hint = f"Known kinds: {', '.join(sorted(known))}."
             raise InputError(f"--without {pattern!r} fits no kind of view", hint=hint)
+        has = f"only {' and '.join(others)} {'has' if len(others) == 1 else 'have'} such"
+        notes.append(f"--without {pattern!r} leaves nothing out: locale {locale} has no kind of view that fits, {has}.")
+    return notes
 
 
 @dataclass

@@ -19,9 +19,10 @@ from m3gal_cli.data.memory import give_back
 from m3gal_cli.data.osm.areas import Areas, Ints, first_containing
 from m3gal_cli.data.osm.extract import Extract, Feature
 from m3gal_cli.data.osm.frame import Frame, apart_m, bearing_deg
-from m3gal_cli.data.osm.places import Place, name_in, reads, street_of
+from m3gal_cli.data.osm.places import Place, name_in, street_of
 from m3gal_cli.data.osm.streets import Crossings, Found, Streets, Tags, find_crossings
 from m3gal_cli.data.osm.tags import ADDRESS, is_landmark
+from m3gal_cli.data.reading import reads
 
 LANDMARK_M = 1200.0
 NEIGHBOUR_M = 400.0

@@ -22,8 +22,9 @@ from scipy.spatial import cKDTree
 from m3gal_cli.data.locales import Category, Locale
 from m3gal_cli.data.osm.facts import Facts, Reference, Tags
 from m3gal_cli.data.osm.frame import Frame
-from m3gal_cli.data.osm.places import ROAD, TRANSIT_KEYS, Place, has_han, name_in, reads
+from m3gal_cli.data.osm.places import ROAD, TRANSIT_KEYS, Place, name_in
 from m3gal_cli.data.osm.tags import ADDRESS, part_ref
+from m3gal_cli.data.reading import has_han, reads
 
 Fields = dict[str, tuple[str, ...]]  # what people write for it, the plainest first
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from m3gal_cli.data.census import ROW
 from m3gal_cli.data.noise import typed
 from m3gal_cli.data.osm.city import City, Described
-from m3gal_cli.data.osm.places import Place, reads
+from m3gal_cli.data.osm.places import Place
 from m3gal_cli.data.osm.queries import HeldOut, Typist
+from m3gal_cli.data.reading import reads
 from m3gal_cli.data.views import FULL, View, differ, make_pairs, suffix_pair, weighted_order
 
 PAIR_COLUMNS = ("address1", "address2", "lng", "lat", "poi_id", "group", "kind1", "kind2")

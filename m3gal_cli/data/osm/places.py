@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from scipy.spatial import cKDTree
 from m3gal_cli.data.osm.areas import Areas
 from m3gal_cli.data.osm.frame import Frame, bearing_deg
 from m3gal_cli.data.osm.tags import ADDRESS, CATEGORY_KEYS, part_ref
+from m3gal_cli.data.reading import reads
 
 if TYPE_CHECKING:
     from m3gal_cli.data.coordinates import Floats
@@ -35,8 +35,6 @@ _PART_CLASS = {  # parts of a compound that read the same
     ("entrance", "main"): "gate", ("entrance", "service"): "service gate", ("entrance", "home"): "door",
     ("entrance", "staircase"): "door",
 }  # fmt: skip
-_HAN = re.compile(r"[\u3400-\u9fff]")
-_MARKS = re.compile(r"[\W_]+")
 
 
 @dataclass(slots=True)
@@ -70,17 +68,6 @@ class Place:
     def reading(self) -> str:
         """The name, or the address of a place without a name."""
         return self.name or f"{street_of(self.tags)} {self.tags.get('addr:housenumber', '')}".strip()
-
-
-@lru_cache(maxsize=1 << 16)
-def reads(text: str) -> str:
-    """A text as it reads: letters and digits only, of one width and case. Equal readings cannot be told apart."""
-    return _MARKS.sub("", unicodedata.normalize("NFKC", text).casefold())
-
-
-def has_han(text: str) -> bool:
-    """Whether a text holds a Chinese character."""
-    return _HAN.search(text) is not None
 
 
 def name_in(tags: Mapping[str, str], language: str = "") -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from m3gal_cli.data.census import Census
 from m3gal_cli.data.locales import Locale
 from m3gal_cli.data.noise import typed
-from m3gal_cli.data.osm.places import reads
+from m3gal_cli.data.reading import reads
 from m3gal_cli.data.views import FULL, View, weighted_order
 
 LEAST_LEFT = 3  # views that a place must keep for training

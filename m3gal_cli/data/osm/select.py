@@ -21,8 +21,9 @@ import shapely
 from m3gal_cli.data.coordinates import METRES_PER_DEGREE
 from m3gal_cli.data.files import open_text, require_file
 from m3gal_cli.data.osm.frame import Frame
-from m3gal_cli.data.osm.places import Place, reads
+from m3gal_cli.data.osm.places import Place
 from m3gal_cli.data.osm.tags import NAME_KEYS, NAME_PREFIX
+from m3gal_cli.data.reading import reads
 from m3gal_cli.errors import InputError
 
 if TYPE_CHECKING:

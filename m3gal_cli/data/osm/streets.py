@@ -13,7 +13,8 @@ from m3gal_cli.data.coordinates import Floats
 from m3gal_cli.data.osm.areas import Ints
 from m3gal_cli.data.osm.extract import Roads
 from m3gal_cli.data.osm.frame import Frame, apart_m, bearing_deg
-from m3gal_cli.data.osm.places import name_in, reads
+from m3gal_cli.data.osm.places import name_in
+from m3gal_cli.data.reading import reads
 
 STREET_M = 150.0
 OWN_STREET_M = 400.0  # a street that the address names is looked for up to here
