@@ -219,7 +219,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         top = ceiling(device, torch.bfloat16 if name == "bf16" else torch.float32)
         reached = statistics.fmean(operations(model, own) for own in lengths) / statistics.median(seconds[name])
         figures |= {f"ceiling_{name}_tflops": round(top / 1e12, 3), f"ceiling_share_{name}": round(reached / top, 3)}
-    figures["ceiling_share"] = figures[f"ceiling_share_{'bf16' if 'bf16' in rate else 'fp32'}"]
+    fast = "bf16" in rate and (device.type == "cuda" or has_bf16())
+    figures["ceiling_share"] = figures[f"ceiling_share_{'bf16' if fast or 'fp32' not in rate else 'fp32'}"]
     if options.profile:
         profile(next(reversed(sides.values())), used[1], device)
     return figures

@@ -87,6 +87,8 @@ def _build(extract: Path, output: Path, options: OsmOptions, as_json: bool) -> N
             bar.update(task, description=step, completed=done, total=total or None)
 
         summary = build_city(extract, output, options, tell)
+    for line in summary.notes:
+        note(line)
     if as_json:
         print_json(summary.to_json())
         return
