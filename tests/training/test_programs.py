@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import m3gal, steps
-from safetensors.torch import load_file
+from command import m3gal, steps, weights
 from town import write_town
 
 from m3gal_cli.core.checkpoint import load_checkpoint
@@ -93,9 +92,9 @@ def test_two_processes_do_the_work_of_one(profile: Path, stage: str) -> None:
     for own, wanted in zip(steps(both), steps(alone), strict=True):
         for kind in ("text_loss", "location_loss", "fused_loss"):
             assert own[kind] == pytest.approx(wanted[kind], abs=1e-5), own["step"]
-    weights = [load_file(run / "last" / "model.safetensors") for run in (both, alone)]
-    for key, value in weights[1].items():
-        torch.testing.assert_close(weights[0][key], value, atol=1e-3, rtol=0, msg=lambda m, k=key: f"{k}: {m}")
+    found = [weights(run / "last") for run in (both, alone)]
+    for key, value in found[1].items():
+        torch.testing.assert_close(found[0][key], value, atol=1e-3, rtol=0, msg=lambda m, k=key: f"{k}: {m}")
 
 
 def test_a_batch_that_the_processes_cannot_share(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from command import m3gal, steps, validations
-from safetensors.torch import load_file
+from command import m3gal, steps, validations, weights
 from town import STEPS, views, write_town
 
 from m3gal_cli.config.load import config_from_file, load_config
@@ -182,9 +181,9 @@ def moved_parts(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor])
 
 
 def test_frozen_weights_stay(profile: Path) -> None:
-    start = load_file(m3gal("pretrain", *given(profile, "start", "--max-steps", 0)).run / "last" / "model.safetensors")
+    start = weights(m3gal("pretrain", *given(profile, "start", "--max-steps", 0)).run / "last")
     run = m3gal("pretrain", *given(profile, "frozen", "--set", "optim.freeze=[word_embeddings]")).run
-    trained = load_file(run / "last" / "model.safetensors")
+    trained = weights(run / "last")
     names = [name for name in start if name.startswith(("encoder_q.", "gc_encoder."))]
     stay = {name for name in names if torch.equal(trained[name], start[name])}
     assert stay == {name for name in names if "word_embeddings" in name or ".pooler." in name}
@@ -195,16 +194,14 @@ def test_frozen_weights_stay(profile: Path) -> None:
 
 def test_the_loss_decides_what_learns(profile: Path) -> None:
     """From the text loss nothing reaches the location encoder; in finetuning, from the location loss no candidate."""
-    start = load_file(
-        m3gal("pretrain", *given(profile, "start-2", "--max-steps", 0)).run / "last" / "model.safetensors"
-    )
+    start = weights(m3gal("pretrain", *given(profile, "start-2", "--max-steps", 0)).run / "last")
     text = m3gal("pretrain", *given(profile, "text", "--loss", "text_loss", "--max-steps", 3)).run
-    trained = load_file(text / "last" / "model.safetensors")
+    trained = weights(text / "last")
     assert moved_parts(start, trained) == {"encoder_q", "encoder_k"}
     assert yaml.safe_load((text / "config.yaml").read_text())["optim"]["loss"] == "text"
     base = m3gal("finetune", *given(profile, "base", "--batch-size", 4, "--max-steps", 0)).run
     location = m3gal("finetune", *given(profile, "location", "--batch-size", 4, "--loss", "location")).run
-    before, after = (load_file(r / "last" / "model.safetensors") for r in (base, location))
+    before, after = (weights(r / "last") for r in (base, location))
     assert moved_parts(before, after) == {"encoder_q", "gc_encoder_shadow"}
 
 
@@ -214,18 +211,16 @@ def test_scratch_encoder(profile: Path) -> None:
         seed: m3gal("pretrain", *given(profile, f"s{seed}", "--max-steps", 0, "--seed", seed)).run for seed in (1, 2)
     }
     again = m3gal("pretrain", *given(profile, "s1-again", "--max-steps", 0, "--seed", 1)).run
-    weights = {k: load_file(r / "last" / "model.safetensors") for k, r in [*runs.items(), ("again", again)]}
-    assert all(torch.equal(value, weights["again"][name]) for name, value in weights[1].items())
-    assert any(not torch.equal(value, weights[2][name]) for name, value in weights[1].items())
+    found = {k: weights(r / "last") for k, r in [*runs.items(), ("again", again)]}
+    assert all(torch.equal(value, found["again"][name]) for name, value in found[1].items())
+    assert any(not torch.equal(value, found[2][name]) for name, value in found[1].items())
     for key, online in (("encoder_k.", "encoder_q."), ("gc_encoder_shadow.", "gc_encoder.")):
         pairs = [
-            (value, weights[1][name.replace(key, online, 1)])
-            for name, value in weights[1].items()
-            if name.startswith(key)
+            (value, found[1][name.replace(key, online, 1)]) for name, value in found[1].items() if name.startswith(key)
         ]
         assert pairs
         assert all(torch.equal(a, b) for a, b in pairs)
-    shape = json.loads((again / "last" / "text_encoder" / "config.json").read_text())
+    shape = json.loads((again / "last" / "query_encoder" / "config.json").read_text())
     assert (shape["hidden_size"], shape["num_hidden_layers"], shape["num_attention_heads"]) == (16, 1, 2)
     checkpoint = load_checkpoint(again / "last")
     vocabulary = checkpoint.tokenizer.get_vocab()
