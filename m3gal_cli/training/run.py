@@ -124,7 +124,7 @@ class RunDirectory:
         return path
 
     def _drop_old(self, step: int) -> None:
-        """Remove what no link leads to: all beyond ``step`` (of a try that was given up), second copies, too old ones."""
+        """Remove what no link leads to: all beyond ``step`` (of a try given up), second copies, too old ones."""
         names = {path: _NAME.fullmatch(path.name) for path in (self.path / "checkpoints").iterdir()}
         found = {path: (int(name[1]), int(name[2] or 1)) for path, name in names.items() if name}
         linked = {self.last.resolve(), self.best.resolve()}
