@@ -41,9 +41,7 @@ PrintFreq = Annotated[
 SaveEvery = Annotated[
     int | None, typer.Option(help="Steps between checkpoints, besides those at validations.", rich_help_panel=o.RUN)
 ]
-Keep = Annotated[
-    int | None, typer.Option(help="Older checkpoints kept besides last and best.", rich_help_panel=o.RUN)
-]
+Keep = Annotated[int | None, typer.Option(help="Older checkpoints kept besides last and best.", rich_help_panel=o.RUN)]
 OutputName = Annotated[str | None, typer.Option(help="Name of the run.", rich_help_panel=o.RUN)]
 Resume = Annotated[
     str | None,

@@ -75,7 +75,7 @@ def test_the_cards_code_gives_our_vectors(saved: tuple[Path, Checkpoint], monkey
     monkeypatch.chdir(path)
     sentence, plain, place = ({} for _ in range(3))
     for block, names in zip(code(path), (sentence, plain, place), strict=True):
-        exec(block, names)  # noqa: S102
+        exec(block, names)
     query, poi = ["north gate of the harbour mall"], ["Harbour Mall, north gate"]
     for names in (sentence, plain):
         assert np.abs(np.asarray(names["query"]) - both(checkpoint, query)["query_encoder"]).max() < 1e-6

@@ -138,6 +138,23 @@ def test_a_signal(train: Train, whole: Train, stage: str, optimiser: str, stop: 
     assert_same_run(run, whole(stage, optimiser))
 
 
+@pytest.mark.parametrize(("die_after", "saved"), [(3, 2), (STEPS + 1, STEPS), (2 * STEPS + 3, 2 * STEPS + 2)])
+def test_a_crash_goes_back_to_the_checkpoint_between_validations(
+    profile: Path, train: Train, whole: Train, die_after: int, saved: int
+) -> None:
+    """With run.save_every a run loses no more than these steps, in the middle of an epoch too."""
+    name, stage = f"every-{die_after}", "pretrain"
+    sets = [*OPTIMISERS["adamw"], "run.save_every=2", f"run.dir={profile.parent}/runs", f"run.name={name}"]
+    with pytest.raises(Crash):
+        run_pretrain(load_config(str(profile), {}, sets), Start(), Stopper(die_after, die))
+    run = whole(stage, "adamw").with_name(name)
+    assert (run / "last").resolve().name == f"step-{saved:08d}"
+    listener = Stopper()
+    train(stage, "adamw", name, listener, resume="auto")
+    assert listener.began == saved
+    assert_same_run(run, whole(stage, "adamw"))
+
+
 @pytest.mark.parametrize("stage", list(STAGES))
 def test_a_crash_goes_back_to_the_last_checkpoint(train: Train, whole: Train, stage: str) -> None:
     """What the dead program logged beyond its last checkpoint is logged anew, once; a line cut short does no harm."""

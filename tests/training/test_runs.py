@@ -13,6 +13,7 @@ import torch
 import yaml
 from command import m3gal, steps, validations, weights
 from town import STEPS, views, write_town
+from toy import toy_checkpoint
 
 from m3gal_cli.config.load import config_from_file, load_config
 from m3gal_cli.core.checkpoint import load_checkpoint
@@ -147,6 +148,55 @@ def test_without_validation_records_the_last_is_the_best(profile: Path) -> None:
 def test_validation_every_second_epoch_and_at_the_end(profile: Path) -> None:
     run = m3gal("pretrain", *given(profile, "seldom", "--set", "run.validate_every=2", "--epochs", 3)).run
     assert [row["step"] for row in validations(run)] == [2 * STEPS, 3 * STEPS]
+
+
+def steps_kept(run: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("step-")) for path in (run / "checkpoints").iterdir())
+
+
+def test_older_checkpoints_are_kept(profile: Path) -> None:
+    """The newest of those that are neither last nor best."""
+    folder = profile.parent / "no-val-keep"
+    folder.mkdir()
+    shutil.copy(profile.parent / "same_poi_views_town.csv", folder)
+    more = ("--data-dir", folder, "--epochs", 5)  # nothing to validate on: the last is the best
+    assert steps_kept(m3gal("pretrain", *given(profile, "keep-0", *more)).run) == [5 * STEPS]
+    assert steps_kept(m3gal("pretrain", *given(profile, "keep-2", *more, "--keep", 2)).run) == [
+        STEPS * e for e in (3, 4, 5)
+    ]
+    run = m3gal("pretrain", *given(profile, "keep-9", *more, "--keep", 9)).run
+    assert steps_kept(run) == [STEPS * e for e in (1, 2, 3, 4, 5)]
+    assert [load_checkpoint(run / "checkpoints" / f"step-{STEPS * e:08d}").step for e in (1, 4)] == [STEPS, 4 * STEPS]
+
+
+def test_what_is_kept_of_a_run(tmp_path: Path) -> None:
+    """Not what an earlier try left beyond the step, nor a second copy of one; other folders are nobody's business."""
+    run = RunDirectory(tmp_path, keep=2)
+    for name in ("step-00000001", "step-00000002", "step-00000002-2", "step-00000002-10", "step-00000009", "step-mine"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    checkpoint = toy_checkpoint(location_encoder="fourier")
+    checkpoint.step = 5
+    assert run.save(checkpoint, True).name == "step-00000005"
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"step-00000001", "step-00000002-10", "step-00000005", "step-mine"}
+    assert run.save(checkpoint, False).name == "step-00000005-2"
+    assert run.best.resolve().name == "step-00000005"
+    assert run.save(checkpoint, True).name == "step-00000005-3"
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == names ^ {"step-00000005", "step-00000005-3"}
+
+
+@pytest.mark.parametrize("every", [1, 3, STEPS])
+def test_checkpoints_between_validations(profile: Path, run: Path, every: int) -> None:
+    """They change nothing of what is learned, and are no best ones."""
+    more = ("--save-every", every, "--keep", 99, "--set", "run.validate_every=3")
+    own = m3gal("pretrain", *given(profile, f"every-{every}", *more)).run
+    total = 3 * STEPS
+    assert steps_kept(own) == sorted({*range(every, total + 1, every), total})
+    assert (own / "best").resolve() == (own / "last").resolve()
+    for name, value in weights(run / "last").items():
+        assert torch.equal(weights(own / "last")[name], value)
+    epochs = [load_checkpoint(path).epoch for path in sorted((own / "checkpoints").iterdir())]
+    assert epochs == [step // STEPS for step in steps_kept(own)]
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
