@@ -11,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from m3gal_cli.cli.app import app
+from m3gal_cli.core.layout import read_weights
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ def steps(run: Path) -> list[dict[str, Any]]:
 def validations(run: Path) -> list[dict[str, Any]]:
     """The logged validations of a run."""
     return [row for row in _rows(run) if row["kind"] == "validation"]
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """All weights of a checkpoint directory under the published names, in the order of these."""
+    return dict(sorted(read_weights(checkpoint).items()))
 
 
 def _rows(run: Path) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ model:
   max_length: 24
   scratch: {vocab_size: 300, hidden: 16, layers: 1, heads: 2, dropout: 0.1}
 momentum: {queue_size: 40, m: 0.9, m_location: 0.9, m_location_increment: 0.4, temperature: 0.1}
-optim: {name: adamw, lr: 0.01, location_lr: 0.01, epochs: 3, batch_size: 16}
+optim: {precision: fp32, name: adamw, lr: 0.01, location_lr: 0.01, epochs: 3, batch_size: 16}
 run: {print_freq: 1, tensorboard: false}
 """
 

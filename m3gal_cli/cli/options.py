@@ -68,6 +68,8 @@ SETTING_OF = {
     "moco_t": "momentum.temperature",
     "m_inc": "momentum.m_location_increment",
     "print_freq": "run.print_freq",
+    "save_every": "run.save_every",
+    "keep": "run.keep",
     "output_name": "run.name",
     "runs_dir": "run.dir",
     "data_dir": "data.dir",

@@ -46,6 +46,10 @@ MInc = Annotated[float | None, typer.Option(help="Growth an epoch of --moco-gc-m
 PrintFreq = Annotated[
     int | None, typer.Option("--print-freq", "-p", help="Steps between logged lines.", rich_help_panel=o.RUN)
 ]
+SaveEvery = Annotated[
+    int | None, typer.Option(help="Steps between checkpoints, besides those at validations.", rich_help_panel=o.RUN)
+]
+Keep = Annotated[int | None, typer.Option(help="Older checkpoints kept besides last and best.", rich_help_panel=o.RUN)]
 OutputName = Annotated[str | None, typer.Option(help="Name of the run.", rich_help_panel=o.RUN)]
 Resume = Annotated[
     str | None,
@@ -131,6 +135,8 @@ def command_of(stage: str, default_profile: str, text: str) -> Callable[..., Non
         test_data_suffix: o.TestDataSuffix = None,
         datum: o.DatumName = None,
         print_freq: PrintFreq = None,
+        save_every: SaveEvery = None,
+        keep: Keep = None,
         output_name: OutputName = None,
         runs_dir: o.RunsDir = None,
         resume: Resume = None,

@@ -148,6 +148,10 @@ class RunConfig(Section):
     name: str | None = Field(None, description="name of the run; empty: command and time")
     print_freq: int = Field(10, ge=1, description="steps between two logged lines")
     validate_every: int = Field(1, ge=1, description="epochs between two validations (and checkpoints)")
+    save_every: int | None = Field(
+        None, ge=1, description="steps between two checkpoints, besides those at validations; empty: none besides"
+    )
+    keep: int = Field(0, ge=0, description="older checkpoints kept besides the last and the best one")
     validation_queries: int = Field(1000, ge=1, description="validation takes the first so many records")
     published_checkpoint: bool = Field(False, description="also write checkpoint_EEEE_best.pth.tar, the published form")
     tensorboard: bool = Field(True, description="write TensorBoard events if it is installed")

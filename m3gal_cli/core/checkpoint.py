@@ -1,11 +1,11 @@
 """Checkpoints: ours (a directory) and the published code's (one .pth.tar file).
 
-A directory holds what inference needs as safetensors and JSON, apart from the trainer's state:
+A directory holds what inference needs as safetensors and JSON, each weight once, apart from the trainer's state:
 
-    model.safetensors    encoder_q.*, encoder_k.*, gc_encoder.*, gc_encoder_shadow.* (float32, published names)
-    m3gal.json           format version, model settings, stage, epoch, step, metrics
-    text_encoder/        transformers config and tokenizer
+    query_encoder/, poi_encoder/, location_encoder/     the model's parts, which others can open (see layout)
+    README.md            what it is and how each part is opened
     trainer.pt           queue, optimizer, random states (read weights-only)
+    m3gal.json           format version, model settings, stage, epoch, step, metrics; written last
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from m3gal_cli.core.card import model_card
+from m3gal_cli.core.durable import place, sync
+from m3gal_cli.core.layout import FORMATS, read_weights, text_folder, write_parts
 from m3gal_cli.core.model import M3gal
 from m3gal_cli.core.settings import ModelSettings
 from m3gal_cli.core.text import build_text_model, load_text_config, load_tokenizer
 from m3gal_cli.errors import InputError
 
-FORMAT = 1
-MODEL_FILE, META_FILE, TEXT_FOLDER, TRAINER_FILE = "model.safetensors", "m3gal.json", "text_encoder", "trainer.pt"
+META_FILE, TRAINER_FILE, CARD_FILE = "m3gal.json", "trainer.pt", "README.md"
 PARTS = ("encoder_q.", "encoder_k.", "gc_encoder.", "gc_encoder_shadow.")
 QUEUE_NAMES = ("queue", "gc_queue", "queue_ptr")
 
@@ -53,75 +54,75 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint directory; it appears under ``path`` only when whole. Raises InputError (disk full, …)."""
+    """Write a checkpoint directory; it appears under ``path`` only when whole and on the disk.
+
+    Nothing is ever replaced: there is no way to do that without a moment in which neither is there.
+
+    Raises:
+        InputError: the disk is full, ``path`` is taken, …; what is there stays as it is.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        state = {k: v.detach().cpu().contiguous().clone() for k, v in checkpoint.model.state_dict().items()}
-        save_file(state, temporary / MODEL_FILE, metadata={"format": "pt"})
-        (temporary / MODEL_FILE).chmod(0o644)  # safetensors makes files private
-        checkpoint.model.encoder_q.text_encoder.config.save_pretrained(temporary / TEXT_FOLDER)  # type: ignore[union-attr, operator]
-        checkpoint.tokenizer.save_pretrained(temporary / TEXT_FOLDER)
-        if checkpoint.trainer is not None:
-            torch.save(checkpoint.trainer, temporary / TRAINER_FILE)
-        meta: dict[str, Any] = {
-            "format": FORMAT,
-            "stage": checkpoint.stage,
-            "epoch": checkpoint.epoch,
-            "step": checkpoint.step,
-        }
-        meta |= {"metrics": checkpoint.metrics, "settings": checkpoint.model.settings.to_json()}
-        text = json.dumps(meta, indent=1, ensure_ascii=False)
-        (temporary / META_FILE).write_text(text + "\n", encoding="utf-8")
-        _swap(temporary, path)
+        _write(temporary, checkpoint)
+        place(temporary, path)
     except (OSError, SafetensorError, RuntimeError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"cannot save the checkpoint ({reason})", where=path, hint="Free space and resume.") from error
+        raise unsaved(error, path) from error
 
 
-def _swap(new: Path, path: Path) -> None:
-    """Put the directory ``new`` where ``path`` is; what was there goes only when the new one stands."""
-    old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if not path.exists():
-        new.rename(path)
-        return
-    path.rename(old)
-    try:
-        new.rename(path)
-    except OSError:
-        old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+def unsaved(error: Exception, path: Path) -> InputError:
+    """The one error that says why ``path`` could not be written."""
+    reason = " ".join((getattr(error, "strerror", None) or str(error)).split())[:160]
+    return InputError(f"cannot save the checkpoint ({reason})", where=path, hint="Free space and resume.")
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    write_parts(folder, checkpoint.model, checkpoint.tokenizer)
+    if checkpoint.trainer is not None:
+        torch.save(checkpoint.trainer, folder / TRAINER_FILE)
+    meta: dict[str, Any] = {"format": FORMATS[-1], "stage": checkpoint.stage, "epoch": checkpoint.epoch}
+    meta |= {"step": checkpoint.step, "metrics": checkpoint.metrics, "settings": checkpoint.model.settings.to_json()}
+    (folder / CARD_FILE).write_text(model_card(checkpoint.model, checkpoint.tokenizer, meta), encoding="utf-8")
+    text = json.dumps(meta, indent=1, ensure_ascii=False)
+    (folder / META_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def load_checkpoint(path: Path, with_trainer: bool = False) -> Checkpoint:
-    """Read one of our checkpoint directories.
+    """Read one of our checkpoint directories, of this format or an older one.
 
     Raises:
         InputError: missing, truncated or foreign files; weights that do not fit the settings.
     """
-    if not is_checkpoint(path):
+    folder = path.resolve()  # a link may be switched while we read: all must come from one directory
+    try:
+        return _load(path, folder, with_trainer)
+    except InputError:
+        if path.resolve() == folder:
+            raise
+        return load_checkpoint(path, with_trainer)  # a training saved anew, and what we read went
+
+
+def _load(path: Path, folder: Path, with_trainer: bool) -> Checkpoint:
+    if not is_checkpoint(folder):
         hint = "Give a checkpoint directory, a run directory or a published .pth.tar file."
         raise InputError("no such checkpoint" if not path.exists() else "is no checkpoint", where=path, hint=hint)
     try:
-        meta = json.loads((path / META_FILE).read_text(encoding="utf-8"))
-        if meta["format"] != FORMAT:
-            hint = "Load it with the m3gal that wrote it."
-            raise InputError(
-                f"the checkpoint has format {meta['format']}, this m3gal reads {FORMAT}", where=path, hint=hint
-            )
+        meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+        if meta["format"] not in FORMATS:
+            readable = " and ".join(map(str, FORMATS))
+            what = f"the checkpoint has format {meta['format']}, this m3gal reads {readable}"
+            raise InputError(what, where=path, hint="Load it with the m3gal that wrote it.")
         settings = ModelSettings.from_json(meta["settings"])
-        state = load_file(path / MODEL_FILE)
+        state = read_weights(folder, meta["format"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         what = f"cannot read the checkpoint, it is damaged ({' '.join(str(error).split())[:120]})"
         raise InputError(what, where=path, hint="Take another checkpoint of the run.") from error
-    text = str(path / TEXT_FOLDER)
+    text = str(text_folder(folder, meta["format"]))
     model = M3gal(build_text_model(load_text_config(text)), settings)
     load_weights(model, state, path)
-    trainer = read_torch(path / TRAINER_FILE) if with_trainer and (path / TRAINER_FILE).exists() else None
+    trainer = read_torch(folder / TRAINER_FILE) if with_trainer and (folder / TRAINER_FILE).exists() else None
     known = {k: meta.get(k) for k in ("stage", "epoch", "step", "metrics")}
     return Checkpoint(model, load_tokenizer(text), path, trainer=trainer, **known)
 
@@ -159,11 +160,11 @@ def save_published(path: Path, checkpoint: Checkpoint, queue: dict[str, Tensor],
     try:
         content = {"epoch": checkpoint.epoch, "arch": "m3gal", "state_dict": state, "optimizer": optimizer}
         torch.save(content, temporary)
+        sync(temporary)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
         temporary.unlink(missing_ok=True)
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"cannot save the checkpoint ({reason})", where=path, hint="Free space and resume.") from error
+        raise unsaved(error, path) from error
 
 
 def read_torch(path: Path) -> Any:

@@ -69,6 +69,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)  # mkstemp makes files private; these are ordinary ones
+        with temporary.open("rb") as written:  # else a power cut may leave the new name on an empty file
+            os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)

@@ -150,6 +150,9 @@ class Trainer:
             stop = self._agreed(stopped())
             if at.step == self.total or stop:
                 break
+            if self._between(at.step) and at.step_in_epoch < self.steps_per_epoch:
+                self._stop_if_failed()
+                self._save(best=False)
         self._stop_if_failed()
         if at.step_in_epoch == self.steps_per_epoch:
             at.epoch, at.step_in_epoch = at.epoch + 1, 0
@@ -159,6 +162,13 @@ class Trainer:
         if at.due:
             at.due = False
             self._save(best=self._validated())
+        elif self._between(at.step):
+            self._save(best=False)
+
+    def _between(self, step: int) -> bool:
+        """Whether a checkpoint is due at ``step``, validation or not."""
+        every = self.config.run.save_every
+        return every is not None and step % every == 0
 
     def _agreed(self, stop: bool) -> bool:
         """Whether any process was told to stop: they stop at the same step, as none can go on without the others.

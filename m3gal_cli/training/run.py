@@ -2,7 +2,8 @@
 
 runs/NAME/config.yaml        resolved configuration
 runs/NAME/metrics.jsonl      one object a logged step and one a validation
-runs/NAME/checkpoints/       step-00000012/ …, written whole and then renamed
+runs/NAME/checkpoints/       step-00000012/ …, written whole and then renamed; none is ever replaced: a step that is
+                             saved once more becomes step-00000012-2
 runs/NAME/last, best         links to two of them, switched in one rename
 """
 
@@ -10,32 +11,41 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from m3gal_cli.core.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
+from m3gal_cli.core.checkpoint import Checkpoint, is_checkpoint, save_checkpoint, unsaved
+from m3gal_cli.core.durable import discard, point, sweep
 from m3gal_cli.data.files import atomic_text, make_folder
 from m3gal_cli.errors import InputError
 
 CONFIG_FILE, METRICS_FILE = "config.yaml", "metrics.jsonl"
+_NAME = re.compile(r"step-(\d{8,})(?:-(\d+))?")
 
 
 class RunDirectory:
-    """A run's files. ``main`` is False in all but one of several processes, which then write nothing."""
+    """A run's files.
 
-    def __init__(self, path: Path, main: bool = True) -> None:
+    Args:
+        main: False in all but one of several processes, which then write nothing.
+        keep: older checkpoints that stay besides the last and the best one.
+    """
+
+    def __init__(self, path: Path, main: bool = True, keep: int = 0) -> None:
         self.path = path
         self.main = main
+        self.keep = keep
 
     @classmethod
-    def named(cls, folder: str, name: str | None, command: str, main: bool = True) -> RunDirectory:
+    def named(cls, folder: str, name: str | None, command: str, main: bool = True, keep: int = 0) -> RunDirectory:
         """``folder/name``; without a name, command and time. A name with a slash is a path of its own."""
         if name is None:
-            return cls(Path(folder) / f"{command}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}", main)
-        return cls(Path(name) if "/" in name else Path(folder) / name, main)
+            return cls(Path(folder) / f"{command}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}", main, keep)
+        return cls(Path(name) if "/" in name else Path(folder) / name, main, keep)
 
     @property
     def last(self) -> Path:
@@ -70,10 +80,15 @@ class RunDirectory:
                 file.writelines(json.dumps(row) + "\n" for row in kept)
 
     def log(self, row: dict[str, Any]) -> None:
-        """Append one object to metrics.jsonl."""
-        if self.main:
+        """Append one object to metrics.jsonl. Raises InputError (disk full, …)."""
+        if not self.main:
+            return
+        try:
             with self.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            what, hint = f"cannot write ({error.strerror or error})", "Free space and resume."
+            raise InputError(what, where=self.metrics, hint=hint) from error
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """The objects of metrics.jsonl; a line that a crash cut short is passed over."""
@@ -84,27 +99,43 @@ class RunDirectory:
                 continue
 
     def save(self, checkpoint: Checkpoint, is_best: bool) -> Path:
-        """Save a checkpoint as the last (and the best) one; older ones that are neither go."""
-        path = self.path / "checkpoints" / f"step-{checkpoint.step:08d}"
+        """Save a checkpoint as the last (and the best) one; of older ones that are neither, the ``keep`` newest stay.
+
+        Whenever it is killed, ``last`` and ``best`` lead to whole checkpoints. Raises InputError (disk full, …).
+        """
+        folder = self.path / "checkpoints"
+        path = folder / f"step-{checkpoint.step:08d}"
         if not self.main:
             return path
+        sweep(folder)
+        copies = 1
+        while os.path.lexists(path):
+            copies += 1
+            path = folder / f"step-{checkpoint.step:08d}-{copies}"
         save_checkpoint(path, checkpoint)
-        _link(self.last, path)
-        if is_best or not self.best.exists():
-            _link(self.best, path)
-        kept = {self.last.resolve(), self.best.resolve()}
-        for old in path.parent.glob("step-*"):
-            if old.resolve() not in kept:
-                shutil.rmtree(old, ignore_errors=True)
+        try:
+            # The best first: killed in between, the run goes on from the old last one and finds the same best again.
+            if is_best or not self.best.exists():
+                point(self.best, path)
+            point(self.last, path)
+        except OSError as error:
+            raise unsaved(error, path) from error
+        self._drop_old(checkpoint.step)
         return path
 
-
-def _link(link: Path, target: Path) -> None:
-    """Point ``link`` at ``target``, in one rename."""
-    temporary = link.with_name(f".{link.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
-    temporary.replace(link)
+    def _drop_old(self, step: int) -> None:
+        """Remove what no link leads to: all beyond ``step`` (of a try given up), second copies, too old ones."""
+        names = {path: _NAME.fullmatch(path.name) for path in (self.path / "checkpoints").iterdir()}
+        found = {path: (int(name[1]), int(name[2] or 1)) for path, name in names.items() if name}
+        linked = {self.last.resolve(), self.best.resolve()}
+        taken = {order[0] for path, order in found.items() if path.resolve() in linked}
+        newest = {order[0]: path for path, order in sorted(found.items(), key=lambda item: item[1])}
+        older = [path for at, path in sorted(newest.items()) if at < step and at not in taken]
+        kept = {path.resolve() for path in older[max(len(older) - self.keep, 0) :]} | linked
+        for path in found:
+            if path.resolve() not in kept:
+                with suppress(OSError):  # what cannot go is no reason to stop a training
+                    discard(path)
 
 
 def newest_run(folder: Path) -> Path:

@@ -101,7 +101,7 @@ def _run(
     stage: str, make: MakeTask, table: TrainingTable, config: Config, start: Start, listener: Listener
 ) -> RunDirectory:
     accelerator = make_accelerator(config)
-    run = RunDirectory.named(config.run.dir, config.run.name, stage, accelerator.is_main_process)
+    run = RunDirectory.named(config.run.dir, config.run.name, stage, accelerator.is_main_process, config.run.keep)
     source = _source(run, start)
     checkpoint = open_checkpoint(source, config, with_trainer=True) if source else new_model(config, table)
     own = source is not None and source.resolve().is_relative_to(run.path.resolve())

@@ -14,8 +14,7 @@ import pytest
 import torch
 import typer
 import yaml
-from command import Answer, m3gal
-from safetensors.torch import load_file
+from command import Answer, m3gal, weights
 from town import KINDS, PLACES, SPLITS, STREETS, place, record, write_lines, write_town
 
 from m3gal_cli import __version__
@@ -361,7 +360,7 @@ def settings_of(run: Path) -> dict[str, Any]:
 
 
 def test_dash_and_underscore_are_the_same_training(here: Path, tmp_path: Path) -> None:
-    weights = []
+    found = []
     for name, sign in (("dash", "-"), ("underscore", "_")):
         options = {"batch-size": 8, "gc-lr": 0.003, "moco-k": 24, "moco-gc-m": 0.7, "m-inc": 0.2, "print-freq": 2}
         options |= {"max-steps": 2, "runs-dir": tmp_path, "output-name": name}
@@ -372,8 +371,8 @@ def test_dash_and_underscore_are_the_same_training(here: Path, tmp_path: Path) -
         assert (settings["optim"]["batch_size"], settings["optim"]["location_lr"]) == (8, 0.003)
         momentum = settings["momentum"]
         assert (momentum["queue_size"], momentum["m_location"], momentum["m_location_increment"]) == (24, 0.7, 0.2)
-        weights.append(load_file(run / "last" / "model.safetensors"))
-    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+        found.append(weights(run / "last"))
+    assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
 
 
 @pytest.mark.parametrize("sources", range(4))

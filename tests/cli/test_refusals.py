@@ -273,7 +273,7 @@ def test_a_published_checkpoint_of_another_width(base: Path, place_of_work: Path
     for command in ("eval-rerank", "predict"):
         answer = m3gal(
             *(command, *(("-",) if command == "predict" else ()), "--checkpoint", path, "-c", base / "data/tiny.yaml"),
-            *("--text-encoder", base / "runs/good/last/text_encoder"),
+            *("--text-encoder", base / "runs/good/last/query_encoder"),
             stdin=GOOD_QUERY,
         )
         assert_refused(answer, str(path), "a checkpoint of another width", ", 24), the encoder's is", ", 16)")
@@ -284,15 +284,17 @@ def damaged(base: Path, folder: Path, what: str) -> Path:
     copy = Path(shutil.copytree(base / "runs/good", folder / "damaged", symlinks=True))
     last = copy / "last"
     if what == "weights of another width":
-        shutil.copy(base / "runs/wide/last/model.safetensors", last)
+        shutil.copy(base / "runs/wide/last/query_encoder/model.safetensors", last / "query_encoder")
     elif what == "weights truncated":
-        os.truncate(last / "model.safetensors", (last / "model.safetensors").stat().st_size - 100)
+        os.truncate(
+            last / "poi_encoder/model.safetensors", (last / "poi_encoder/model.safetensors").stat().st_size - 100
+        )
     elif what == "weights gone":
-        (last / "model.safetensors").unlink()
+        (last / "poi_encoder/model.safetensors").unlink()
     elif what == "settings no JSON":
-        (last / "m3gal.json").write_text('{"format": 1, "settings"')
+        (last / "m3gal.json").write_text('{"format": 2, "settings"')
     elif what == "tokenizer gone":
-        shutil.rmtree(last / "text_encoder")
+        shutil.rmtree(last / "query_encoder")
     elif what == "trainer truncated":
         os.truncate(last / "trainer.pt", (last / "trainer.pt").stat().st_size // 2)
     return copy
@@ -315,7 +317,7 @@ def test_a_damaged_checkpoint(base: Path, place_of_work: Path, tmp_path: Path, w
 @pytest.mark.parametrize("part", [0.0001, 0.5, 0.999])
 def test_a_truncated_published_checkpoint(base: Path, place_of_work: Path, tmp_path: Path, part: float) -> None:
     path = published(base, tmp_path / "c.pth.tar")
-    encoder = ("-c", base / "data/tiny.yaml", "--text-encoder", base / "runs/good/last/text_encoder")
+    encoder = ("-c", base / "data/tiny.yaml", "--text-encoder", base / "runs/good/last/query_encoder")
     whole = m3gal("eval-rerank", "--checkpoint", path, *encoder)
     assert whole.code == 0, whole.err
     os.truncate(path, int(path.stat().st_size * part))

@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from toy import TEXTS, toy_checkpoint
+from transformers import PreTrainedTokenizerFast
 
 from m3gal_cli.core import checkpoint as module
+from m3gal_cli.core import layout
 from m3gal_cli.core.checkpoint import (
     Checkpoint,
     is_checkpoint,
@@ -24,11 +27,13 @@ from m3gal_cli.core.checkpoint import (
     save_checkpoint,
     save_published,
 )
+from m3gal_cli.core.layout import FILES
 from m3gal_cli.core.model import M3gal
 from m3gal_cli.core.settings import ModelSettings, Normalizer
 from m3gal_cli.errors import InputError
 from m3gal_cli.retrieval.embed import Embedder
 
+WEIGHTS_FILES = list(FILES)
 WEIGHTS = "encoder_q.text_encoder.embeddings.word_embeddings.weight"
 
 
@@ -67,68 +72,111 @@ def test_all_of_it_comes_back(tmp_path: Path, location_encoder: str) -> None:
     assert (own.locations([120.2], [30.3]) == other.locations([120.2], [30.3])).all()
 
 
-def test_the_weights_are_one_safetensors_file_of_float32_that_all_may_read(saved: Path) -> None:
-    tensors = module.load_file(saved / "model.safetensors")
-    assert {name.split(".")[0] for name in tensors} == {"encoder_q", "encoder_k", "gc_encoder", "gc_encoder_shadow"}
-    assert {t.dtype for t in tensors.values()} == {torch.float32}
-    assert (saved / "model.safetensors").stat().st_mode & 0o777 == 0o644
+def test_each_weight_is_stored_once_as_float32_that_all_may_read(saved: Path) -> None:
+    found = {name: value for file in FILES for name, value in load_file(saved / file).items()}
+    model = toy_checkpoint().model
+    numbers = sum(value.numel() for file in FILES for value in load_file(saved / file).values())
+    assert numbers == sum(value.numel() for value in model.state_dict().values())
+    assert {t.dtype for t in found.values()} == {torch.float32}
+    assert {path.stat().st_mode & 0o777 for path in saved.rglob("*.safetensors")} == {0o644}
+    assert set(saved.rglob("*.safetensors")) == {saved / file for file in FILES}
     assert not (saved / "trainer.pt").exists()
 
 
-def test_saving_again_replaces_all(saved: Path) -> None:
-    (saved / "of the old one").touch()
-    other = toy_checkpoint(seed=1)
-    save_checkpoint(saved, other)
-    assert same_weights(load_checkpoint(saved).model, other.model)
-    assert not (saved / "of the old one").exists()
+def test_nothing_is_replaced(saved: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot save the checkpoint \(the name is taken\)") as caught:
+        save_checkpoint(saved, toy_checkpoint(seed=1))
+    assert caught.value.where == str(saved)
     assert os.listdir(saved.parent) == ["last"]
+    assert same_weights(load_checkpoint(saved).model, toy_checkpoint().model)
+
+
+@pytest.mark.parametrize("settings", [{}, {"append_sep": False, "location_encoder": "fourier", "pooling": "pooler"}])
+def test_format_1_is_still_read(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """The layout of before: all weights in one file, one folder for config and tokenizer."""
+    checkpoint = toy_checkpoint(**settings)
+    save_file(checkpoint.model.state_dict(), tmp_path / "model.safetensors")
+    checkpoint.model.encoder_q.text_encoder.config.save_pretrained(tmp_path / "text_encoder")
+    checkpoint.tokenizer.save_pretrained(tmp_path / "text_encoder")
+    torch.save({"m_location": 0.5}, tmp_path / "trainer.pt")
+    meta = {"format": 1, "stage": "pretrain", "epoch": 3, "step": 41, "metrics": {"fused.recall@1": 0.25}}
+    (tmp_path / "m3gal.json").write_text(json.dumps(meta | {"settings": checkpoint.model.settings.to_json()}))
+    loaded = load_checkpoint(tmp_path, with_trainer=True)
+    assert same_weights(loaded.model, checkpoint.model)
+    assert (loaded.stage, loaded.epoch, loaded.step, loaded.metrics) == ("pretrain", 3, 41, meta["metrics"])
+    assert loaded.trainer == {"m_location": 0.5}
+    assert (Embedder(loaded).queries(TEXTS) == Embedder(checkpoint).queries(TEXTS)).all()
+    save_checkpoint(tmp_path / "new", loaded)
+    assert same_weights(load_checkpoint(tmp_path / "new").model, checkpoint.model)
+
+
+def test_a_link_that_is_switched_while_one_reads_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training saves anew and removes what we read: the new one is read then, whole."""
+    new = toy_checkpoint(seed=1)
+    save_checkpoint(tmp_path / "a", toy_checkpoint())
+    (tmp_path / "last").symlink_to("a")
+    read = module.read_weights
+
+    def slow(*given: Any) -> Any:
+        if (tmp_path / "a").exists():
+            save_checkpoint(tmp_path / "b", new)
+            (tmp_path / "last").unlink()
+            (tmp_path / "last").symlink_to("b")
+            shutil.rmtree(tmp_path / "a")
+        return read(*given)
+
+    monkeypatch.setattr(module, "read_weights", slow)
+    loaded = load_checkpoint(tmp_path / "last")
+    assert same_weights(loaded.model, new.model)
+    assert loaded.path == tmp_path / "last"
 
 
 def full_disk(*_: Any, **__: Any) -> None:
     raise OSError(28, "No space left on device")
 
 
-def no_rename_of_the_new(self: Path, target: Path) -> Path:
-    if self.suffix == ".tmp":
-        full_disk()
-    os.rename(self, target)
-    return target
+def no_tokenizer(*_: Any, **__: Any) -> None:
+    raise Exception("No space left on device (os error 28)")
 
 
 @pytest.mark.parametrize(
     ("where", "name", "stand_in"),
-    [(module.torch, "save", full_disk), (module, "save_file", full_disk), (Path, "rename", no_rename_of_the_new)],
-    ids=["trainer state", "weights", "last rename"],
+    [
+        (module.torch, "save", full_disk),
+        (layout, "save_file", full_disk),
+        (Path, "rename", full_disk),
+        (os, "fsync", full_disk),
+        (PreTrainedTokenizerFast, "save_pretrained", no_tokenizer),
+    ],
+    ids=["trainer state", "weights", "last rename", "sync", "tokenizer"],
 )
-def test_a_failed_save_leaves_the_old_one(
-    saved: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, stand_in: Callable[..., Any]
+def test_a_failed_save_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, stand_in: Callable[..., Any]
 ) -> None:
     new = toy_checkpoint(seed=1)
     new.trainer = {"m_location": 1.0}
-    with monkeypatch.context() as patch:
-        patch.setattr(where, name, stand_in)
-        with pytest.raises(InputError, match=r"cannot save the checkpoint.*No space left") as caught:
-            save_checkpoint(saved, new)
-    assert caught.value.where == str(saved)
-    assert os.listdir(saved.parent) == ["last"]
-    assert same_weights(load_checkpoint(saved).model, toy_checkpoint().model)
+    monkeypatch.setattr(where, name, stand_in)
+    with pytest.raises(InputError, match=r"cannot save the checkpoint.*No space left") as caught:
+        save_checkpoint(tmp_path / "last", new)
+    assert caught.value.where == str(tmp_path / "last")
+    assert os.listdir(tmp_path) == []
 
 
-def test_an_interrupted_save_leaves_the_old_one_and_does_not_stop_the_next(
-    saved: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_save_leaves_no_checkpoint_and_does_not_stop_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
     new = toy_checkpoint(seed=1)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_swap", interrupt)
+        patch.setattr(module, "place", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            save_checkpoint(saved, new)
-    assert same_weights(load_checkpoint(saved).model, toy_checkpoint().model)
-    save_checkpoint(saved, new)
-    assert same_weights(load_checkpoint(saved).model, new.model)
-    assert os.listdir(saved.parent) == ["last"]
+            save_checkpoint(tmp_path / "last", new)
+    assert not (tmp_path / "last").exists()
+    save_checkpoint(tmp_path / "last", new)
+    assert same_weights(load_checkpoint(tmp_path / "last").model, new.model)
+    assert os.listdir(tmp_path) == ["last"]
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:
@@ -155,24 +203,26 @@ def edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
 
 def other_width(path: Path) -> None:
     save_checkpoint(path.with_name("wide"), toy_checkpoint(hidden=32))
-    shutil.copy(path.with_name("wide") / "model.safetensors", path)
+    shutil.copy(path.with_name("wide") / WEIGHTS_FILES[1], path / WEIGHTS_FILES[1])
 
 
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        *((cut("model.safetensors", share), "damaged") for share in (0.0, 0.001, 0.5, 0.9999)),
+        *((cut(file, share), "damaged") for file in WEIGHTS_FILES for share in (0.0, 0.001, 0.5, 0.9999)),
+        *((lambda path, file=file: (path / file).unlink(), "damaged") for file in WEIGHTS_FILES),
         *((cut("m3gal.json", share), "damaged") for share in (0.0, 0.5)),
-        (edit(lambda meta: meta.update(format=2)), "format 2"),
+        (edit(lambda meta: meta.update(format=3)), "format 3, this m3gal reads 1 and 2"),
+        (edit(lambda meta: meta.update(format=1)), "damaged"),
         (edit(lambda meta: meta.pop("settings") and None), "damaged"),
         (edit(lambda meta: [meta]), "damaged"),
         (edit(lambda meta: meta["settings"].update(colour="blue")), "damaged"),
         (edit(lambda meta: meta["settings"].update(normalizer=None)), "damaged"),
         (edit(lambda meta: meta["settings"].update(location_encoder="fourier")), r"gc_encoder"),
-        (lambda path: (path / "model.safetensors").unlink(), "damaged"),
-        (lambda path: (path / "text_encoder" / "config.json").unlink(), "no config.json"),
-        (lambda path: shutil.rmtree(path / "text_encoder"), "no such directory"),
-        (lambda path: (path / "text_encoder" / "tokenizer.json").write_text("{}"), "cannot load the text encoder"),
+        (lambda path: (path / "query_encoder" / "config.json").unlink(), "no config.json"),
+        (lambda path: shutil.rmtree(path / "query_encoder"), "damaged"),
+        (lambda path: shutil.rmtree(path / "location_encoder"), "damaged"),
+        (lambda path: (path / "query_encoder" / "tokenizer.json").write_text("{}"), "cannot load the text encoder"),
         (other_width, r"another width: .* is \(.*32,?\), the encoder's is \(.*16,?\) "),
     ],
 )
@@ -201,7 +251,7 @@ def test_foreign_code_is_not_run(saved: Path, tmp_path: Path, legacy: bool) -> N
         torch.save(content, path, _use_new_zipfile_serialization=not legacy)
     for load in (
         lambda: read_torch(tmp_path / "x.pth.tar"),
-        lambda: load_published(tmp_path / "x.pth.tar", str(saved / "text_encoder"), ModelSettings()),
+        lambda: load_published(tmp_path / "x.pth.tar", str(saved / "query_encoder"), ModelSettings()),
         lambda: load_checkpoint(saved, with_trainer=True),
     ):
         with pytest.raises(InputError, match="foreign code"):
@@ -255,7 +305,7 @@ def test_the_published_form_comes_back(saved: Path, published: tuple[Path, Check
     content["state_dict"]["encoder_q.text_encoder.embeddings.position_ids"] = torch.arange(512)
     content["state_dict"] = {prefix + name: value for name, value in content["state_dict"].items()}
     torch.save(content, path)
-    loaded = load_published(path, str(saved / "text_encoder"), checkpoint.model.settings)
+    loaded = load_published(path, str(saved / "query_encoder"), checkpoint.model.settings)
     assert same_weights(loaded.model, checkpoint.model)
     assert loaded.epoch == 7
     queue, wanted = loaded.trainer.pop("queue"), checkpoint.trainer.pop("queue")
@@ -274,11 +324,11 @@ def test_a_missing_pooler_matters_only_where_it_is_used(
     torch.save(content, path)
     settings = ModelSettings(pooling=pooling)
     if pooling == "mean":
-        loaded = load_published(path, str(saved / "text_encoder"), settings)
+        loaded = load_published(path, str(saved / "query_encoder"), settings)
         assert torch.equal(loaded.model.state_dict()[WEIGHTS], content["state_dict"][WEIGHTS])
     else:
         with pytest.raises(InputError, match=r"lacks weights: encoder_q\.text_encoder\.pooler"):
-            load_published(path, str(saved / "text_encoder"), settings)
+            load_published(path, str(saved / "query_encoder"), settings)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +349,7 @@ def test_bad_published_files(saved: Path, published: tuple[Path, Checkpoint], co
         content["state_dict"] |= torch.load(path, weights_only=True)["state_dict"]
     torch.save(content, path)
     with pytest.raises(InputError, match=words) as caught:
-        load_published(path, str(saved / "text_encoder"), ModelSettings())
+        load_published(path, str(saved / "query_encoder"), ModelSettings())
     assert caught.value.where == str(path)
 
 

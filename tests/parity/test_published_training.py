@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from command import Answer, m3gal, steps
-from safetensors.torch import load_file
+from command import Answer, m3gal, steps, weights
 
 TOLERANCE = 1e-5
 
@@ -76,8 +75,8 @@ def test_pretraining_losses_step_by_step(pretrained: Path, golden: Path) -> None
 
 def test_weights_after_pretraining(pretrained: Path, golden: Path) -> None:
     published = published_state(golden)["state_dict"]
-    weights = {k: v for k, v in published.items() if k.split(".")[0] not in ("queue", "gc_queue", "queue_ptr")}
-    assert_same_tensors(load_file(pretrained / "last" / "model.safetensors"), weights)
+    wanted = {k: v for k, v in published.items() if k.split(".")[0] not in ("queue", "gc_queue", "queue_ptr")}
+    assert_same_tensors(weights(pretrained / "last"), wanted)
 
 
 def test_the_published_file_form_with_queue_and_optimiser(pretrained: Path, golden: Path) -> None:

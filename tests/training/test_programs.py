@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import m3gal, steps
+from command import m3gal, steps, weights
 from town import write_town
 
 from m3gal_cli.core.checkpoint import load_checkpoint
@@ -94,9 +94,9 @@ def test_two_processes_do_the_work_of_one(profile: Path, variant: str) -> None:
     for own, wanted in zip(steps(both), steps(alone), strict=True):
         for kind in ("text_loss", "location_loss", "fused_loss", "grad_norm", "queue_accuracy"):
             assert own[kind] == pytest.approx(wanted[kind], abs=1e-5, rel=1e-5), (own["step"], kind)
-    weights = [load_checkpoint(run / "last").model.state_dict() for run in (both, alone)]
-    for key, value in weights[1].items():
-        torch.testing.assert_close(weights[0][key], value, atol=1e-5, rtol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
+    own_weights, wanted_weights = weights(both / "last"), weights(alone / "last")
+    for key, value in wanted_weights.items():
+        torch.testing.assert_close(own_weights[key], value, atol=1e-5, rtol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
 
 
 @pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")

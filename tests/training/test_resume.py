@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from command import m3gal, steps, validations
-from safetensors.torch import load_file
+from command import m3gal, steps, validations, weights
 from town import STEPS, write_town
 
 from m3gal_cli.config.load import load_config
@@ -116,8 +115,7 @@ def assert_same_run(resumed: Path, whole: Path) -> None:
     assert [row[0] for row in found] == [STEPS, 2 * STEPS, 3 * STEPS]
     for link in ("last", "best"):
         assert (resumed / link).resolve().name == (whole / link).resolve().name
-        weights = [load_file(run / link / "model.safetensors") for run in (resumed, whole)]
-        assert_equal(dict(sorted(weights[0].items())), dict(sorted(weights[1].items())))
+        assert_equal(weights(resumed / link), weights(whole / link))
     states = [torch.load(run / "last" / "trainer.pt", weights_only=True) for run in (resumed, whole)]
     assert_equal(states[0], states[1])
 
@@ -139,6 +137,23 @@ def test_a_signal(train: Train, whole: Train, stage: str, optimiser: str, stop: 
     run = train(stage, optimiser, name, listener, resume="auto")
     assert listener.began == stop
     assert_same_run(run, whole(stage, optimiser))
+
+
+@pytest.mark.parametrize(("die_after", "saved"), [(3, 2), (STEPS + 1, STEPS), (2 * STEPS + 3, 2 * STEPS + 2)])
+def test_a_crash_goes_back_to_the_checkpoint_between_validations(
+    profile: Path, train: Train, whole: Train, die_after: int, saved: int
+) -> None:
+    """With run.save_every a run loses no more than these steps, in the middle of an epoch too."""
+    name, stage = f"every-{die_after}", "pretrain"
+    sets = [*OPTIMISERS["adamw"], "run.save_every=2", f"run.dir={profile.parent}/runs", f"run.name={name}"]
+    with pytest.raises(Crash):
+        run_pretrain(load_config(str(profile), {}, sets), Start(), Stopper(die_after, die))
+    run = whole(stage, "adamw").with_name(name)
+    assert (run / "last").resolve().name == f"step-{saved:08d}"
+    listener = Stopper()
+    train(stage, "adamw", name, listener, resume="auto")
+    assert listener.began == saved
+    assert_same_run(run, whole(stage, "adamw"))
 
 
 @pytest.mark.parametrize("stage", list(STAGES))
@@ -182,11 +197,11 @@ def test_auto_without_a_run_starts_one(train: Train, whole: Train) -> None:
 
 def test_a_finished_run_resumed_trains_no_further(train: Train, whole: Train) -> None:
     run = whole("finetune", "adamw")
-    before = [path.read_bytes() for path in (run / "metrics.jsonl", run / "last" / "model.safetensors")]
+    before = [path.read_bytes() for path in (run / "metrics.jsonl", run / "last" / "trainer.pt")]
     listener = Stopper()
     assert train("finetune", "adamw", run.name, listener, resume="auto") == run
     assert listener.began == TOTAL
-    assert [p.read_bytes() for p in (run / "metrics.jsonl", run / "last" / "model.safetensors")] == before
+    assert [p.read_bytes() for p in (run / "metrics.jsonl", run / "last" / "trainer.pt")] == before
 
 
 def test_init_takes_weights_alone(profile: Path, train: Train, whole: Train) -> None:
@@ -196,8 +211,8 @@ def test_init_takes_weights_alone(profile: Path, train: Train, whole: Train) -> 
         *("pretrain", "--config", profile, "--init", source, "--runs-dir", profile.parent / "runs"),
         *("--output-name", "from-weights", "--max-steps", 0),
     ).run
-    own, best = (load_file(path / "model.safetensors") for path in (run / "last", source / "best"))
-    assert_equal(dict(sorted(own.items())), dict(sorted(best.items())))
+    own, best = (weights(path) for path in (run / "last", source / "best"))
+    assert_equal(own, best)
     state = torch.load(run / "last" / "trainer.pt", weights_only=True)
     assert state["position"]["step"] == 0
     assert state["optimizer"]["state"] == {}
@@ -210,8 +225,8 @@ def test_of_another_stage_the_weights_alone_are_taken(profile: Path, whole: Trai
         *("finetune", "--config", profile, "--resume", source, "--runs-dir", profile.parent / "runs"),
         *("--output-name", "next-stage", "--batch-size", 4, "--max-steps", 0),
     ).run
-    own, last = (load_file(path / "model.safetensors") for path in (run / "last", source / "last"))
-    assert_equal(dict(sorted(own.items())), dict(sorted(last.items())))
+    own, last = (weights(path) for path in (run / "last", source / "last"))
+    assert_equal(own, last)
     assert json.loads((run / "last" / "m3gal.json").read_text())["stage"] == "finetune"
     assert torch.load(run / "last" / "trainer.pt", weights_only=True)["position"]["step"] == 0
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from command import m3gal, steps, validations
-from safetensors.torch import load_file
+from command import m3gal, steps, validations, weights
 from town import STEPS, VIEWS, views, write_town
+from toy import toy_checkpoint
 
 from m3gal_cli.config.load import config_from_file, load_config
 from m3gal_cli.core.checkpoint import load_checkpoint
@@ -153,6 +153,55 @@ def test_validation_every_second_epoch_and_at_the_end(profile: Path) -> None:
     assert [row["step"] for row in validations(run)] == [2 * STEPS, 3 * STEPS]
 
 
+def steps_kept(run: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("step-")) for path in (run / "checkpoints").iterdir())
+
+
+def test_older_checkpoints_are_kept(profile: Path) -> None:
+    """The newest of those that are neither last nor best."""
+    folder = profile.parent / "no-val-keep"
+    folder.mkdir()
+    shutil.copy(profile.parent / "same_poi_views_town.csv", folder)
+    more = ("--data-dir", folder, "--epochs", 5)  # nothing to validate on: the last is the best
+    assert steps_kept(m3gal("pretrain", *given(profile, "keep-0", *more)).run) == [5 * STEPS]
+    assert steps_kept(m3gal("pretrain", *given(profile, "keep-2", *more, "--keep", 2)).run) == [
+        STEPS * e for e in (3, 4, 5)
+    ]
+    run = m3gal("pretrain", *given(profile, "keep-9", *more, "--keep", 9)).run
+    assert steps_kept(run) == [STEPS * e for e in (1, 2, 3, 4, 5)]
+    assert [load_checkpoint(run / "checkpoints" / f"step-{STEPS * e:08d}").step for e in (1, 4)] == [STEPS, 4 * STEPS]
+
+
+def test_what_is_kept_of_a_run(tmp_path: Path) -> None:
+    """Not what an earlier try left beyond the step, nor a second copy of one; other folders are nobody's business."""
+    run = RunDirectory(tmp_path, keep=2)
+    for name in ("step-00000001", "step-00000002", "step-00000002-2", "step-00000002-10", "step-00000009", "step-mine"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    checkpoint = toy_checkpoint(location_encoder="fourier")
+    checkpoint.step = 5
+    assert run.save(checkpoint, True).name == "step-00000005"
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"step-00000001", "step-00000002-10", "step-00000005", "step-mine"}
+    assert run.save(checkpoint, False).name == "step-00000005-2"
+    assert run.best.resolve().name == "step-00000005"
+    assert run.save(checkpoint, True).name == "step-00000005-3"
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == names ^ {"step-00000005", "step-00000005-3"}
+
+
+@pytest.mark.parametrize("every", [1, 3, STEPS])
+def test_checkpoints_between_validations(profile: Path, run: Path, every: int) -> None:
+    """They change nothing of what is learned, and are no best ones."""
+    more = ("--save-every", every, "--keep", 99, "--set", "run.validate_every=3")
+    own = m3gal("pretrain", *given(profile, f"every-{every}", *more)).run
+    total = 3 * STEPS
+    assert steps_kept(own) == sorted({*range(every, total + 1, every), total})
+    assert (own / "best").resolve() == (own / "last").resolve()
+    for name, value in weights(run / "last").items():
+        assert torch.equal(weights(own / "last")[name], value)
+    epochs = [load_checkpoint(path).epoch for path in sorted((own / "checkpoints").iterdir())]
+    assert epochs == [step // STEPS for step in steps_kept(own)]
+
+
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_a_run_is_not_overwritten(run: Path, profile: Path, stage: str) -> None:
     before = contents(run)
@@ -198,9 +247,9 @@ def moved_parts(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor])
 
 
 def test_frozen_weights_stay(profile: Path) -> None:
-    start = load_file(m3gal("pretrain", *given(profile, "start", "--max-steps", 0)).run / "last" / "model.safetensors")
+    start = weights(m3gal("pretrain", *given(profile, "start", "--max-steps", 0)).run / "last")
     run = m3gal("pretrain", *given(profile, "frozen", "--set", "optim.freeze=[word_embeddings]")).run
-    trained = load_file(run / "last" / "model.safetensors")
+    trained = weights(run / "last")
     names = [name for name in start if name.startswith(("encoder_q.", "gc_encoder."))]
     stay = {name for name in names if torch.equal(trained[name], start[name])}
     assert stay == {name for name in names if "word_embeddings" in name or ".pooler." in name}
@@ -211,16 +260,14 @@ def test_frozen_weights_stay(profile: Path) -> None:
 
 def test_the_loss_decides_what_learns(profile: Path) -> None:
     """From the text loss nothing reaches the location encoder; in finetuning, from the location loss no candidate."""
-    start = load_file(
-        m3gal("pretrain", *given(profile, "start-2", "--max-steps", 0)).run / "last" / "model.safetensors"
-    )
+    start = weights(m3gal("pretrain", *given(profile, "start-2", "--max-steps", 0)).run / "last")
     text = m3gal("pretrain", *given(profile, "text", "--loss", "text_loss", "--max-steps", 3)).run
-    trained = load_file(text / "last" / "model.safetensors")
+    trained = weights(text / "last")
     assert moved_parts(start, trained) == {"encoder_q", "encoder_k"}
     assert yaml.safe_load((text / "config.yaml").read_text())["optim"]["loss"] == "text"
     base = m3gal("finetune", *given(profile, "base", "--batch-size", 4, "--max-steps", 0)).run
     location = m3gal("finetune", *given(profile, "location", "--batch-size", 4, "--loss", "location")).run
-    before, after = (load_file(r / "last" / "model.safetensors") for r in (base, location))
+    before, after = (weights(r / "last") for r in (base, location))
     assert moved_parts(before, after) == {"encoder_q", "gc_encoder_shadow"}
 
 
@@ -230,18 +277,16 @@ def test_scratch_encoder(profile: Path) -> None:
         seed: m3gal("pretrain", *given(profile, f"s{seed}", "--max-steps", 0, "--seed", seed)).run for seed in (1, 2)
     }
     again = m3gal("pretrain", *given(profile, "s1-again", "--max-steps", 0, "--seed", 1)).run
-    weights = {k: load_file(r / "last" / "model.safetensors") for k, r in [*runs.items(), ("again", again)]}
-    assert all(torch.equal(value, weights["again"][name]) for name, value in weights[1].items())
-    assert any(not torch.equal(value, weights[2][name]) for name, value in weights[1].items())
+    found = {k: weights(r / "last") for k, r in [*runs.items(), ("again", again)]}
+    assert all(torch.equal(value, found["again"][name]) for name, value in found[1].items())
+    assert any(not torch.equal(value, found[2][name]) for name, value in found[1].items())
     for key, online in (("encoder_k.", "encoder_q."), ("gc_encoder_shadow.", "gc_encoder.")):
         pairs = [
-            (value, weights[1][name.replace(key, online, 1)])
-            for name, value in weights[1].items()
-            if name.startswith(key)
+            (value, found[1][name.replace(key, online, 1)]) for name, value in found[1].items() if name.startswith(key)
         ]
         assert pairs
         assert all(torch.equal(a, b) for a, b in pairs)
-    shape = json.loads((again / "last" / "text_encoder" / "config.json").read_text())
+    shape = json.loads((again / "last" / "query_encoder" / "config.json").read_text())
     assert (shape["hidden_size"], shape["num_hidden_layers"], shape["num_attention_heads"]) == (16, 1, 2)
     checkpoint = load_checkpoint(again / "last")
     vocabulary = checkpoint.tokenizer.get_vocab()
