@@ -181,9 +181,4 @@ class Config(Section):
     def _schedule_rises(self) -> Config:
         if self.optim.schedule != sorted(self.optim.schedule):
             raise ValueError(f"optim.schedule must rise, got {self.optim.schedule}")
-        if self.optim.accumulate > 1 and self.optim.in_batch:
-            raise ValueError(
-                "optim.accumulate with optim.in_batch would leave out the other parts' candidates: set "
-                "optim.encode_chunk, which saves the same memory"
-            )
         return self

@@ -17,6 +17,7 @@ from m3gal_cli.core.model import M3gal
 from m3gal_cli.core.processes import gather_with_gradient
 from m3gal_cli.core.text import TextTokenizer
 from m3gal_cli.data.records import Passage, Record
+from m3gal_cli.errors import InputError
 from m3gal_cli.training.task import Forward, Group, Monitor, trainable
 
 
@@ -32,6 +33,9 @@ class FinetuneTask:
     def __init__(self, model: M3gal, tokenize: TextTokenizer, records: Sequence[Record], config: Config) -> None:
         self.model, self.tokenize, self.config = model, tokenize, config
         cut, settings = config.data.max_words, model.settings
+        if config.optim.accumulate > 1 and config.optim.in_batch:
+            what = "optim.accumulate with optim.in_batch would leave out the candidates of the batch's other parts"
+            raise InputError(what, hint="Set optim.encode_chunk (--encode-chunk), which saves the same memory.")
         self.query_rows = tokenize([r.query[:cut] for r in records], settings.query_prefix)
         index: dict[tuple[str, float, float], int] = {}
         passages: list[Passage] = []
