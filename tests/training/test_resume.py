@@ -41,7 +41,7 @@ class Stopper:
     def __init__(self, at: int | None = None, by: Callable[[], None] = lambda: None) -> None:
         self.at, self.by, self.began = at, by, -1
 
-    def begin(self, total_steps: int, done: int) -> None:
+    def begin(self, total_steps: int, done: int, steps_per_epoch: int) -> None:
         assert total_steps == TOTAL
         self.began = done
 
@@ -51,6 +51,7 @@ class Stopper:
 
     def step(self, row: dict[str, Any]) -> None: ...
     def validation(self, row: dict[str, Any]) -> None: ...
+    def warning(self, row: dict[str, Any]) -> None: ...
     def saved(self, path: Any, best: bool) -> None: ...
 
 
