@@ -3,6 +3,8 @@
 runs/NAME/config.yaml        resolved configuration
 runs/NAME/metrics.jsonl      one object a logged step and one a validation
 runs/NAME/checkpoints/       step-00000012/ …, written whole and then renamed
+runs/NAME/environment.json   what each start of the run ran on, and for how long
+runs/NAME/report.html, progress.png   curves and figures, made from the three above
 runs/NAME/last, best         links to two of them, switched in one rename
 """
 

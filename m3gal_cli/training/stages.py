@@ -28,6 +28,7 @@ from m3gal_cli.training.assemble import TrainingTable, new_model, open_checkpoin
 from m3gal_cli.training.finetune import FinetuneTask
 from m3gal_cli.training.loop import Listener, Position, Quiet, Trainer
 from m3gal_cli.training.pretrain import PretrainTask
+from m3gal_cli.training.report import reported
 from m3gal_cli.training.run import RunDirectory
 from m3gal_cli.training.task import Task
 
@@ -121,7 +122,8 @@ def _run(
     accelerator.wait_for_everyone()  # the first to save replaces what the others may still be looking at
     if config.run.tensorboard and run.main:
         trainer.trackers += tensorboard(run)
-    trainer.fit()
+    with reported(trainer, resuming=own):
+        trainer.fit()
     return run
 
 

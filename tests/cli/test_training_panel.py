@@ -85,8 +85,8 @@ def test_what_a_row_lacks_is_not_shown() -> None:
 
 
 def test_a_low_terminal_shows_the_last_validations_and_the_best() -> None:
-    panel, lines = panel_after(9, 80, height=24, **MORE)
-    assert len(lines) <= 24
+    panel, lines = panel_after(9, 80, height=21, **MORE)
+    assert len(lines) <= 21
     numbers = [int(m.group(1)) for line in lines if (m := re.match(r"│\s+(\d+)\s+\d ", line))]
     assert numbers[0] == 80, "the best one stays in sight"
     assert numbers[1:] == [180 - 20 * i for i in reversed(range(len(numbers) - 1))]

@@ -46,7 +46,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_files_of_a_run(run: Path, profile: Path) -> None:
-    assert {p.name for p in run.iterdir()} == {"config.yaml", "metrics.jsonl", "checkpoints", "last", "best"}
+    made = {"config.yaml", "metrics.jsonl", "environment.json", "report.html", "progress.png"}
+    assert {p.name for p in run.iterdir()} == made | {"checkpoints", "last", "best"}
     kept = {(run / link).resolve() for link in ("last", "best")}
     assert {p.resolve() for p in (run / "checkpoints").iterdir()} == kept, "older ones go"
     assert not Path(run / "last").readlink().is_absolute(), "a run can be moved"
