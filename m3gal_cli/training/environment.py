@@ -11,17 +11,16 @@ from typing import Any
 
 import torch
 
-from m3gal_cli import __version__
 from m3gal_cli.data.files import atomic_text
 
 ENVIRONMENT_FILE = "environment.json"
-LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
+LIBRARIES = ("m3gal", "torch", "transformers", "accelerate", "tokenizers", "numpy")
 
 
 def surroundings(accelerator: Any) -> dict[str, Any]:
     """Versions, machine and devices of this process."""
     device = accelerator.device
-    found: dict[str, Any] = {"m3gal": __version__, "python": platform.python_version()}
+    found: dict[str, Any] = {"python": platform.python_version()}
     found |= {name: _version(name) for name in LIBRARIES}
     found |= {"system": platform.platform(), "cpu": cpu_name(), "cpus": os.cpu_count()}
     found |= {"threads": torch.get_num_threads(), "processes": accelerator.num_processes, "device": str(device)}
