@@ -10,7 +10,9 @@ import typer
 
 from m3gal_cli.cli import options as o
 from m3gal_cli.cli.console import error
+from m3gal_cli.cli.dry_run import try_out
 from m3gal_cli.cli.exit_codes import INTERRUPTED
+from m3gal_cli.errors import InputError
 
 Epochs = Annotated[int | None, typer.Option(help="Passes over the rows.", rich_help_panel=o.TRAINING)]
 Lr = Annotated[float | None, typer.Option(help="Rate of the text encoders.", rich_help_panel=o.TRAINING)]
@@ -47,6 +49,15 @@ Resume = Annotated[
 Init = Annotated[
     str | None, typer.Option(help="Start from the weights of this run or checkpoint.", rich_help_panel=o.RUN)
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        help="Check settings and data, take one step, tell sizes and times; write nothing.", rich_help_panel=o.RUN
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="With --dry-run: one JSON object instead of tables.", rich_help_panel=o.RUN)
+]
 
 
 def command_of(stage: str, default_profile: str, text: str) -> Callable[..., None]:
@@ -79,6 +90,8 @@ def command_of(stage: str, default_profile: str, text: str) -> Callable[..., Non
         runs_dir: o.RunsDir = None,
         resume: Resume = None,
         init: Init = None,
+        dry_run: DryRun = False,
+        as_json: AsJson = False,
         seed: o.Seed = None,
         gpu: o.Gpu = None,
         device: o.Device = None,
@@ -94,6 +107,8 @@ def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
     """Run a stage from the arguments of its command; prints the run's path on stdout."""
     from m3gal_cli.config.load import load_config
 
+    if values["as_json"] and not values["dry_run"]:
+        raise InputError("--json needs --dry-run", hint="A training prints its run's path on stdout.")
     given = o.overrides(values)
     if "optim.schedule" in given:
         given["optim.schedule"] = [part for text in given["optim.schedule"] for part in text.split(",") if part]
@@ -104,8 +119,11 @@ def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
     from m3gal_cli.training.loop import Interrupted
     from m3gal_cli.training.stages import Start, run_finetune, run_pretrain
 
-    start = Start(values["resume"], values["init"])
     runner = run_pretrain if stage == "pretrain" else run_finetune
+    if values["dry_run"]:
+        try_out(runner, config, values)
+        return
+    start = Start(values["resume"], values["init"])
     try:
         with training_listener(f"{stage} {config.run.name or ''}".strip()) as listener:
             run = runner(config, start, listener)

@@ -128,6 +128,13 @@ class Trainer:
                 self._epoch(model, stopped)
         return at
 
+    def try_step(self, model: Any) -> None:
+        """Take the step that comes next (after the last one, a first one), without logging, saving or moving on."""
+        at, size = self.position, self.config.optim.batch_size
+        self.task.start_epoch(at.epoch)
+        first = at.step_in_epoch % self.steps_per_epoch * size
+        self._step(model, epoch_order(self.task.rows, at.epoch, self.config)[first : first + size])
+
     def _epoch(self, model: Any, stopped: Callable[[], bool]) -> None:
         at, size, stop = self.position, self.config.optim.batch_size, False
         self.task.start_epoch(at.epoch)

@@ -51,11 +51,15 @@ class RunDirectory:
     def metrics(self) -> Path:
         return self.path / METRICS_FILE
 
-    def start(self, config: str, resuming: bool) -> None:
-        """Make the directory and write the configuration. Raises InputError where a run would be overwritten."""
+    def check(self, resuming: bool) -> None:
+        """Raise InputError where a run would be overwritten."""
         if not resuming and is_checkpoint(self.last):
             hint = "Continue it with --resume auto, or choose another --output-name."
             raise InputError("the run exists already", where=self.path, hint=hint)
+
+    def start(self, config: str, resuming: bool) -> None:
+        """Make the directory and write the configuration. Raises InputError where a run would be overwritten."""
+        self.check(resuming)
         if not self.main:
             return
         make_folder(self.path)

@@ -37,10 +37,14 @@ MakeTask = Callable[[Checkpoint, TextTokenizer], Task]
 
 @dataclass(frozen=True)
 class Start:
-    """Where weights come from: ``resume`` is ``auto``, a path or None; ``init`` a path for weights alone, or None."""
+    """Where weights come from: ``resume`` is ``auto``, a path or None; ``init`` a path for weights alone, or None.
+
+    ``instead`` gets the trainer once all is ready, and the training does not take place: nothing is written.
+    """
 
     resume: str | None = None
     init: str | None = None
+    instead: Callable[[Trainer], None] | None = None
 
     def __post_init__(self) -> None:
         if self.resume is not None and self.init is not None:
@@ -116,6 +120,10 @@ def _run(
     checkpoint.trainer = None
     if validation:
         trainer.validate = lambda: validate(checkpoint, validation, config, accelerator.device)
+    if start.instead is not None:
+        run.check(resuming=own)
+        start.instead(trainer)
+        return run
     run.start(dump_config(resolve_data(config)), resuming=own)
     if own:
         run.forget_after(trainer.position.step)
