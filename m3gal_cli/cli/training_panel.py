@@ -161,7 +161,7 @@ class PanelListener:
             self.console.print(f"resumed at step {done}", highlight=False)
         # stdout is for data: what is printed there is not the panel's to take.
         live = Live(get_renderable=self.panel, console=self.console, transient=True, redirect_stdout=False)
-        live.start()
+        live.start(refresh=True)
         self.live = live
 
     def advance(self, done: int) -> None:
