@@ -40,11 +40,12 @@ LIBRARIES = {
     "osmium": {"data"},
     "shapely": {"data"},
     "bm25s": {"retrieval"},
+    "matplotlib": {"training"},
     "yaml": {"config", "data"},
     "pandas": {"data", "evaluation", "retrieval", "training", "cli"},
 }
 HEAVY = {"torch", "transformers", "pandas", "numpy", "pyarrow", "scipy", "shapely", "osmium", "accelerate", "bm25s"}
-HEAVY |= {"safetensors", "tokenizers", "tensorboard"}
+HEAVY |= {"safetensors", "tokenizers", "tensorboard", "matplotlib"}
 
 
 def room(path: Path) -> str:

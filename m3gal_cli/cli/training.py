@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from m3gal_cli.cli import options as o
-from m3gal_cli.cli.console import err, error, metrics_table, note, progress_bar
+from m3gal_cli.cli.console import error
+from m3gal_cli.cli.dry_run import try_out
 from m3gal_cli.cli.exit_codes import INTERRUPTED
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+from m3gal_cli.errors import InputError
 
 Epochs = Annotated[int | None, typer.Option(help="Passes over the rows.", rich_help_panel=o.TRAINING)]
 Lr = Annotated[float | None, typer.Option(help="Rate of the text encoders.", rich_help_panel=o.TRAINING)]
@@ -62,49 +60,15 @@ Resume = Annotated[
 Init = Annotated[
     str | None, typer.Option(help="Start from the weights of this run or checkpoint.", rich_help_panel=o.RUN)
 ]
-
-
-class ConsoleListener:
-    """Shows a training: a bar on a terminal, plain lines off it."""
-
-    def __init__(self, bar: Progress) -> None:
-        self.bar = bar
-        self.task: TaskID | None = None
-        self.total = 0
-
-    def begin(self, total_steps: int, done: int) -> None:
-        self.total = total_steps
-        self.task = self.bar.add_task("training", total=total_steps, completed=done, info="")
-        if done:
-            note(f"resumed at step {done}")
-
-    def advance(self, done: int) -> None:
-        if self.task is not None:
-            self.bar.update(self.task, completed=done)
-
-    def step(self, row: dict[str, Any]) -> None:
-        losses = " ".join(f"{n} {row[f'{n}_loss']:.4f}" for n in ("text", "location", "fused"))
-        line = f"epoch {row['epoch']} loss: {losses}  lr {row['lr']:.2g}  {row['samples_per_second']:.0f} rows/s"
-        if self.bar.disable:
-            note(f"step {row['step']}/{self.total} {line}")
-        elif self.task is not None:
-            self.bar.update(self.task, info=line)
-
-    def validation(self, row: dict[str, Any]) -> None:
-        title = f"validation at step {row['step']} ({row['n_queries']} queries)"
-        shown = {k: {n: v for n, v in m.items() if n in _SHOWN} for k, m in row["metrics"].items()}
-        err().print(metrics_table(title, shown))
-
-    def warning(self, row: dict[str, Any]) -> None:
-        err().print(f"[bold yellow]warning:[/] step {row['step']}: {escape(row['text'])}", soft_wrap=True)
-
-    def saved(self, path: Any, best: bool) -> None:
-        if not self.bar.disable:
-            return
-        note(f"saved {path}{' (best)' if best else ''}")
-
-
-_SHOWN = ("recall@1", "recall@3", "recall@5", "mrr@5", "median_error_m")
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        help="Check settings and data, take one step, tell sizes and times; write nothing.", rich_help_panel=o.RUN
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="With --dry-run: one JSON object instead of tables.", rich_help_panel=o.RUN)
+]
 
 
 def command_of(stage: str, default_profile: str, text: str) -> Callable[..., None]:
@@ -141,6 +105,8 @@ def command_of(stage: str, default_profile: str, text: str) -> Callable[..., Non
         runs_dir: o.RunsDir = None,
         resume: Resume = None,
         init: Init = None,
+        dry_run: DryRun = False,
+        as_json: AsJson = False,
         seed: o.Seed = None,
         gpu: o.Gpu = None,
         device: o.Device = None,
@@ -156,20 +122,26 @@ def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
     """Run a stage from the arguments of its command; prints the run's path on stdout."""
     from m3gal_cli.config.load import load_config
 
+    if values["as_json"] and not values["dry_run"]:
+        raise InputError("--json needs --dry-run", hint="A training prints its run's path on stdout.")
     given = o.overrides(values)
     if "optim.schedule" in given:
         given["optim.schedule"] = [part for text in given["optim.schedule"] for part in text.split(",") if part]
     config = load_config(values["config"] or default_profile, given, values["set_"] or ())
     o.quiet_libraries()
     config = o.on_gpu(config, values["gpu"])
+    from m3gal_cli.cli.training_panel import training_listener
     from m3gal_cli.training.loop import Interrupted
     from m3gal_cli.training.stages import Start, run_finetune, run_pretrain
 
-    start = Start(values["resume"], values["init"])
     runner = run_pretrain if stage == "pretrain" else run_finetune
+    if values["dry_run"]:
+        try_out(runner, config, values)
+        return
+    start = Start(values["resume"], values["init"])
     try:
-        with progress_bar() as bar:
-            run = runner(config, start, ConsoleListener(bar))
+        with training_listener(f"{stage} {config.run.name or ''}".strip()) as listener:
+            run = runner(config, start, listener)
     except Interrupted as stopped:
         again = f"m3gal {stage} … --output-name {config.run.name or stopped.path.parent.parent.name} --resume auto"
         error(f"interrupted at step {stopped.step}; saved {stopped.path}\nContinue with: {again}")

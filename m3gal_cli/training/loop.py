@@ -40,7 +40,7 @@ class Interrupted(Exception):
 class Listener(Protocol):
     """Told of what happens; the command line shows it."""
 
-    def begin(self, total_steps: int, done: int) -> None: ...
+    def begin(self, total_steps: int, done: int, steps_per_epoch: int) -> None: ...
     def step(self, row: dict[str, Any]) -> None: ...
     def advance(self, done: int) -> None: ...
     def validation(self, row: dict[str, Any]) -> None: ...
@@ -51,7 +51,7 @@ class Listener(Protocol):
 class Quiet:
     """A listener that says nothing: that of all but one of several processes."""
 
-    def begin(self, total_steps: int, done: int) -> None: ...
+    def begin(self, total_steps: int, done: int, steps_per_epoch: int) -> None: ...
     def step(self, row: dict[str, Any]) -> None: ...
     def advance(self, done: int) -> None: ...
     def validation(self, row: dict[str, Any]) -> None: ...
@@ -127,7 +127,7 @@ class Trainer:
         """Train to the end. Raises Interrupted after a signal, once a checkpoint is saved."""
         model = self.accelerator.prepare(self.checkpoint.model)
         at = self.position
-        self.listener.begin(self.total, at.step)
+        self.listener.begin(self.total, at.step, self.steps_per_epoch)
         if self.total == 0 or at.due:
             at.due = False
             self._save(best=self._validated())
@@ -135,6 +135,13 @@ class Trainer:
             while at.step < self.total:
                 self._epoch(model, stopped)
         return at
+
+    def try_step(self, model: Any) -> None:
+        """Take the step that comes next (after the last one, a first one), without logging, saving or moving on."""
+        at, size = self.position, self.config.optim.batch_size
+        self.task.start_epoch(at.epoch)
+        first = at.step_in_epoch % self.steps_per_epoch * size
+        self.step(model, epoch_order(self.task.rows, at.epoch, self.config)[first : first + size])
 
     def _epoch(self, model: Any, stopped: Callable[[], bool]) -> None:
         at, size, stop = self.position, self.config.optim.batch_size, False

@@ -4,6 +4,8 @@ runs/NAME/config.yaml        resolved configuration
 runs/NAME/metrics.jsonl      one object a logged step and one a validation
 runs/NAME/checkpoints/       step-00000012/ …, written whole and then renamed; none is ever replaced: a step that is
                              saved once more becomes step-00000012-2
+runs/NAME/environment.json   what each start of the run ran on, and for how long
+runs/NAME/report.html, progress.png   curves and figures, made from the three above
 runs/NAME/last, best         links to two of them, switched in one rename
 """
 
@@ -59,11 +61,15 @@ class RunDirectory:
     def metrics(self) -> Path:
         return self.path / METRICS_FILE
 
-    def start(self, config: str, resuming: bool) -> None:
-        """Make the directory and write the configuration. Raises InputError where a run would be overwritten."""
+    def check(self, resuming: bool) -> None:
+        """Raise InputError where a run would be overwritten."""
         if not resuming and is_checkpoint(self.last):
             hint = "Continue it with --resume auto, or choose another --output-name."
             raise InputError("the run exists already", where=self.path, hint=hint)
+
+    def start(self, config: str, resuming: bool) -> None:
+        """Make the directory and write the configuration. Raises InputError where a run would be overwritten."""
+        self.check(resuming)
         if not self.main:
             return
         make_folder(self.path)

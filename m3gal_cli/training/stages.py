@@ -29,6 +29,7 @@ from m3gal_cli.training.chance import set_random_states
 from m3gal_cli.training.finetune import FinetuneTask
 from m3gal_cli.training.loop import Listener, Position, Quiet, Trainer
 from m3gal_cli.training.pretrain import PretrainTask
+from m3gal_cli.training.report import reported
 from m3gal_cli.training.run import RunDirectory
 from m3gal_cli.training.task import Task
 
@@ -37,10 +38,14 @@ MakeTask = Callable[[Checkpoint, TextTokenizer], Task]
 
 @dataclass(frozen=True)
 class Start:
-    """Where weights come from: ``resume`` is ``auto``, a path or None; ``init`` a path for weights alone, or None."""
+    """Where weights come from: ``resume`` is ``auto``, a path or None; ``init`` a path for weights alone, or None.
+
+    ``instead`` gets the trainer once all is ready, and the training does not take place: nothing is written.
+    """
 
     resume: str | None = None
     init: str | None = None
+    instead: Callable[[Trainer], None] | None = None
 
     def __post_init__(self) -> None:
         if self.resume is not None and self.init is not None:
@@ -121,13 +126,18 @@ def _run(
     checkpoint.trainer = None
     if validation:
         trainer.validate = lambda: validate(checkpoint, validation, config, accelerator.device)
+    if start.instead is not None:
+        run.check(resuming=own)
+        start.instead(trainer)
+        return run
     run.start(dump_config(resolve_data(config)), resuming=own)
     if own:
         run.forget_after(trainer.position.step)
     accelerator.wait_for_everyone()  # the first to save replaces what the others may still be looking at
     if config.run.tensorboard and run.main:
         trainer.trackers += tensorboard(run)
-    trainer.fit()
+    with reported(trainer, resuming=own):
+        trainer.fit()
     return run
 
 

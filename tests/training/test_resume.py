@@ -40,7 +40,7 @@ class Stopper:
     def __init__(self, at: int | None = None, by: Callable[[], None] = lambda: None) -> None:
         self.at, self.by, self.began = at, by, -1
 
-    def begin(self, total_steps: int, done: int) -> None:
+    def begin(self, total_steps: int, done: int, steps_per_epoch: int) -> None:
         assert total_steps == TOTAL
         self.began = done
 

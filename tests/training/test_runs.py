@@ -49,7 +49,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_files_of_a_run(run: Path, profile: Path) -> None:
-    assert {p.name for p in run.iterdir()} == {"config.yaml", "metrics.jsonl", "checkpoints", "last", "best"}
+    made = {"config.yaml", "metrics.jsonl", "environment.json", "report.html", "progress.png"}
+    assert {p.name for p in run.iterdir()} == made | {"checkpoints", "last", "best"}
     kept = {(run / link).resolve() for link in ("last", "best")}
     assert {p.resolve() for p in (run / "checkpoints").iterdir()} == kept, "older ones go"
     assert not Path(run / "last").readlink().is_absolute(), "a run can be moved"
@@ -121,10 +122,11 @@ def test_the_best_is_the_first_with_the_highest_fused_recall(
         def __init__(self) -> None:
             self.best: list[bool] = []
 
-        def begin(self, total_steps: int, done: int) -> None: ...
+        def begin(self, total_steps: int, done: int, steps_per_epoch: int) -> None: ...
         def step(self, row: dict[str, Any]) -> None: ...
         def advance(self, done: int) -> None: ...
         def validation(self, row: dict[str, Any]) -> None: ...
+        def warning(self, row: dict[str, Any]) -> None: ...
         def saved(self, path: Any, best: bool) -> None:
             self.best.append(best)
 
