@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from m3gal_cli.core.checkpoint import Checkpoint
 from m3gal_cli.core.text import TextTokenizer, max_positions
+from m3gal_cli.core.tokens import TokenTable
 
 Vectors = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -65,9 +66,7 @@ class Embedder:
     ) -> Vectors:
         if not len(texts):
             return np.zeros((0, self.dim), np.float32)
-        index: dict[str, int] = {}
-        inverse = np.array([index.setdefault(t, len(index)) for t in texts])
-        rows = self.tokenize(list(index), prefix)
+        rows, inverse = self._distinct(texts, prefix, embed.__name__)
         order = np.argsort(rows.lengths, kind="stable")
         out = np.empty((len(rows), self.dim), np.float32)
         with self._inference():
@@ -78,6 +77,12 @@ class Embedder:
                 if progress is not None:
                     progress(min(start + self.batch_size, len(order)), len(order))
         return out[inverse]
+
+    def _distinct(self, texts: Sequence[str], prefix: str, kind: str) -> tuple[TokenTable, NDArray[np.int64]]:
+        """Tokens of the distinct texts, and every text's number among them; ``kind`` names the encoder's method."""
+        index: dict[str, int] = {}
+        inverse = np.array([index.setdefault(t, len(index)) for t in texts], np.int64)
+        return self.tokenize(list(index), prefix), inverse
 
     def _inference(self) -> torch.inference_mode:
         self.model.to(self.device)

@@ -263,9 +263,13 @@ class Trainer:
         self._tell(row)
         self.listener.step(row)
         for text in self.watch(row):
-            warning = {"kind": "warning", "step": row["step"], "text": text}
-            self.run.log(warning)
-            self.listener.warning(warning)
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """Say a sentence to the user, and keep it in metrics.jsonl."""
+        warning = {"kind": "warning", "step": self.position.step, "text": text}
+        self.run.log(warning)
+        self.listener.warning(warning)
 
     def _tell(self, row: dict[str, Any]) -> None:
         self.run.log(row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,11 @@ from m3gal_cli.config.load import dump_config
 from m3gal_cli.config.paths import find_records, find_views, resolve_data
 from m3gal_cli.config.schema import Config
 from m3gal_cli.core.checkpoint import Checkpoint
-from m3gal_cli.core.model import choose_attention, resolve_device, resolve_precision
+from m3gal_cli.core.model import choose_attention, has_bf16, resolve_device, resolve_precision
 from m3gal_cli.core.text import TextTokenizer, max_positions
 from m3gal_cli.data.records import Record, read_records
 from m3gal_cli.data.tables import parquet_twin, read_views
 from m3gal_cli.errors import InputError
-from m3gal_cli.evaluation.rerank import evaluate_rerank
-from m3gal_cli.evaluation.result import Evaluation
-from m3gal_cli.retrieval.embed import Embedder
 from m3gal_cli.training.assemble import TrainingTable, new_model, open_checkpoint
 from m3gal_cli.training.chance import set_random_states
 from m3gal_cli.training.finetune import FinetuneTask
@@ -32,6 +29,7 @@ from m3gal_cli.training.pretrain import PretrainTask
 from m3gal_cli.training.report import reported
 from m3gal_cli.training.run import RunDirectory
 from m3gal_cli.training.task import Task
+from m3gal_cli.training.validation import validation_of
 
 MakeTask = Callable[[Checkpoint, TextTokenizer], Task]
 
@@ -125,7 +123,7 @@ def _run(
         restore(trainer, stage)
     checkpoint.trainer = None
     if validation:
-        trainer.validate = lambda: validate(checkpoint, validation, config, accelerator.device)
+        trainer.validate = validation_of(checkpoint, validation, config, accelerator.device)
     if start.instead is not None:
         run.check(resuming=own)
         start.instead(trainer)
@@ -136,6 +134,8 @@ def _run(
     accelerator.wait_for_everyone()  # the first to save replaces what the others may still be looking at
     if config.run.tensorboard and run.main:
         trainer.trackers += tensorboard(run)
+    if precision == "bf16" and accelerator.device.type == "cpu" and not has_bf16():
+        trainer.warn("this CPU has no instructions for bf16 and is several times slower in it; --precision fp32")
     with reported(trainer, resuming=own):
         trainer.fit()
     return run
@@ -168,14 +168,6 @@ def restore(trainer: Trainer, stage: str) -> None:
         trainer.load_optimizer(state["optimizer"])
         trainer.position = Position(**state["position"])
         set_random_states(state, trainer.accelerator.device, trainer.accelerator.process_index)
-
-
-def validate(checkpoint: Checkpoint, records: Sequence[Record], config: Config, device: torch.device) -> Evaluation:
-    """Candidate metrics of the model as it stands; it comes back in training mode and the random state untouched."""
-    embedder = Embedder(checkpoint, device, config.eval.batch_size)
-    found = evaluate_rerank(records, embedder, config.data.max_words, seed=config.seed)
-    checkpoint.model.train()
-    return found
 
 
 def _validation_records(config: Config) -> list[Record]:

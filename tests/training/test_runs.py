@@ -130,7 +130,7 @@ def test_the_best_is_the_first_with_the_highest_fused_recall(
         def saved(self, path: Any, best: bool) -> None:
             self.best.append(best)
 
-    monkeypatch.setattr(stages, "validate", validate)
+    monkeypatch.setattr(stages, "validation_of", lambda *_: validate)
     name = "best-" + "-".join(map(str, recalls))
     sets = [f"run.dir={profile.parent}/runs", f"run.name={name}", "optim.batch_size=64"]
     listener = Heard()
