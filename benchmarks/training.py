@@ -7,7 +7,8 @@ Both sides start from the same weights and take the same rows, step by step in t
 does meets both. The published side is written here after its description: texts are tokenised inside the step and
 padded to the batch's longest, rows come in file order, everything is float32 with eager attention, the key encoders
 follow parameter by parameter, the queues are cloned, three cross entropies are taken, SGD walks over the parameters.
-Ours is the trainer that ``m3gal pretrain`` runs, in float32 and in bf16.
+Ours is the trainer that ``m3gal pretrain`` runs, in float32 and in bf16; on a CPU without instructions for bf16
+(``bf16_instructions`` false) it takes float32 for both, and so does this.
 
 ``ceiling_share`` is the arithmetic of the encoders (2 operations a weight and token forward, twice that backward, and
 attention; padding counts for nothing) over what a product of two large matrices reaches on the same device in the same
@@ -38,7 +39,7 @@ from transformers.utils import logging
 from m3gal_cli.config.load import load_config
 from m3gal_cli.config.schema import Config
 from m3gal_cli.core.checkpoint import Checkpoint
-from m3gal_cli.core.model import M3gal, choose_attention, has_bf16, resolve_device
+from m3gal_cli.core.model import M3gal, choose_attention, has_bf16, resolve_device, resolve_precision
 from m3gal_cli.core.scratch import train_tokenizer
 from m3gal_cli.core.settings import ModelSettings, Normalizer
 from m3gal_cli.core.text import TextTokenizer, load_text_model, load_tokenizer, max_positions
@@ -120,7 +121,9 @@ def ours(
     checkpoint = Checkpoint(copy.deepcopy(model), tokenizer)
     tokenize = TextTokenizer(tokenizer, model.settings, max_positions(model.encoder_q.text_encoder.config))
     task = PretrainTask(checkpoint.model, tokenize, views, config)
-    choose_attention(checkpoint.model, accelerator.device, config.optim.precision)
+    choose_attention(
+        checkpoint.model, accelerator.device, resolve_precision(config.optim.precision, accelerator.device)
+    )
     trainer = Trainer(task, checkpoint, config, RunDirectory(folder), accelerator, Quiet())
     prepared = accelerator.prepare(checkpoint.model)
     return lambda rows: trainer.step(prepared, rows)
@@ -216,11 +219,10 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     figures |= {f"ratio_{name}": round(rate[name] / rate["published"], 3) for name in sides if name != "published"}
     lengths = [tuple(tokenize(views[c].iloc[r].tolist()).lengths for c in ("address1", "address2")) for r in used[1:]]
     for name in figures["samples_per_second"].keys() - {"published"}:
-        top = ceiling(device, torch.bfloat16 if name == "bf16" else torch.float32)
+        top = ceiling(device, torch.bfloat16 if resolve_precision(name, device) == "bf16" else torch.float32)
         reached = statistics.fmean(operations(model, own) for own in lengths) / statistics.median(seconds[name])
         figures |= {f"ceiling_{name}_tflops": round(top / 1e12, 3), f"ceiling_share_{name}": round(reached / top, 3)}
-    fast = "bf16" in rate and (device.type == "cuda" or has_bf16())
-    figures["ceiling_share"] = figures[f"ceiling_share_{'bf16' if fast or 'fp32' not in rate else 'fp32'}"]
+    figures["ceiling_share"] = figures[f"ceiling_share_{'bf16' if 'bf16' in rate else 'fp32'}"]
     if options.profile:
         profile(next(reversed(sides.values())), used[1], device)
     return figures

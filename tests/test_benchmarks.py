@@ -74,3 +74,62 @@ def test_an_extract_that_is_not_there(tmp_path: Path) -> None:
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert answer.returncode == 2
     assert "no such extract" in answer.stderr
+
+
+def test_the_training_benchmark_prints_one_object_of_figures() -> None:
+    script = Path(data_osm.__file__).with_name("training.py")
+    shape = [
+        "--layers",
+        "1",
+        "--hidden",
+        "32",
+        "--batch-size",
+        "16",
+        "--queue",
+        "64",
+        "--steps",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    answer = subprocess.run(
+        [sys.executable, str(script), "--json", *shape], capture_output=True, text=True, timeout=300, check=True
+    )
+    figures = json.loads(answer.stdout)
+    rate = figures["samples_per_second"]
+    for name in ("fp32", "bf16"):
+        assert figures[f"ratio_{name}"] == pytest.approx(rate[name] / rate["published"], rel=0.02)
+        assert 0 < figures[f"ceiling_share_{name}"] < 1
+    assert figures["ceiling_share"] == figures["ceiling_share_bf16"]
+
+
+def test_the_published_step_of_the_benchmark_learns_as_ours_does() -> None:
+    """The stand-in is no straw man: from the same weights, without dropout, both take the same first losses."""
+    import argparse
+
+    import numpy as np
+    import torch
+    import training
+    from town import views
+
+    frame = training.pd.DataFrame(views(), columns=["address1", "address2", "lng", "lat"])
+    options = argparse.Namespace(text_encoder=None, hidden=32, layers=1)
+    model, tokenizer = training.new_model(options, frame)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    sets = ["momentum.queue_size=64", "optim.batch_size=16", f"optim.lr={training.LR}", "device=cpu", "optim.epochs=9"]
+    sets += [f"optim.location_lr={training.LR}", "momentum.m_location_increment=0.999", "optim.precision=fp32"]
+    config = training.load_config("osm.yaml", {}, sets)
+    published = training.Published(model, tokenizer, frame, 64, torch.device("cpu"))
+    step = training.ours(model, tokenizer, frame, config, Path("unused"))
+    trainer = step.__closure__[1].cell_contents
+    trainer.task.start_epoch(0)
+    with torch.no_grad():
+        trainer.task.queue.queue.copy_(published.queue)
+        trainer.task.queue.gc_queue.copy_(published.gc_queue)
+    for i in range(4):
+        rows = np.arange(16 * i, 16 * i + 16)
+        names, seen = step(rows)
+        own = dict(zip(names, seen.tolist(), strict=True))["fused"]
+        assert own == pytest.approx(float(published.step(rows)), abs=1e-4), i

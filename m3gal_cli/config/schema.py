@@ -130,7 +130,7 @@ class OptimConfig(Section):
         None, ge=1, description="texts whose activations are held at once; the rest is computed again (saves memory)"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="bf16: autocast; auto: bf16 where the device multiplies it fast, else fp32"
+        "auto", description="bf16: autocast; auto: bf16 where the device has instructions for it, else fp32"
     )
     freeze: list[str] = Field(default_factory=list, description="parameters with one of these words in their name stay")
     negatives: int | None = Field(None, ge=0, description="finetuning: negatives drawn a query and epoch; empty: all")

@@ -46,11 +46,11 @@ class M3gal(nn.Module):
 
     def embed_poi_location(self, z: Tensor) -> Tensor:
         """Shape: (B, 2) z-scores -> (B, D), by the key location encoder."""
-        return F.normalize(self.gc_encoder_shadow(z).float(), dim=-1)
+        return _place(self.gc_encoder_shadow, z)
 
     def embed_location(self, z: Tensor) -> Tensor:
         """Shape: (B, 2) z-scores -> (B, D), by the location encoder that pretraining trains."""
-        return F.normalize(self.gc_encoder(z).float(), dim=-1)
+        return _place(self.gc_encoder, z)
 
     def forward(self, query: TokenBatch, z: Tensor, key: TokenBatch | None = None) -> tuple[Tensor, ...]:
         """What a training step needs with gradient, in one call (so that data-parallel wrappers see it).
@@ -90,6 +90,12 @@ class M3gal(nn.Module):
                     pooler.requires_grad_(False)
 
 
+def _place(encoder: nn.Module, z: Tensor) -> Tensor:
+    """In float32 always: bf16 would round a coordinate to three digits, which are kilometres."""
+    with torch.autocast(z.device.type, enabled=False):
+        return F.normalize(encoder(z), dim=-1)
+
+
 def count_parameters(module: nn.Module) -> int:
     """Numbers in a module's parameters."""
     return sum(p.numel() for p in module.parameters())
@@ -105,16 +111,19 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """``auto`` is bf16 where the device multiplies it faster than float32, else fp32; other names are themselves."""
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if device.type == "cpu" and has_bf16() else "fp32"
+    """``fp32`` or ``bf16``: auto is bf16 where the device has instructions for it; where it has none, bf16 is fp32 too.
+
+    Emulated on a CPU, a step in bf16 takes 20 to 30 times as long as in float32, which is what nobody asks for.
+    """
+    if name == "fp32" or (device.type == "cpu" and not has_bf16()):
+        return "fp32"
+    if name == "auto" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return "fp32"
+    return "bf16" if name == "bf16" or device.type in ("cpu", "cuda") else "fp32"
 
 
 def has_bf16() -> bool:
-    """Whether this CPU has instructions for bf16 (AMX or AVX-512 BF16); without, it is some 8 times slower."""
+    """Whether this CPU has instructions for bf16 (AMX or AVX-512 BF16)."""
     asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
 

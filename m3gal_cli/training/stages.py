@@ -16,7 +16,7 @@ from m3gal_cli.config.load import dump_config
 from m3gal_cli.config.paths import find_records, find_views, resolve_data
 from m3gal_cli.config.schema import Config
 from m3gal_cli.core.checkpoint import Checkpoint
-from m3gal_cli.core.model import choose_attention, has_bf16, resolve_device, resolve_precision
+from m3gal_cli.core.model import choose_attention, resolve_device, resolve_precision
 from m3gal_cli.core.text import TextTokenizer, max_positions
 from m3gal_cli.data.records import Record, read_records
 from m3gal_cli.data.tables import parquet_twin, read_views
@@ -134,8 +134,8 @@ def _run(
     accelerator.wait_for_everyone()  # the first to save replaces what the others may still be looking at
     if config.run.tensorboard and run.main:
         trainer.trackers += tensorboard(run)
-    if precision == "bf16" and accelerator.device.type == "cpu" and not has_bf16():
-        trainer.warn("this CPU has no instructions for bf16 and is several times slower in it; --precision fp32")
+    if precision == "fp32" and config.optim.precision == "bf16":
+        trainer.warn("this CPU has no instructions for bf16, which would be 20 times slower: float32 is used")
     with reported(trainer, resuming=own):
         trainer.fit()
     return run
@@ -187,7 +187,7 @@ def make_accelerator(config: Config) -> Any:
         torch.cuda.set_device(torch.device(device).index or 0)
     AcceleratorState._reset_state(True)  # a second training in one program may want another device or precision
     GradientState._reset_state()
-    precision = "bf16" if resolve_precision(config.optim.precision, resolve_device(device)) == "bf16" else "no"
+    precision = {"bf16": "bf16", "fp32": "no"}[resolve_precision(config.optim.precision, resolve_device(device))]
     # Without a GPU it must be told so, or torchrun's processes would each train alone.
     return Accelerator(cpu=resolve_device(device).type == "cpu", mixed_precision=precision)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from toy import TEXTS, toy_checkpoint
 
-from m3gal_cli.core.model import M3gal, count_parameters, resolve_device
+from m3gal_cli.core.model import M3gal, choose_attention, count_parameters, resolve_device, resolve_precision
 from m3gal_cli.core.scratch import small_config
 from m3gal_cli.core.settings import ModelSettings
 from m3gal_cli.core.text import TextTokenizer, build_text_model
@@ -88,3 +88,58 @@ def test_device_names_and_counts() -> None:
     wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert resolve_device("auto").type == wanted
     assert count_parameters(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2, bias=False))) == 3 * 4 + 4 + 4 * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "instructions", "wanted"),
+    [
+        *(("fp32", device, True, "fp32") for device in ("cpu", "cuda", "mps")),
+        ("auto", "cpu", True, "bf16"),
+        ("auto", "cpu", False, "fp32"),
+        ("bf16", "cpu", True, "bf16"),
+        ("bf16", "cpu", False, "fp32"),
+        ("auto", "cuda", True, "bf16"),
+        ("auto", "cuda", False, "fp32"),
+        ("bf16", "cuda", False, "bf16"),
+        ("auto", "mps", True, "fp32"),
+        ("bf16", "mps", False, "bf16"),
+    ],
+)
+def test_precision(monkeypatch: pytest.MonkeyPatch, name: str, device: str, instructions: bool, wanted: str) -> None:
+    for asked in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, asked, lambda: instructions)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: instructions)
+    assert resolve_precision(name, torch.device(device)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "wanted"), [("cpu", "fp32", "sdpa"), ("cpu", "bf16", "eager"), ("cuda", "bf16", "sdpa")]
+)
+def test_attention(device: str, precision: str, wanted: str) -> None:
+    """Whichever it is, the vectors are the same."""
+    model = toy_checkpoint().model
+    before = model.embed_query(*tokens())
+    choose_attention(model, torch.device(device), precision)
+    assert model.encoder_q.text_encoder.config._attn_implementation == wanted
+    torch.testing.assert_close(model.embed_query(*tokens()), before, atol=1e-6, rtol=0)
+
+
+def test_keys_take_no_gradient_and_leave_none_asked() -> None:
+    model = toy_checkpoint().model
+    model.train_for("pretrain")
+    key = TokenBatch([tokens(), tokens(2, 4)], torch.tensor([3, 2, 1, 0]), 0)
+    found = model.keys(key)
+    assert not found.requires_grad
+    wanted = torch.cat([model.embed_poi_text(*chunk) for chunk in key.chunks]).flip(0)
+    torch.testing.assert_close(found, wanted.detach())
+    assert not any(p.requires_grad for p in model.encoder_k.parameters())
+
+
+@pytest.mark.parametrize("kind", ["mlp", "fourier"])
+def test_places_are_as_exact_under_autocast(kind: str) -> None:
+    model = toy_checkpoint(location_encoder=kind).model
+    z = torch.randn(20, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model.embed_poi_location(z), model.embed_location(z)
+    assert torch.equal(found[0], model.embed_poi_location(z))
+    assert torch.equal(found[1], model.embed_location(z))
