@@ -221,7 +221,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for name in figures["samples_per_second"].keys() - {"published"}:
         top = ceiling(device, torch.bfloat16 if resolve_precision(name, device) == "bf16" else torch.float32)
         reached = statistics.fmean(operations(model, own) for own in lengths) / statistics.median(seconds[name])
-        figures |= {f"ceiling_{name}_tflops": round(top / 1e12, 3), f"ceiling_share_{name}": round(reached / top, 3)}
+        figures |= {f"ceiling_{name}_tflops": round(top / 1e12, 3), f"ceiling_share_{name}": round(reached / top, 6)}
     figures["ceiling_share"] = figures[f"ceiling_share_{'bf16' if 'bf16' in rate else 'fp32'}"]
     if options.profile:
         profile(next(reversed(sides.values())), used[1], device)

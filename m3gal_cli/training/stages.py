@@ -24,7 +24,7 @@ from m3gal_cli.errors import InputError
 from m3gal_cli.training.assemble import TrainingTable, new_model, open_checkpoint
 from m3gal_cli.training.chance import set_random_states
 from m3gal_cli.training.finetune import FinetuneTask
-from m3gal_cli.training.loop import Listener, Position, Quiet, Trainer
+from m3gal_cli.training.loop import Interrupted, Listener, Position, Quiet, Trainer
 from m3gal_cli.training.pretrain import PretrainTask
 from m3gal_cli.training.report import reported
 from m3gal_cli.training.run import RunDirectory
@@ -136,9 +136,21 @@ def _run(
         trainer.trackers += tensorboard(run)
     if precision == "fp32" and config.optim.precision == "bf16":
         trainer.warn("this CPU has no instructions for bf16, which would be 20 times slower: float32 is used")
-    with reported(trainer, resuming=own):
-        trainer.fit()
+    try:
+        with reported(trainer, resuming=own):
+            trainer.fit()
+    except Interrupted:
+        leave(accelerator)
+        raise
+    leave(accelerator)
     return run
+
+
+def leave(accelerator: Any) -> None:
+    """Part from the other processes: one that ends while they still work takes its threads down with a crash."""
+    if accelerator.num_processes > 1:
+        accelerator.wait_for_everyone()
+        torch.distributed.destroy_process_group()
 
 
 def _source(run: RunDirectory, start: Start) -> Path | None:

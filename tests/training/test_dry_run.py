@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from command import Answer, m3gal, steps
-from safetensors.torch import load_file
+from command import weights as weights_of
 from town import PLACES, STEPS, VIEWS, write_town
 
 from m3gal_cli.core.checkpoint import load_checkpoint
@@ -100,12 +100,12 @@ def test_of_a_resumed_run(base: Path, source: str) -> None:
 
 def test_the_run_after_it_is_the_run_without_it(base: Path) -> None:
     """Weights are thrown away, and chance is as it was."""
-    weights = load_file(base / "runs" / "begun" / "last" / "model.safetensors")
+    weights = weights_of(base / "runs" / "begun" / "last")
     dry(base, "pretrain", "--resume", "auto", "--output-name", "begun")
     again = m3gal(
         *("pretrain", "-c", "data/tiny.yaml", "--runs-dir", "other", "--output-name", "begun", "--max-steps", 5)
     ).run
-    for name, value in load_file(again / "last" / "model.safetensors").items():
+    for name, value in weights_of(again / "last").items():
         assert value.equal(weights[name])
     assert [r["fused_loss"] for r in steps(again)] == [r["fused_loss"] for r in steps(base / "runs" / "begun")]
 
