@@ -79,27 +79,39 @@ def checkpoint() -> Checkpoint:
 
 @pytest.mark.parametrize(("keep", "kills"), [(0, 25), (2, 25)])
 def test_killed_at_any_moment(tmp_path: Path, checkpoint: Checkpoint, keep: int, kills: int) -> None:
-    """One program after another saves in a loop, also the same step again, and is killed with no warning."""
+    """One program after another saves in a loop, also the same step again, and is killed with no warning.
+
+    Each is killed at a random moment after it told of the beginning of its first, second or third save, so that the
+    machine's speed decides where in a save it dies, but never whether anything is saved at all.
+    """
     run, draw = RunDirectory(tmp_path / "run", keep=keep), random.Random(keep)
     began = time.monotonic()
     run.save(filled(checkpoint, 1, 1), True)
     one = time.monotonic() - began
     newest = before = 1
+    told, tell = os.pipe()
 
     def save_for_ever() -> None:
         chance = random.Random(newest)
         for number in range(newest + 1, newest + 10_000):
+            os.write(tell, b".")
             run.save(filled(checkpoint, number, number // 2), chance.random() < 0.4)
 
-    for _ in range(kills):
+    for kill in range(kills):
         pid = in_child(save_for_ever)
-        time.sleep(draw.uniform(0.1, 3.0) * one)
+        for _ in range(1 + kill % 3):
+            os.read(told, 1)
+        time.sleep(draw.uniform(0.0, 1.2) * one)
         os.kill(pid, signal.SIGKILL)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        os.write(tell, b".")
+        os.read(told, 1 << 16)
         last, best = number_of(run.last), number_of(run.best)
         assert last >= before, "what was once saved is never lost"
         assert number_of(find_checkpoint(run.path)) == best
         before, newest = last, max(newest, last, best)
+    os.close(told)
+    os.close(tell)
     assert newest > 5, "it did save in between"
     run.save(filled(checkpoint, newest + 2, newest + 2), False)
     names = os.listdir(run.path / "checkpoints")
