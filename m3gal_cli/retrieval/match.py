@@ -3,55 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
-import pandas as pd
+import numpy as np
 
 from m3gal_cli.data.coordinates import haversine_m
 from m3gal_cli.data.queries import Query
-from m3gal_cli.retrieval.database import PoiDatabase
-from m3gal_cli.retrieval.embed import Embedder, Progress
+from m3gal_cli.retrieval.area import Area, Box
+from m3gal_cli.retrieval.embed import Embedder
+from m3gal_cli.retrieval.exact import ExactSearcher
+from m3gal_cli.retrieval.index import Index
+from m3gal_cli.retrieval.searcher import Searcher
+
+
+class Match(TypedDict):
+    """A place, and how well it fits.
+
+    score is q·k + q·g' in [-2, 2]; lng and lat are degrees, WGS-84; distance_m, metres from where the query was typed,
+    is there where that is known.
+    """
+
+    rank: int
+    poi_id: Any
+    address: str
+    lng: float
+    lat: float
+    score: float
+    distance_m: NotRequired[float]
+
+
+class Answer(TypedDict):
+    """The best matches of a query, best first."""
+
+    id: Any
+    query: str
+    matches: list[Match]
 
 
 class Matcher:
-    """Answers queries from a POI table. Rows equal in text and coordinates are one place: the first keeps its poi_id.
+    """Answers queries from an index.
 
     Args:
-        pois: poi_id, address, lng, lat (degrees, WGS-84).
-        embedder: the model.
+        index: the places.
+        embedder: the model that the index was made with; of it, queries need the query encoder alone.
+        searcher: the way to search; exact without one.
     """
 
-    def __init__(self, pois: pd.DataFrame, embedder: Embedder, progress: Progress | None = None) -> None:
-        distinct = pois.drop_duplicates(["address", "lng", "lat"]).reset_index(drop=True)
-        self.database = PoiDatabase(distinct, embedder, progress)
-        self.embedder = embedder
+    def __init__(self, index: Index, embedder: Embedder, searcher: Searcher | None = None) -> None:
+        self.index, self.embedder = index, embedder
+        self.searcher: Searcher = searcher or ExactSearcher(index, embedder.device)
 
-    def match(self, queries: Sequence[Query], top_k: int) -> list[dict[str, Any]]:
-        """The best ``top_k`` places of each query, in the order of the queries.
+    def answer(
+        self, queries: Sequence[Query], k: int, within_km: float | None = None, box: Box | None = None
+    ) -> list[Answer]:
+        """The best ``k`` places of each query, in the order of the queries; fewer where an area holds fewer.
 
-        Returns:
-            {"id", "query", "matches": [{"rank", "poi_id", "address", "lng", "lat", "score", "distance_m"?}]} a query;
-            score is q.k + q.g' in [-2, 2]; distance_m, in metres, where the query says where it was typed.
+        Args:
+            within_km: leave out what lies farther from where a query was typed; no bound for a query that does not say.
+            box: leave out what lies outside: west, south, east, north, degrees.
         """
+        areas = [area_of(q, within_km, box) for q in queries]
         vectors = self.embedder.queries([q.text for q in queries])
-        rows, scores = self.database.search(vectors, top_k)
-        pois = self.database.pois
-        columns = (pois["poi_id"].tolist(), pois["address"].tolist(), pois["lng"].tolist(), pois["lat"].tolist())
-        answers = []
-        for i, query in enumerate(queries):
-            matches = []
-            for rank, (row, score) in enumerate(zip(rows[i], scores[i], strict=True), 1):
-                poi_id, address, lng, lat = (column[row] for column in columns)
-                match = {
-                    "rank": rank,
-                    "poi_id": poi_id,
-                    "address": address,
-                    "lng": lng,
-                    "lat": lat,
-                    "score": float(score),
-                }
-                if query.lng is not None and query.lat is not None:
-                    match["distance_m"] = round(float(haversine_m(query.lng, query.lat, lng, lat)), 1)
-                matches.append(match)
-            answers.append({"id": query.id, "query": query.text, "matches": matches})
-        return answers
+        found = self.searcher.search(vectors, k, areas if any(areas) else None)
+        return [
+            {"id": q.id, "query": q.text, "matches": self._matches(q, rows, scores)}
+            for q, rows, scores in zip(queries, found.rows, found.scores, strict=True)
+        ]
+
+    def _matches(self, query: Query, rows: np.ndarray, scores: np.ndarray) -> list[Match]:
+        matches = []
+        for rank, (row, score) in enumerate(zip(rows[rows >= 0].tolist(), scores.tolist(), strict=False), 1):
+            match: Match = {"rank": rank, **self.index.poi(row), "score": score}  # type: ignore[typeddict-item]
+            if query.lng is not None and query.lat is not None:
+                metres = float(haversine_m(query.lng, query.lat, match["lng"], match["lat"]))
+                match["distance_m"] = round(metres, 1)
+            matches.append(match)
+        return matches
+
+
+def area_of(query: Query, within_km: float | None, box: Box | None) -> Area | None:
+    """Where the matches of a query may lie; None for anywhere."""
+    if within_km is None or query.lng is None or query.lat is None:
+        return None if box is None else Area(box)
+    return Area(box, (query.lng, query.lat), 1000.0 * within_km)

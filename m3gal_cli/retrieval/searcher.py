@@ -1,0 +1,43 @@
+"""What every way of searching gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3gal_cli.retrieval.area import Area
+from m3gal_cli.retrieval.embed import Vectors
+
+
+class Found(NamedTuple):
+    """The best POIs of each query, best first; equal scores in the order of the index.
+
+    Shape:
+        rows: (Q, k) int64, numbers of rows of the index, -1 where there are fewer. scores: (Q, k) float32, q·v; -inf
+        where there are fewer.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+class Searcher(Protocol):
+    """A way to search an index: exact, approximate, or an engine of its own."""
+
+    def search(self, queries: Vectors, k: int, areas: Sequence[Area | None] | None = None) -> Found:
+        """The best ``k`` POIs of each query, of those in its area if it has one. Shape: queries (Q, D), Q areas."""
+        ...
+
+
+def nothing(count: int, k: int) -> Found:
+    """An answer without a match, to be filled. Shape: (count, k)."""
+    return Found(np.full((count, k), -1, np.int64), np.full((count, k), -np.inf, np.float32))
+
+
+def best_of(rows: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], Vectors]:
+    """The ``k`` best of distinct rows with their scores, equal ones by number. Shape: (n,), (n,) -> (k or fewer,)."""
+    order = np.lexsort((rows, -scores))[:k]
+    return rows[order], scores[order]
