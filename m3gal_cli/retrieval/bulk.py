@@ -141,20 +141,18 @@ def _prepare(path: Path, record: dict[str, Any], pois: pd.DataFrame, say: Say) -
         json.dump(record, file, indent=1, ensure_ascii=False)
 
 
-def encode_shards(
-    path: Path, pois: pd.DataFrame, embedder: Embedder, numbers: list[int], progress: Progress
-) -> None:
+def encode_shards(path: Path, pois: pd.DataFrame, embedder: Embedder, numbers: list[int], progress: Progress) -> None:
     """Encode these shards and write each as it is done."""
-    columns = pois["address"].tolist(), pois["lng"].to_numpy(np.float64), pois["lat"].to_numpy(np.float64)
+    texts, lng, lat = pois["address"].tolist(), pois["lng"].to_numpy(np.float64), pois["lat"].to_numpy(np.float64)
     total, done = sum(min(SHARD_ROWS, len(pois) - i * SHARD_ROWS) for i in numbers), 0
     for number in numbers:
         rows = slice(number * SHARD_ROWS, (number + 1) * SHARD_ROWS)
-        address, lng, lat = (column[rows] for column in columns)
+        address = texts[rows]
 
-        def tell(texts: int, of: int, before: int = done, own: int = len(address)) -> None:
-            progress(before + own * texts // of, total)
+        def tell(encoded: int, of: int, before: int = done, own: int = len(address)) -> None:
+            progress(before + own * encoded // of, total)
 
-        vectors = embedder.poi_texts(address, tell) + embedder.locations(lng, lat)
+        vectors = embedder.poi_texts(address, tell) + embedder.locations(lng[rows], lat[rows])
         with atomic_path(shard_path(path, number)) as temporary, temporary.open("wb") as file:
             np.save(file, vectors.astype(np.float16))
         done += len(address)

@@ -1,0 +1,272 @@
+"""Retrieval at the size of a city: encoding, search, latency and memory, each against something in the same run.
+
+    python benchmarks/retrieval.py --pois 1000000 --dim 768 --text-encoder DIRECTORY --json
+    python benchmarks/retrieval.py --pois 3000000 --dim 768 --text-encoder DIRECTORY --others faiss,milvus-lite
+
+The database is generated (see generated_city). The published side is written here after its description: float32,
+batches of 100 in file order padded to the batch's longest, text and location apart; at search two products, their sum,
+and a full argsort of each of the three. ``search_ratio`` is its time for the queries over that of exact search, and
+``ranks_equal`` the share of the first 100 places at which both name the same POI (scores that differ by less than 1e-6
+may change places). ``memory_ratio`` is what a process of its own holds while it searches, beyond its libraries, over
+the stored vectors: of exact search, or of approximate search if that is more. Times of a query (medians) include
+encoding it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from generated_city import City, addresses, build, text_vectors
+from transformers.utils import logging
+
+from m3gal_cli.retrieval import bulk
+from m3gal_cli.retrieval.ann import AnnSearcher, open_ann
+from m3gal_cli.retrieval.embed import Embedder, Vectors
+from m3gal_cli.retrieval.exact import ExactSearcher
+from m3gal_cli.retrieval.index import Index
+from m3gal_cli.retrieval.searcher import Searcher
+
+TOP, NEIGHBOURS, PUBLISHED_BATCH, AT_ONCE = 100, 10, 100, 50
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def seconds_of(work: Callable[[], Any]) -> tuple[float, Any]:
+    began = time.perf_counter()
+    found = work()
+    return time.perf_counter() - began, found
+
+
+# Encoding ------------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def published_encoding(embedder: Embedder, texts: list[str], lng: Vectors, lat: Vectors) -> tuple[Vectors, Vectors]:
+    """Text vectors and location vectors by the published way."""
+    model, tokenizer = embedder.model, embedder.tokenize.tokenizer
+    prefix = model.settings.passage_prefix
+    text, place = [], []
+    for first in range(0, len(texts), PUBLISHED_BATCH):
+        part = [prefix + t for t in texts[first : first + PUBLISHED_BATCH]]
+        found = tokenizer(part, padding=True, truncation=True, max_length=64, return_tensors="pt")
+        text.append(model.embed_poi_text(found["input_ids"], found["attention_mask"]).numpy())
+    z = torch.from_numpy(model.settings.normalizer(lng, lat))
+    for first in range(0, len(texts), PUBLISHED_BATCH):
+        place.append(model.embed_poi_location(z[first : first + PUBLISHED_BATCH]).numpy())
+    return np.concatenate(text), np.concatenate(place)
+
+
+def encoding(city: City, count: int, folder: Path) -> dict[str, Any]:
+    """Rows a second of both ways, in turn over parts of the rows, so that what else the machine does meets both."""
+    pois = addresses(count).sample(frac=1, random_state=0).reset_index(drop=True)
+    embedder: Embedder = Embedder(city.embedder.checkpoint)
+    spent: dict[str, float] = {"published": 0.0, "ours": 0.0}
+    attention = embedder.model.encoder_k.text_encoder.set_attn_implementation
+    step = -(-count // 4)
+    for number, first in enumerate(range(0, count, step)):
+        part = pois.iloc[first : first + step].reset_index(drop=True)
+        columns = part["address"].tolist(), part["lng"].to_numpy(), part["lat"].to_numpy()
+        attention("eager")
+        own, reference = seconds_of(lambda columns=columns: published_encoding(embedder, *columns))
+        spent["published"] += own
+        attention("sdpa")
+        path = folder / f"encoded{number}"
+        (path / "vectors").mkdir(parents=True)
+        own, _ = seconds_of(lambda part=part, path=path: bulk.encode_shards(path, part, embedder, [0], _silent))
+        spent["ours"] += own
+        wrong = np.abs(np.load(path / "vectors" / "000000.npy") - (reference[0] + reference[1])).max()
+        assert wrong < 5e-3, f"the two ways differ by {wrong}"
+    rates = {name: round(count / value, 1) for name, value in spent.items()}
+    return {"encode_rows_per_second": rates, "encode_ratio": round(spent["published"] / spent["ours"], 2)}
+
+
+def _silent(done: int, total: int) -> None:
+    """No progress."""
+
+
+# Search --------------------------------------------------------------------------------------------------------------
+
+
+def published_search(queries: torch.Tensor, text: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    """Order of all POIs for each query by the fused score; the two others are sorted too, as published."""
+    orders = torch.empty((len(queries), TOP), dtype=torch.int64)
+    for first in range(0, len(queries), AT_ONCE):
+        part = queries[first : first + AT_ONCE]
+        by_text, by_place = part @ text.T, part @ place.T
+        fused = by_text + by_place
+        sorted_ = [torch.argsort(scores, dim=1, descending=True) for scores in (by_text, by_place, fused)]
+        orders[first : first + AT_ONCE] = sorted_[2][:, :TOP]
+    return orders
+
+
+def parts_of(city: City) -> tuple[torch.Tensor, torch.Tensor]:
+    """Text and location vectors, float32, whose sums are the stored vectors."""
+    index = city.index
+    text, place = (torch.empty((len(index), index.dim)) for _ in range(2))
+    real = city.embedder.poi_texts(addresses(min(len(index), 6000))["address"].tolist())
+    for first, shard in index.shards():
+        rows = np.arange(first, first + len(shard))
+        text[rows] = torch.from_numpy(text_vectors(rows, real))
+        place[rows] = torch.from_numpy(shard.astype(np.float32)) - text[rows]
+    return text, place
+
+
+def search(city: City, repeat: int) -> dict[str, Any]:
+    """The published search against exact search, and whether they agree."""
+    text, place = parts_of(city)
+    asked = torch.from_numpy(city.queries)
+    exact = ExactSearcher(city.index)
+    exact.search(city.queries[:8], TOP)
+    theirs, ours = [], []
+    for _ in range(repeat):
+        spent, order = seconds_of(lambda: published_search(asked, text, place))
+        theirs.append(spent)
+        spent, found = seconds_of(lambda: exact.search(city.queries, TOP))
+        ours.append(spent)
+    other = np.stack([city.index.vectors(rows) @ q for rows, q in zip(order.numpy(), city.queries, strict=True)])
+    same = (order.numpy() == found.rows) | (np.abs(other - found.scores) < 1e-6)
+    figures = {"search_seconds_published": round(min(theirs), 3), "search_seconds_exact": round(min(ours), 3)}
+    figures |= {"search_ratio": round(min(theirs) / min(ours), 2), "ranks_equal": round(float(same.mean()), 6)}
+    top = seconds_of(lambda: asked @ text.T)[0]
+    return figures | {"search_seconds_one_product": round(top, 3)}
+
+
+def latency(city: City, searcher: Searcher, count: int) -> dict[str, float]:
+    """Milliseconds of one query: the whole, and the search alone."""
+    whole, alone = [], []
+    for text in city.typed[:count]:
+        began = time.perf_counter()
+        vector = city.embedder.queries([text])
+        between = time.perf_counter()
+        searcher.search(vector, NEIGHBOURS)
+        whole.append(time.perf_counter() - began)
+        alone.append(time.perf_counter() - between)
+    return {"ms": round(1000 * statistics.median(whole), 2), "search_ms": round(1000 * statistics.median(alone), 2)}
+
+
+def recall(city: City, searcher: Searcher, truth: np.ndarray) -> float:
+    """Mean share of the true neighbours found."""
+    rows = searcher.search(city.queries, NEIGHBOURS).rows
+    return round(float(np.mean([np.isin(t, r).mean() for t, r in zip(truth, rows, strict=True)])), 4)
+
+
+def approximate(city: City, target: float) -> dict[str, Any]:
+    """Build, tune and measure approximate search; recall on the city's own queries, which the tuning never saw."""
+    spent, searcher = seconds_of(lambda: open_ann(city.index, city.embedder, target, say, _silent))
+    truth = ExactSearcher(city.index).search(city.queries, NEIGHBOURS).rows
+    found = latency(city, searcher, len(city.typed))
+    family = json.loads((city.index.path / "ann" / "ann.json").read_text(encoding="utf-8"))["family"]
+    figures = {"ann_family": family, "ann_build_minutes": round(spent / 60, 2), "ann_ms": found["ms"]}
+    figures |= {"ann_search_ms": found["search_ms"], "ann_recall": recall(city, searcher, truth)}
+    return figures | {"ann_setting": vars(searcher.setting)}
+
+
+# Memory --------------------------------------------------------------------------------------------------------------
+
+
+def memory_of(path: Path, kind: str, queries: Path) -> int:
+    """Bytes that a process holds beyond its libraries while it searches; run in a process of its own."""
+    import faiss
+
+    from m3gal_cli.retrieval.ann import CELLS, FOLDER, SETTINGS, Setting
+
+    torch.ones(8, 8) @ torch.ones(8, 8)
+    before = _resident()
+    index, asked = Index(path), np.load(queries)
+    if kind == "ann":
+        known = json.loads((path / FOLDER / SETTINGS).read_text(encoding="utf-8"))["settings"]
+        cells = faiss.read_index(str(path / FOLDER / CELLS))
+        searcher: Searcher = AnnSearcher(index, cells, Setting(**next(iter(known.values()))))
+    else:
+        searcher = ExactSearcher(index)
+    for query in asked:
+        searcher.search(query[None], NEIGHBOURS)
+    searcher.search(asked, TOP)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory(city: City, folder: Path) -> dict[str, Any]:
+    """memory_of both ways, in processes of their own."""
+    asked = folder / "queries.npy"
+    np.save(asked, city.queries)
+    found = {}
+    for kind in ("exact", "ann"):
+        own = [sys.executable, __file__, "--memory", kind, str(city.index.path), str(asked)]
+        held = int(subprocess.run(own, check=True, capture_output=True, text=True).stdout)
+        found[f"memory_ratio_{kind}"] = round(held / city.index.nbytes, 3)
+    return found | {"memory_ratio": max(found.values()), "stored_bytes": city.index.nbytes}
+
+
+def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """All figures."""
+    city = build(folder, options, say)
+    figures: dict[str, Any] = {"pois": len(city.index), "dim": city.index.dim, "queries": len(city.typed)}
+    figures |= {"threads": torch.get_num_threads(), "encoder": options.text_encoder or "small, random"}
+    wanted = options.only.split(",")
+    if "encode" in wanted:
+        say("encoding")
+        figures |= encoding(city, min(options.encode, len(city.index)), folder)
+    if "ann" in wanted:
+        say("approximate search")
+        figures |= approximate(city, options.recall)
+    if "memory" in wanted and "ann" in wanted:
+        say("memory")
+        figures |= memory(city, folder)
+    exact = latency(city, ExactSearcher(city.index), 20)
+    figures |= {"exact_ms": exact["ms"], "exact_search_ms": exact["search_ms"]}
+    if "search" in wanted:
+        say("search")
+        figures |= search(city, options.repeat)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pois", type=int, default=1_000_000)
+    parser.add_argument("--dim", type=int, help="width of the vectors (the text encoder's)")
+    parser.add_argument("--text-encoder", help="transformers directory instead of a small random one")
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--encode", type=int, default=2000, help="rows that both ways encode")
+    parser.add_argument("--recall", type=float, default=0.95, help="target of approximate search")
+    parser.add_argument("--repeat", type=int, default=2, help="times that both searches run, in turn; the best counts")
+    parser.add_argument("--only", default="encode,ann,memory,search", help="parts to measure")
+    parser.add_argument("--folder", type=Path, help="where the database lies (a temporary folder)")
+    parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true", help="one object on stdout")
+    options = parser.parse_args()
+    logging.set_verbosity_error()
+    if options.memory:
+        kind, path, queries = options.memory
+        print(memory_of(Path(path), kind, Path(queries)))
+        return
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        figures = measure(options, Path(folder))
+    if options.json:
+        print(json.dumps(figures, indent=1))
+    else:
+        for name, value in figures.items():
+            print(f"{name:28} {value}")
+
+
+if __name__ == "__main__":
+    main()

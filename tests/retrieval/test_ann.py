@@ -1,0 +1,143 @@
+"""Approximate search: recall as measured by brute force, scores and order as of exact search, kept and tuned anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made import GivenVectors, MakeIndex, clustered, make_index  # noqa: F401
+
+from m3gal_cli.errors import InputError
+from m3gal_cli.retrieval import ann as module
+from m3gal_cli.retrieval.ann import AnnSearcher, families_for, open_ann
+from m3gal_cli.retrieval.area import Area
+from m3gal_cli.retrieval.exact import ExactSearcher, products
+from m3gal_cli.retrieval.index import Index
+
+pytest.importorskip("faiss")
+DIM = 32
+VECTORS = clustered(2500, DIM, 20)
+
+
+def opened(index: Index, recall: float = 0.9, **options: Any) -> tuple[AnnSearcher, list[str]]:
+    said: list[str] = []
+    searcher = open_ann(index, GivenVectors(VECTORS), recall, said.append, lambda *_: None, **options)  # type: ignore[arg-type]
+    return searcher, said
+
+
+def queries(count: int) -> np.ndarray:
+    return GivenVectors(VECTORS).queries([str(37 * i) for i in range(count)])
+
+
+@pytest.mark.parametrize("families", [["IVF16,SQ8"], ["IVF16,PQ16x4fs"], ["IVF16,Flat"], None])
+def test_recall_as_told_and_scores_as_exact(make_index: MakeIndex, families: list[str] | None) -> None:  # noqa: F811
+    index = make_index(VECTORS, shard_rows=512)
+    searcher, said = opened(index, families=families)
+    asked = queries(150)
+    found, true = searcher.search(asked, 10), ExactSearcher(index).search(asked, 10)
+    recall = np.mean([np.isin(t, f).mean() for t, f in zip(true.rows, found.rows, strict=True)])
+    assert recall >= 0.9 - 0.04, "of other queries than those it was tuned with"
+    assert searcher.setting.recall >= 0.9
+    assert any(f"recall@10 {searcher.setting.recall:.3f}" in line for line in said)
+    for query, rows, scores in zip(asked, found.rows, found.scores, strict=True):
+        own = products(index.vectors(rows), query)
+        assert scores.tolist() == own.tolist()
+        assert np.lexsort((rows, -own)).tolist() == list(range(10))
+
+
+def test_the_measured_recall_is_that_of_brute_force(make_index: MakeIndex) -> None:  # noqa: F811
+    index = make_index(VECTORS)
+    searcher, _ = opened(index, recall=0.5, families=["IVF16,PQ4x4fs"])
+    probes = module._Probes(index, GivenVectors(VECTORS))  # type: ignore[arg-type]
+    found = searcher.search(probes.vectors, 10).rows
+    shares = []
+    for query, rows in zip(probes.vectors, found, strict=True):
+        true = np.argsort(-(VECTORS.astype(np.float64) @ query))[:10]
+        shares.append(np.isin(true, rows).mean())
+    # Codes that tie are taken in another order where more are asked for.
+    assert searcher.setting.recall == pytest.approx(np.mean(shares), abs=0.01)
+
+
+def test_built_once_and_tuned_for_every_target(make_index: MakeIndex, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    index = make_index(VECTORS)
+    low, _ = opened(index, recall=0.6, families=["IVF16,SQ8"])
+    monkeypatch.setattr(module, "build_cells", None)
+    high, _ = opened(index, recall=0.97)
+    again, said = opened(index, recall=0.6)
+    assert again.setting == low.setting
+    assert not said
+    assert high.setting.recall >= 0.97
+    assert set(json.loads((index.path / "ann" / "ann.json").read_text())["settings"]) == {"0.6", "0.97"}
+
+
+@pytest.mark.parametrize("file", ["cells.faiss", "ann.json"])
+def test_damaged_files_are_made_anew(make_index: MakeIndex, file: str) -> None:  # noqa: F811
+    index = make_index(VECTORS)
+    opened(index, families=["IVF16,SQ8"])
+    Path(index.path / "ann" / file).write_bytes(b"{}")
+    searcher, said = opened(index, families=["IVF16,SQ8"])
+    assert said
+    assert searcher.search(queries(1), 10).rows.shape == (1, 10)
+
+
+def test_a_target_out_of_reach_is_told(make_index: MakeIndex, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr(module, "REORDERED", (10,))
+    _, said = opened(make_index(VECTORS), recall=0.999999, families=["IVF16,PQ2x4fs"])
+    assert said[-1] == "recall 0.999999 is not reached: --index exact finds all"
+
+
+@pytest.mark.parametrize("few_rows", [0, 100_000])
+def test_areas(make_index: MakeIndex, monkeypatch: pytest.MonkeyPatch, few_rows: int) -> None:  # noqa: F811
+    """Small areas are exact; in large ones all that is found lies inside, and nothing is missing that could be."""
+    monkeypatch.setattr(module, "FEW_ROWS", few_rows)
+    index = make_index(VECTORS)
+    searcher, _ = opened(index, families=["IVF16,SQ8"])
+    box, tiny = Area((120.0, 30.0, 120.05, 30.002)), Area((120.0, 30.0, 120.002, 30.0))
+    asked, areas = queries(9), [box, None, tiny] * 3
+    found, true = searcher.search(asked, 10, areas), ExactSearcher(index).search(asked, 10, areas)
+    for area, one, two in zip(areas, found.rows, true.rows, strict=True):
+        inside = index.rows_in(area) if area else np.arange(len(index))
+        assert np.isin(one[one >= 0], inside).all()
+        assert (one >= 0).sum() == min(10, len(inside))
+        if area is tiny or (few_rows and area is box):
+            assert (one == two).all()
+        assert np.isin(one, two).mean() >= 0.7
+
+
+@pytest.mark.parametrize("k", [1, 25, 4000])
+def test_any_k(make_index: MakeIndex, k: int) -> None:  # noqa: F811
+    index = make_index(VECTORS)
+    rows = opened(index, recall=0.95, families=["IVF16,SQ8"])[0].search(queries(5), k).rows
+    assert rows.shape == (5, k)
+    for own in rows:
+        assert len(set(own[own >= 0])) == min(k, len(VECTORS))
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_tiny_tables(make_index: MakeIndex, count: int) -> None:  # noqa: F811
+    vectors = clustered(count, DIM, 5)
+    searcher = open_ann(make_index(vectors), GivenVectors(vectors), 0.9, lambda _: None, lambda *_: None)  # type: ignore[arg-type]
+    assert searcher.search(vectors[:1], 3).rows[0, 0] == 0
+
+
+@pytest.mark.parametrize("recall", [0.0, 1.0, -1.0, 7.0])
+def test_no_share(make_index: MakeIndex, recall: float) -> None:  # noqa: F811
+    with pytest.raises(InputError, match="out of range"):
+        opened(make_index(VECTORS), recall=recall)
+
+
+@pytest.mark.parametrize(
+    ("rows", "dim", "wanted"),
+    [
+        (1_000_000, 768, ["IVF4096,PQ192x4fs", "IVF4096,SQ8"]),
+        (3_000_000, 384, ["IVF4096,PQ96x4fs", "IVF4096,SQ8"]),
+        (20_000_000, 768, ["IVF16384,PQ192x4fs", "IVF16384,SQ8"]),
+        (100, 768, ["IVF2,Flat"]),
+        (5_000, 30, ["IVF125,SQ8"]),
+    ],
+)
+def test_families(rows: int, dim: int, wanted: list[str]) -> None:
+    assert families_for(rows, dim) == wanted
