@@ -89,7 +89,7 @@ def new_checkpoint(text_encoder: str | None, texts: list[str]) -> Checkpoint:
 
 
 def addresses(count: int) -> pd.DataFrame:
-    """poi_id, address, lng, lat and street of ``count`` POIs; the first STREETS * REAL rows hold REAL of every street."""
+    """poi_id, address, lng, lat and street of ``count`` POIs; the first rows hold REAL of every street."""
     draw = np.random.default_rng(0)
     pairs = [a + b for a in FIRST for b in SECOND]
     names = [pairs[i % len(pairs)] + KINDS[(i // len(pairs)) % len(KINDS)] for i in range(STREETS)]

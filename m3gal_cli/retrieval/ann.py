@@ -1,6 +1,7 @@
 """Approximate search by faiss: quantised codes choose candidates, the stored vectors give their scores.
 
-Inverted lists over k-means cells hold the codes (Jégou et al. 2011, "Product Quantization for Nearest Neighbor Search");
+Inverted lists over k-means cells hold the codes (Jégou et al. 2011, "Product Quantization for Nearest
+Neighbor Search");
 the candidates of the cells nearest to a query are scored again in float32, so that scores and the order of what is
 found are those of exact search. Family and parameters are chosen on the user's own vectors: the cheapest of which the
 measured recall@10 against exact search reaches the target.
@@ -169,7 +170,7 @@ def build_cells(index: Index, family: str, say: Say, progress: Progress) -> Any:
     """A faiss index of this family over all rows of ``index``."""
     import faiss
 
-    cells = faiss.index_factory(index.dim, family, faiss.METRIC_INNER_PRODUCT)
+    cells: Any = faiss.index_factory(index.dim, family, faiss.METRIC_INNER_PRODUCT)
     draw = np.random.default_rng(0)
     count = min(len(index), max(TRAINED_ON * cells.nlist, 10_000))
     sample = np.sort(draw.choice(len(index), count, replace=False))
@@ -183,7 +184,7 @@ def build_cells(index: Index, family: str, say: Say, progress: Progress) -> Any:
 
 
 class _Probes:
-    """Queries to measure recall with: addresses of POIs, every other one cut to a piece, as people type; their truth."""
+    """Queries to measure recall with: addresses of POIs, every other one cut as people cut it; their truth."""
 
     def __init__(self, index: Index, embedder: Embedder) -> None:
         draw = np.random.default_rng(1)
@@ -235,10 +236,8 @@ class _Probes:
 
 def _probe(cells: Any, queries: Vectors, probe: int, take: int) -> NDArray[np.int64]:
     """The ``take`` best rows of each query by their codes, in ``probe`` cells; -1 where there are fewer."""
-    import faiss
-
-    parameters = faiss.SearchParametersIVF(nprobe=probe)
-    rows: NDArray[np.int64] = cells.search(queries, take, params=parameters)[1]
+    cells.nprobe = probe
+    rows: NDArray[np.int64] = cells.search(queries, take)[1]
     return rows
 
 

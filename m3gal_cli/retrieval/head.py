@@ -100,7 +100,7 @@ class Head:
         return float(np.partition(scores, len(scores) - k)[len(scores) - k])
 
     def _query(self, queries: Vectors) -> Vectors:
-        """Heads of queries, whose product with a row's head bounds the score from above. Shape: (Q, D) -> (Q, m + 1)."""
+        """Heads of queries: products with heads of rows bound scores from above. Shape: (Q, D) -> (Q, m + 1)."""
         head = queries @ self.basis
         whole = np.square(queries, dtype=np.float64).sum(axis=1) - np.square(head, dtype=np.float64).sum(axis=1)
         return np.concatenate([head, _length(whole)[:, None].astype(np.float32)], axis=1)
