@@ -1,10 +1,14 @@
 """An index: one vector a POI on the disk, k + g' (q·k + q·g' = q·(k + g')), and the POIs' columns beside them.
 
-    INDEX/
-      manifest.json       what it was made of and its measures; written last, so that only a whole index has one
-      building.json       the same while it is being made
-      pois.parquet        poi_id, address, lng, lat of the distinct POIs, in the order of the table
-      vectors/000000.npy  (SHARD_ROWS, D) float16 each, the last one shorter; mapped, not read
+A vector is kept in two parts: rounded to float16, which searches go through, and what rounding took from it, which is
+added for the few rows that are left: scores are those of float32.
+
+INDEX/
+  manifest.json       what it was made of and its measures; written last, so that only a whole index has one
+  building.json       the same while it is being made
+  pois.parquet        poi_id, address, lng, lat of the distinct POIs, in the order of the table
+  vectors/000000.npy  (SHARD_ROWS, D) float16 each, the last one shorter; mapped, not read
+  vectors/000000.rest.npy   what rounding took from these, in the same shape
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -26,13 +31,19 @@ from m3gal_cli.retrieval.embed import Vectors
 FORMAT = 1
 MANIFEST, BUILDING, POIS, SHARDS = "manifest.json", "building.json", "pois.parquet", "vectors"
 COLUMNS = ("poi_id", "address", "lng", "lat")
+IDS_KEY, IDS_JSON = b"m3gal.poi_id", b"json"
 
 Shard = NDArray[np.float16]
 
 
 def shard_path(index: Path, number: int) -> Path:
-    """The file of a shard."""
+    """The file of a shard; where it is, so is its rest."""
     return index / SHARDS / f"{number:06d}.npy"
+
+
+def rest_path(index: Path, number: int) -> Path:
+    """The file of what rounding took from a shard."""
+    return index / SHARDS / f"{number:06d}.rest.npy"
 
 
 def read_json(path: Path) -> Any:
@@ -56,34 +67,34 @@ class Index:
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise InputError("is no index", where=path, hint=hint)
         self.path, self.manifest = path, manifest
-        self.dim, self._size, self.shard_rows = (int(manifest[name]) for name in ("dim", "rows", "shard_rows"))
         try:
+            self.dim, self._size, self.shard_rows = (int(manifest[name]) for name in ("dim", "rows", "shard_rows"))
+            self.largest_norm, self.largest_rest = (float(manifest[f"largest_{name}"]) for name in ("norm", "rest"))
             self.pois: pa.Table = pq.read_table(path / POIS, columns=list(COLUMNS))
-            self._shards: list[Shard] = [
-                np.load(shard_path(path, i), mmap_mode="r") for i in range(shard_count(self._size, self.shard_rows))
-            ]
-        except (OSError, ValueError, pa.ArrowException) as error:
+            self._shards, self._rests = (
+                [_mapped(of(path, i)) for i in range(shard_count(self._size, self.shard_rows))]
+                for of in (shard_path, rest_path)
+            )
+        except (OSError, EOFError, ValueError, KeyError, TypeError, ArithmeticError, pa.ArrowException) as error:
             raise InputError(f"a damaged index ({error})", where=path, hint=hint) from error
-        lengths = [len(s) for s in self._shards]
-        if len(self.pois) != self._size or sum(lengths) != self._size or any(s.dtype != np.float16 for s in self._shards):
+        wanted = [(min(self.shard_rows, self._size - i), self.dim) for i in range(0, self._size, self.shard_rows)]
+        whole = [s.shape for s in self._shards] == wanted == [s.shape for s in self._rests]
+        whole &= all(s.dtype == np.float16 for s in (*self._shards, *self._rests))
+        if not whole or len(self.pois) != self._size:
             raise InputError("a damaged index: its files do not fit its manifest", where=path, hint=hint)
         self.lng, self.lat = (self.pois[name].to_numpy().astype(np.float64, copy=False) for name in ("lng", "lat"))
+        self._ids_are_json = (self.pois.schema.metadata or {}).get(IDS_KEY) == IDS_JSON
 
     def __len__(self) -> int:
         return self._size
 
     @property
-    def largest_norm(self) -> float:
-        """No vector is longer."""
-        return float(self.manifest["largest_norm"])
-
-    @property
     def nbytes(self) -> int:
-        """Bytes of the stored vectors."""
+        """Bytes of the rounded vectors."""
         return sum(s.nbytes for s in self._shards)
 
     def shards(self) -> Iterator[tuple[int, Shard]]:
-        """Number of the first row, and vectors, of each shard in turn. Shape: (n, D) float16."""
+        """Number of the first row, and vectors, rounded, of each shard in turn. Shape: (n, D) float16."""
         for number, shard in enumerate(self._shards):
             yield number * self.shard_rows, shard
 
@@ -93,16 +104,42 @@ class Index:
         owner = rows // self.shard_rows
         for number in np.unique(owner):
             own = owner == number
-            out[own] = self._shards[number][rows[own] - number * self.shard_rows]
+            at = rows[own] - number * self.shard_rows
+            out[own] = self._shards[number][at].astype(np.float32) + self._rests[number][at]
         return out
 
     def rows_in(self, area: Area) -> NDArray[np.int64]:
         """Rows of the POIs in an area, rising."""
         return area.rows(self.lng, self.lat)
 
+    def places(self, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """poi_id, address, lng, lat of these rows. Shape: (n,) -> n."""
+        found: list[dict[str, Any]] = self.pois.take(pa.array(rows)).to_pylist()
+        if self._ids_are_json:
+            for place in found:
+                place["poi_id"] = json.loads(place["poi_id"])
+        return found
+
     def poi(self, row: int) -> dict[str, Any]:
         """poi_id, address, lng, lat of a row."""
-        return {name: self.pois[name][row].as_py() for name in COLUMNS}
+        return self.places(np.array([row]))[0]
+
+
+def write_pois(pois: pd.DataFrame, path: Path) -> None:
+    """Write the columns of an index; ids of several kinds (1 and "1") as JSON. Raises OSError."""
+    frame = pois[list(COLUMNS)]
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowException, OverflowError):
+        ids = [json.dumps(value, ensure_ascii=False, default=str) for value in frame["poi_id"]]
+        table = pa.Table.from_pandas(frame.assign(poi_id=ids), preserve_index=False)
+        table = table.replace_schema_metadata({IDS_KEY: IDS_JSON})
+    pq.write_table(table, path)
+
+
+def _mapped(path: Path) -> Shard:
+    shard: Shard = np.load(path, mmap_mode="r")
+    return shard
 
 
 def shard_count(rows: int, shard_rows: int) -> int:
