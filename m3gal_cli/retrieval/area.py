@@ -32,6 +32,8 @@ class Area:
     def __post_init__(self) -> None:
         if (self.centre is None) != (self.within_m is None):
             raise ValueError("centre and within_m go together")
+        if self.box is None and self.centre is None:
+            raise ValueError("an area without a bound is None")
 
     def rows(self, lng: Coordinates, lat: Coordinates) -> NDArray[np.int64]:
         """Numbers of the points in the area, rising. Shape: (N,), (N,) degrees -> (n,)."""
