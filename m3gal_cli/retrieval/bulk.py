@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,8 @@ def open_or_build(path: Path, sources: Sources, say: Say, progress: Progress, sh
         discard(path)
     if share.rank or read_json(path / MANIFEST) is None:
         _build(path, sources, say, progress, share)
+    elif (path / BUILDING).exists():
+        _tidy(path)
     return Index(path) if share.rank == 0 else None
 
 
@@ -130,13 +133,18 @@ def _build(path: Path, sources: Sources, say: Say, progress: Progress, share: Sh
         _await(lambda: all(_there(path, i) for i in everyone))
     record["largest_norm"] = max(_largest_norm(shard_path(path, i)) for i in everyone)
     record["largest_rest"] = max(_largest_norm(rest_path(path, i)) for i in everyone)
-    with atomic_text(path / MANIFEST) as file:
+    with _unless_there(path / MANIFEST), atomic_text(path / MANIFEST) as file:
         json.dump(record, file, indent=1, ensure_ascii=False)
-    (path / BUILDING).unlink(missing_ok=True)
-    for left in (path / SHARDS).glob(".*.tmp"):  # of processes that were killed
-        left.unlink(missing_ok=True)
+    _tidy(path)
     if (seconds := time.monotonic() - began) >= WORTH_TELLING_S:
         say(f"index {path}: {len(pois):,} POIs in {seconds:,.0f} s")
+
+
+def _tidy(path: Path) -> None:
+    """Remove from a whole index what its making needed, and what processes that were killed left."""
+    with suppress(OSError):  # it is no reason to fail
+        for left in (path / BUILDING, *path.rglob(".*.tmp")):
+            left.unlink(missing_ok=True)
 
 
 def distinct(pois: pd.DataFrame) -> pd.DataFrame:
@@ -155,7 +163,7 @@ def _prepare(path: Path, record: dict[str, Any], pois: pd.DataFrame, say: Say) -
         # First, so that a folder that a kill leaves is known for an index.
         with atomic_text(path / BUILDING) as file:
             json.dump(record, file, indent=1, ensure_ascii=False)
-    with atomic_path(path / POIS) as temporary:
+    with _unless_there(path / POIS), atomic_path(path / POIS) as temporary:
         write_pois(pois, temporary)
 
 
@@ -186,11 +194,17 @@ def encode_shards(path: Path, pois: pd.DataFrame, embedder: Embedder, numbers: l
 def _write(path: Path, vectors: Shard) -> None:
     content = io.BytesIO()
     np.save(content, vectors)
+    with _unless_there(path), atomic_path(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+
+
+@contextmanager
+def _unless_there(path: Path) -> Iterator[None]:
+    """Forgive a failure where the file is there nevertheless: somebody builds the very index at the same time."""
     try:
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content.getbuffer())
+        yield
     except InputError:
-        if not path.exists():  # else another process made the very shard
+        if not path.exists():
             raise
 
 
