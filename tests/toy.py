@@ -37,6 +37,11 @@ class ToyEmbedder(Embedder):
 
     def __init__(self, width: int = 3, reach: int = 1) -> None:
         self.width, self.reach = width, reach
+        self.device = torch.device("cpu")
+
+    @property
+    def dim(self) -> int:
+        return self.width
 
     def vector(self, what: str) -> NDArray[np.float32]:
         draw = np.random.default_rng(zlib.crc32(what.encode()))

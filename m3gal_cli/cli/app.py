@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from typing import Annotated, Any
@@ -15,13 +14,20 @@ from typer.core import TyperGroup
 
 from m3gal_cli import __version__
 from m3gal_cli.cli.arguments import normalise
-from m3gal_cli.cli.console import error, note
+from m3gal_cli.cli.console import error, forget_stdout, note, pass_on_closed_pipes
 from m3gal_cli.cli.exit_codes import INTERRUPTED, USAGE
 from m3gal_cli.errors import InputError
 
 
 class Group(TyperGroup):
     """The top-level group: published option spellings in, errors out as one or two lines and an exit code."""
+
+    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except BrokenPipeError:  # --help | head -1
+            forget_stdout()
+            raise typer.Exit(0) from None
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["m3gal.debug"] = "--debug" in args
@@ -39,7 +45,7 @@ class Group(TyperGroup):
             error("interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:  # the reader of our output has seen enough: no error
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            forget_stdout()
             raise typer.Exit(0) from None
 
 
@@ -86,6 +92,7 @@ _register()
 
 def main() -> None:
     """Entry point of the ``m3gal`` executable."""
+    pass_on_closed_pipes()
     try:
         app()
     except KeyboardInterrupt:

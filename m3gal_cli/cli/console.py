@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -26,6 +29,46 @@ class _Stdout(Console):
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
+
+
+def pass_on_closed_pipes() -> None:
+    """Have Rich's own consoles of stdout, which print the help, raise BrokenPipeError where they would exit with 1."""
+    leave = Console.on_broken_pipe
+
+    def on_broken_pipe(self: Console) -> None:
+        if self.file is not sys.stdout:
+            leave(self)
+        raise BrokenPipeError
+
+    Console.on_broken_pipe = on_broken_pipe  # type: ignore[method-assign]
+
+
+def forget_stdout() -> None:
+    """The reader of stdout is gone: what is left to write goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hold the first Ctrl-C back until the block is done, so that it leaves whole lines; the second one interrupts."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+
+    def hold(number: int, _frame: Any) -> None:
+        if held:
+            raise KeyboardInterrupt
+        held.append(number)
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt
 
 
 def out() -> Console:

@@ -61,7 +61,7 @@ def open_session(values: dict[str, Any]) -> Session:
     config = o.on_gpu(load_config(base, given, sets), values["gpu"])
     if found.is_dir() and values.get("text_encoder"):
         note("--text-encoder is not needed: the checkpoint has its own")
-    embedder = Embedder(open_checkpoint(found, config), resolve_device(config.device), config.eval.batch_size)
+    embedder = Embedder(open_checkpoint(found, config), resolve_device(config.device))
     return Session(config, embedder, found)
 
 

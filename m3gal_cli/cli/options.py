@@ -84,6 +84,10 @@ SETTING_OF = {
     "device": "device",
     "bm25": "eval.bm25",
     "top_k": "eval.top_k",
+    "index": "eval.index",
+    "index_dir": "eval.index_dir",
+    "uri": "eval.uri",
+    "recall": "eval.recall",
 }
 
 

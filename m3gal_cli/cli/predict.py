@@ -2,36 +2,86 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from m3gal_cli.cli import evaluating as e
 from m3gal_cli.cli import options as o
-from m3gal_cli.cli.console import out, progress_bar
-from m3gal_cli.errors import InputError
+from m3gal_cli.cli.predicting import Form, run
+
+SEARCH, FORMS = "Search", "Formats"
 
 TopK = Annotated[int | None, typer.Option("--top-k", "-k", help="Matches a query.  [default: 5]")]
 Queries = Annotated[
-    Path, typer.Argument(help='Lines of plain text or {"query", "id"?, "lng"?, "lat"?}; - is stdin.', allow_dash=True)
+    Path | None,
+    typer.Argument(
+        help='Plain text or {"query", "id"?, "lng"?, "lat"?} a line, CSV or GeoJSON; - is stdin.',
+        allow_dash=True,
+        show_default=False,
+    ),
+]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="File instead of stdout; whole or absent.")]
+InputForm = Annotated[
+    Form | None, typer.Option("--format", help="Of the queries.  [default: by suffix]", rich_help_panel=FORMS)
+]
+OutputForm = Annotated[
+    Form | None,
+    typer.Option(
+        "--output-format", help="Of the answers.  [default: by suffix of --output, else jsonl]", rich_help_panel=FORMS
+    ),
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Answer a broken line with an error, and go on.", rich_help_panel=FORMS)
+]
+Datum = Annotated[
+    str | None, typer.Option("--datum", help="Of the POI table: wgs84, gcj02 or bd09; queries are in WGS-84.")
+]
+IndexDir = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder of the POIs' vectors.  [default: index/TABLE in the run, else here]", rich_help_panel=SEARCH
+    ),
+]
+Kind = Annotated[
+    str | None, typer.Option("--index", help="exact, ann, milvus or auto.  [default: auto]", rich_help_panel=SEARCH)
+]
+Uri = Annotated[str | None, typer.Option(help="Milvus server, or file of Milvus Lite.", rich_help_panel=SEARCH)]
+Recall = Annotated[
+    float | None, typer.Option(help="Of ann: share of the exact answer.  [default: 0.95]", rich_help_panel=SEARCH)
+]
+WithinKm = Annotated[
+    float | None, typer.Option(help="Only places so near to where a query was typed.", rich_help_panel=SEARCH)
+]
+Bbox = Annotated[
+    str | None, typer.Option(metavar="W,S,E,N", help="Only places in this box, degrees.", rich_help_panel=SEARCH)
+]
+BuildOnly = Annotated[
+    bool, typer.Option("--build-only", help="Encode the POI table and leave; no QUERIES.", rich_help_panel=SEARCH)
 ]
 
 
 def command(
-    queries: Queries,
+    context: typer.Context,
+    queries: Queries = None,
     checkpoint: o.CheckpointPath = None,
     poi_database_filepath: o.PoiPath = None,
     top_k: TopK = None,
-    table: Annotated[bool, typer.Option("--table", help="A table for reading instead of JSON lines.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File instead of stdout.")] = None,
+    within_km: WithinKm = None,
+    bbox: Bbox = None,
+    table: Annotated[bool, typer.Option("--table", help="A table for reading.", rich_help_panel=FORMS)] = False,
+    output: Output = None,
+    input_format: InputForm = None,
+    output_format: OutputForm = None,
+    skip_bad: SkipBad = False,
+    index: Kind = None,
+    index_dir: IndexDir = None,
+    uri: Uri = None,
+    recall: Recall = None,
+    build_only: BuildOnly = False,
     data_dir: o.DataDir = None,
     data_suffix: o.DataSuffix = None,
-    datum: o.DatumName = None,
+    datum: Datum = None,
     config: o.ConfigName = None,
     set_: o.Sets = None,
     text_encoder: o.TextEncoder = None,
@@ -43,50 +93,10 @@ def command(
     moco_k: o.IgnoredInt = None,
     load_model: o.Ignored = False,
 ) -> None:
-    """Answer queries with the places that they mean, one JSON object a line, in the order of the input."""
-    from m3gal_cli.data.queries import read_queries
+    """Answer queries with the places that they mean, one JSON object a line, in the order of the input.
 
-    if table and output is not None:
-        raise InputError("--table and --output exclude each other", hint="The file takes JSON lines.")
-    asked = read_queries(sys.stdin if str(queries) == "-" else queries)
-    session = e.open_session(locals())
-    from m3gal_cli.data.tables import read_pois
-    from m3gal_cli.retrieval.match import Matcher
-
-    settings = session.config
-    pois = read_pois(e.poi_table_for(settings), settings.data.datum)
-    with progress_bar() as bar:
-        task = bar.add_task("encoding POIs", total=None, info="")
-        matcher = Matcher(pois, session.embedder, lambda done, total: bar.update(task, completed=done, total=total))
-    answers = matcher.match(asked, settings.eval.top_k)
-    if table:
-        out().print(_table(answers))
-        return
-    lines = (json.dumps(a, ensure_ascii=False) + "\n" for a in answers)
-    if output is None:
-        sys.stdout.writelines(lines)
-        sys.stdout.flush()
-        return
-    from m3gal_cli.data.files import atomic_text
-
-    with atomic_text(output) as file:
-        file.writelines(lines)
-
-
-def _table(answers: list[dict[str, Any]]) -> Table:
-    distances = any("distance_m" in m for a in answers for m in a["matches"])
-    table = Table(title="answers", title_justify="left")
-    table.add_column("query", style="bold", overflow="fold")
-    table.add_column("#", justify="right")
-    table.add_column("place", overflow="fold", ratio=1)
-    for name in ("lng", "lat", "score", *(("distance",) if distances else ())):
-        table.add_column(name, justify="right", no_wrap=True)
-    for answer in answers:
-        for match in answer["matches"]:
-            first = match["rank"] == 1
-            cells = [escape(answer["query"]) if first else "", str(match["rank"]), escape(match["address"])]
-            cells += [f"{match['lng']:.5f}", f"{match['lat']:.5f}", f"{match['score']:.3f}"]
-            if distances:
-                cells.append(f"{match['distance_m']:,.0f} m" if "distance_m" in match else "")
-            table.add_row(*cells, end_section=match is answer["matches"][-1])
-    return table
+    The POI table is encoded once, into an index that later calls take; started by torchrun, the processes share that.
+    """
+    if queries is None and not build_only:
+        raise typer.BadParameter("Missing: a file of queries, - for stdin, or --build-only.", context)
+    run(locals())

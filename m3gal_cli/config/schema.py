@@ -163,6 +163,14 @@ class EvalConfig(Section):
     batch_size: int = Field(128, ge=1, description="texts encoded at once")
     bm25: bool = Field(True, description="add a BM25 row (character 1-2-grams) for honesty")
     top_k: int = Field(5, ge=1, description="matches a query in predict")
+    index: Literal["auto", "exact", "ann", "milvus"] = Field(
+        "auto", description="how predict searches; auto: exact up to 1,000,000 POIs or on a GPU, else ann (approximate)"
+    )
+    index_dir: str | None = Field(
+        None, description="folder of the POIs' vectors; empty: index/TABLE in the run, else in the working folder"
+    )
+    uri: str | None = Field(None, description="Milvus: a server (http://HOST:19530) or a file of Milvus Lite")
+    recall: float = Field(0.95, gt=0, le=1, description="share of the exact answer that an approximate search holds")
 
 
 class Config(Section):

@@ -30,6 +30,12 @@ def suffix_of(path: Path) -> str:
     return parts[-2] if len(parts) > 1 and parts[-1] == ".gz" else (parts[-1] if parts else "")
 
 
+def stem_of(path: Path) -> str:
+    """The name without the suffixes that say the format: ``a.b.csv.gz`` -> ``a.b``."""
+    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    return plain.stem
+
+
 def open_text(path: Path) -> IO[str]:
     """Open a UTF-8 text file for reading, through gzip if its name ends in .gz (a byte order mark is dropped)."""
     if path.name.lower().endswith(".gz"):

@@ -178,7 +178,7 @@ def build_cells(index: Index, family: str, say: Say, progress: Progress) -> Any:
     cells.cp.min_points_per_centroid = 1  # no warning for small tables
     cells.train(index.vectors(sample))
     for first, shard in index.shards():
-        cells.add(shard.astype(np.float32))
+        cells.add(index.vectors(np.arange(first, first + len(shard))))
         progress(first + len(shard), len(index))
     return cells
 

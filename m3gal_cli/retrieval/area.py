@@ -32,21 +32,22 @@ class Area:
     def __post_init__(self) -> None:
         if (self.centre is None) != (self.within_m is None):
             raise ValueError("centre and within_m go together")
+        if self.box is None and self.centre is None:
+            raise ValueError("an area without a bound is None")
 
     def rows(self, lng: Coordinates, lat: Coordinates) -> NDArray[np.int64]:
         """Numbers of the points in the area, rising. Shape: (N,), (N,) degrees -> (n,)."""
         inside = np.ones(len(lng), bool)
-        for box in (self.box, self._surrounding()):
-            if box is not None:
-                inside &= in_box(box, lng, lat)
+        for box in self.boxes():
+            inside &= in_box(box, lng, lat)
         rows = np.flatnonzero(inside)
         if self.centre is not None and self.within_m is not None:
             rows = rows[haversine_m(lng[rows], lat[rows], *self.centre) <= self.within_m]
         return rows
 
     def boxes(self) -> list[Box]:
-        """Boxes that hold the whole area, all of them together; for engines that filter by columns alone."""
-        return [box for box in (self.box, self._surrounding()) if box is not None]
+        """Boxes of which each holds the whole area; for engines that filter by columns alone."""
+        return [_with_meridian(box) for box in (self.box, self._surrounding()) if box is not None]
 
     def _surrounding(self) -> Box | None:
         """A box around the circle, a little wider than it."""
@@ -59,8 +60,6 @@ class Area:
             return (-180.0, max(south, -90.0), 180.0, min(north, 90.0))
         # The widest longitude of a circle on a sphere lies nearer to the pole than its centre.
         wide = math.degrees(math.asin(min(1.0, math.sin(angle) / math.cos(math.radians(lat)))))
-        if wide >= 180:
-            return (-180.0, south, 180.0, north)
         return (_wrapped(lng - wide), south, _wrapped(lng + wide), north)
 
 
@@ -71,6 +70,16 @@ def in_box(box: Box, lng: Coordinates, lat: Coordinates) -> NDArray[np.bool_]:
     across = (lng >= west) & (lng <= east) if west <= east else (lng >= west) | (lng <= east)
     inside: NDArray[np.bool_] = found & across
     return inside
+
+
+def _with_meridian(box: Box) -> Box:
+    """The same box; where it ends at the 180th meridian, points that call that -180 or 180 lie in it alike."""
+    west, south, east, north = box
+    if east == 180 and west != -180:
+        return (west, south, -180.0, north)
+    if west == -180 and east != 180:
+        return (180.0, south, east, north)
+    return box
 
 
 def _wrapped(lng: float) -> float:

@@ -7,17 +7,17 @@ the work.
 
 from __future__ import annotations
 
+import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from m3gal_cli.core.durable import discard
 from m3gal_cli.data.files import atomic_path, atomic_text, make_folder
@@ -34,12 +34,15 @@ from m3gal_cli.retrieval.index import (
     Index,
     Shard,
     read_json,
+    rest_path,
     shard_count,
     shard_path,
+    write_pois,
 )
 
 SHARD_ROWS = 8192
 POLL_S = 0.2
+WORTH_TELLING_S = 10.0
 Say = Callable[[str], None]
 
 
@@ -78,19 +81,25 @@ def open_or_build(path: Path, sources: Sources, say: Say, progress: Progress, sh
         The index; None in the processes besides the first, whose work is done.
 
     Raises:
-        InputError: unreadable table, a folder of something else, a full disk.
+        InputError: unreadable table, a folder of something else, a damaged index, a full disk.
     """
     if share.rank == 0 and (why := stale(path, sources)):
-        say(f"{path}: {why}; it is made anew")
+        say(f"index {path}: {why}; it is made anew")
         discard(path)
-    if read_json(path / MANIFEST) is None or share.rank:
+    if share.rank or read_json(path / MANIFEST) is None:
         _build(path, sources, say, progress, share)
+    elif (path / BUILDING).exists():
+        _tidy(path)
     return Index(path) if share.rank == 0 else None
 
 
 def stale(path: Path, sources: Sources) -> str | None:
-    """Why what lies in ``path`` cannot be used or gone on with; None where it can, or where nothing lies there."""
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    """Why what lies in ``path`` cannot be used or gone on with; None where it can, or where nothing lies there.
+
+    Raises:
+        InputError: something else than an index lies there.
+    """
+    if not path.exists() or (path.is_dir() and all(left.name.startswith(".") for left in path.iterdir())):
         return None
     record = read_json(path / MANIFEST) or read_json(path / BUILDING)
     if not isinstance(record, dict) or "format" not in record or "table" not in record:
@@ -105,6 +114,7 @@ def stale(path: Path, sources: Sources) -> str | None:
 
 
 def _build(path: Path, sources: Sources, say: Say, progress: Progress, share: Share) -> None:
+    began = time.monotonic()
     pois = distinct(sources.read())
     embedder = sources.embedder()
     record = {"format": FORMAT, "model": sources.model.record(), "table": sources.table.record()}
@@ -113,15 +123,28 @@ def _build(path: Path, sources: Sources, say: Say, progress: Progress, share: Sh
         _prepare(path, record, pois, say)
     else:
         _await(lambda: _same(path, record))
-    missing = [i for i in range(share.rank, shard_count(len(pois), SHARD_ROWS), share.world) if not _there(path, i)]
+    everyone = range(shard_count(len(pois), SHARD_ROWS))
+    missing = [i for i in everyone[share.rank :: share.world] if not _there(path, i)]
     encode_shards(path, pois, embedder, missing, progress)
-    if share.rank == 0:
-        everyone = range(shard_count(len(pois), SHARD_ROWS))
+    if share.rank:
+        return
+    if not all(_there(path, i) for i in everyone):
+        say(f"index {path}: waits for the shards of the other processes")
         _await(lambda: all(_there(path, i) for i in everyone))
-        norms = [_largest_norm(np.load(shard_path(path, i), mmap_mode="r")) for i in everyone]
-        with atomic_text(path / MANIFEST) as file:
-            json.dump(record | {"largest_norm": max(norms)}, file, indent=1, ensure_ascii=False)
-        (path / BUILDING).unlink(missing_ok=True)
+    record["largest_norm"] = max(_largest_norm(shard_path(path, i)) for i in everyone)
+    record["largest_rest"] = max(_largest_norm(rest_path(path, i)) for i in everyone)
+    with _unless_there(path / MANIFEST), atomic_text(path / MANIFEST) as file:
+        json.dump(record, file, indent=1, ensure_ascii=False)
+    _tidy(path)
+    if (seconds := time.monotonic() - began) >= WORTH_TELLING_S:
+        say(f"index {path}: {len(pois):,} POIs in {seconds:,.0f} s")
+
+
+def _tidy(path: Path) -> None:
+    """Remove from a whole index what its making needed, and what processes that were killed left."""
+    with suppress(OSError):  # it is no reason to fail
+        for left in (path / BUILDING, *path.rglob(".*.tmp")):
+            left.unlink(missing_ok=True)
 
 
 def distinct(pois: pd.DataFrame) -> pd.DataFrame:
@@ -130,35 +153,63 @@ def distinct(pois: pd.DataFrame) -> pd.DataFrame:
 
 
 def _prepare(path: Path, record: dict[str, Any], pois: pd.DataFrame, say: Say) -> None:
-    make_folder(path / SHARDS)
+    make_folder(path)
     if _same(path, record):
         done = sum(_there(path, i) for i in range(shard_count(len(pois), SHARD_ROWS)))
-        say(f"{path}: goes on after {min(done * SHARD_ROWS, len(pois)):,} of {len(pois):,} POIs")
-        return
-    with atomic_path(path / POIS) as temporary:
-        pq.write_table(pa.Table.from_pandas(pois, preserve_index=False), temporary)
-    with atomic_text(path / BUILDING) as file:
-        json.dump(record, file, indent=1, ensure_ascii=False)
+        say(f"index {path}: goes on after {min(done * SHARD_ROWS, len(pois)):,} of {len(pois):,} POIs")
+    else:
+        if (path / SHARDS).exists():  # of other measures
+            discard(path / SHARDS)
+        # First, so that a folder that a kill leaves is known for an index.
+        with atomic_text(path / BUILDING) as file:
+            json.dump(record, file, indent=1, ensure_ascii=False)
+    with _unless_there(path / POIS), atomic_path(path / POIS) as temporary:
+        write_pois(pois, temporary)
 
 
 def encode_shards(path: Path, pois: pd.DataFrame, embedder: Embedder, numbers: list[int], progress: Progress) -> None:
-    """Encode these shards and write each as it is done."""
-    texts, lng, lat = pois["address"].tolist(), pois["lng"].to_numpy(np.float64), pois["lat"].to_numpy(np.float64)
+    """Encode these shards and write each as it is done. Raises InputError for a model that gives no finite vectors."""
+    texts: list[str] = pois["address"].tolist()
+    places = pois["lng"].to_numpy(np.float64), pois["lat"].to_numpy(np.float64)
     total, done = sum(min(SHARD_ROWS, len(pois) - i * SHARD_ROWS) for i in numbers), 0
     for number in numbers:
         rows = slice(number * SHARD_ROWS, (number + 1) * SHARD_ROWS)
-        address = texts[rows]
+        address, (lng, lat) = texts[rows], (column[rows] for column in places)
 
         def tell(encoded: int, of: int, before: int = done, own: int = len(address)) -> None:
             progress(before + own * encoded // of, total)
 
-        vectors = embedder.poi_texts(address, tell) + embedder.locations(lng[rows], lat[rows])
-        with atomic_path(shard_path(path, number)) as temporary, temporary.open("wb") as file:
-            np.save(file, vectors.astype(np.float16))
+        vectors = embedder.poi_texts(address, tell) + embedder.locations(lng, lat)
+        with np.errstate(over="ignore"):
+            rounded = vectors.astype(np.float16)
+        wrong = ~np.isfinite(rounded).all(axis=1)
+        if wrong.any():
+            what = f"the model gives no finite vector for {address[int(np.argmax(wrong))]!r}"
+            raise InputError(what, where=path, hint="Take another checkpoint of the run.")
+        _write(rest_path(path, number), (vectors - rounded).astype(np.float16))
+        _write(shard_path(path, number), rounded)  # last: where it is, its rest is
         done += len(address)
 
 
-def _largest_norm(shard: Shard) -> float:
+def _write(path: Path, vectors: Shard) -> None:
+    content = io.BytesIO()
+    np.save(content, vectors)
+    with _unless_there(path), atomic_path(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+
+
+@contextmanager
+def _unless_there(path: Path) -> Iterator[None]:
+    """Forgive a failure where the file is there nevertheless: somebody builds the very index at the same time."""
+    try:
+        yield
+    except InputError:
+        if not path.exists():
+            raise
+
+
+def _largest_norm(path: Path) -> float:
+    shard = np.load(path, mmap_mode="r")
     return float(np.sqrt(np.square(shard, dtype=np.float32).sum(axis=1, dtype=np.float64).max()))
 
 
@@ -169,11 +220,16 @@ def _there(path: Path, number: int) -> bool:
 def _same(path: Path, record: dict[str, Any]) -> bool:
     """Whether the index being made in ``path`` is this one."""
     found = read_json(path / BUILDING) or read_json(path / MANIFEST)
-    if not isinstance(found, dict):
-        return False
-    plain = ("format", "rows", "dim", "shard_rows")
-    identical = all(found.get(n, {}).get("sha256") == record[n]["sha256"] for n in ("model", "table"))
-    return identical and all(found.get(n) == record[n] for n in plain)
+    return isinstance(found, dict) and _content(found) == _content(record)
+
+
+def _content(record: dict[str, Any]) -> str:
+    """What an index is made of and its measures, whenever and wherever the files were written."""
+    plain: dict[str, Any] = {name: record.get(name) for name in ("format", "rows", "dim", "shard_rows")}
+    for name in ("model", "table"):
+        own = record.get(name)
+        plain[name] = {key: own.get(key) for key in ("sha256", "also")} if isinstance(own, dict) else None
+    return json.dumps(plain, sort_keys=True)
 
 
 def _await(ready: Callable[[], bool]) -> None:

@@ -1,14 +1,14 @@
 """Exact search: a fast scan with a known largest error, then float32 products of all that may be among the best.
 
-A row whose scanned score is more than twice the error below the k-th best scanned one cannot be among the k best: what
-is left, a few rows a query, is scored again, row by row, so that equal vectors score equal and the answer does not
-depend on the scan. Large indexes on a CPU are scanned by their heads alone (see head), which takes a sixth of the time.
+The scan goes through the rounded vectors. A row whose scanned score lies farther than the error below the k-th best
+float32 score so far cannot be among the k best: what is left, a few rows a query, is scored again, row by row, so that
+equal vectors score equal and the answer does not depend on the scan. Large indexes on a CPU are scanned by short heads
+of their vectors alone (see head).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,17 +18,20 @@ from m3gal_cli.core.model import has_bf16
 from m3gal_cli.retrieval.area import Area
 from m3gal_cli.retrieval.embed import Vectors
 from m3gal_cli.retrieval.head import open_head
-from m3gal_cli.retrieval.index import Index, read_only
+from m3gal_cli.retrieval.index import Index, Shard, read_only
 from m3gal_cli.retrieval.searcher import Found, best_of, nothing
 
 FEW = 3  # queries up to which the vectors are read as they are; above, they are widened once for all queries
-SCORES_AT_ONCE = 16_000_000
-# Relative error of a product by |q||v|: rounding of the query (and of bf16 vectors), of the sum and of its result.
-ERROR = {torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 2e-2}
+SCORES_AT_ONCE = 4_000_000
+PAIRS_AT_ONCE = 1 << 14  # of a query and a row, scored in float32
+# Half the distance between 1 and the next number. A scan rounds the query, the vectors and the result, and a GPU may
+# round two partial sums; sums are float32.
+ROUNDING = {torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
+ROUNDINGS = 5
 
 
 class ExactSearcher:
-    """Exact search over an index by scanning all of it; on a GPU the vectors stay there.
+    """Exact search over an index by scanning all of it; on a GPU the vectors stay there if they fit.
 
     Args:
         index: the vectors.
@@ -40,8 +43,10 @@ class ExactSearcher:
         self.index, self.device = index, torch.device(device)
         on_cpu = self.device.type == "cpu"
         self.scan = scan or (torch.float16 if not on_cpu else torch.bfloat16 if has_bf16() else torch.float32)
-        self.head = open_head(index) if on_cpu and scan is None else None
-        self._resident = [] if on_cpu else [read_only(s).to(self.device) for _, s in index.shards()]
+        self.few = 0 if scan else FEW
+        self.head = open_head(index) if on_cpu and not scan else None
+        stays = not on_cpu and _fits(index.nbytes, self.device)
+        self._resident = [read_only(s).to(self.device) for _, s in index.shards()] if stays else []
 
     def search(self, queries: Vectors, k: int, areas: Sequence[Area | None] | None = None) -> Found:
         """As ``Searcher.search``. Exact: equal to sorting all float32 products with the stored vectors."""
@@ -51,115 +56,152 @@ class ExactSearcher:
         groups: dict[Area | None, list[int]] = {}
         for i in range(len(queries)):
             groups.setdefault(areas[i] if areas is not None else None, []).append(i)
+        at_once = max(1, SCORES_AT_ONCE // self.index.shard_rows)
         for area, chosen in groups.items():
-            part = np.ascontiguousarray(queries[chosen], np.float32)
-            at_once = max(1, SCORES_AT_ONCE // self.index.shard_rows)
-            for first in range(0, len(part), at_once):
-                own = slice(first, first + at_once)
-                answer = self._all(part[own], k) if area is None else self.among(self.index.rows_in(area), part[own], k)
-                for name in ("rows", "scores"):
-                    getattr(found, name)[chosen[own]] = getattr(answer, name)
+            rows = None if area is None else self.index.rows_in(area)
+            for first in range(0, len(chosen), at_once):
+                own = chosen[first : first + at_once]
+                part = np.ascontiguousarray(queries[own], np.float32)
+                answer = self._all(part, k) if rows is None else self.among(rows, part, k)
+                found.rows[own], found.scores[own] = answer.rows, answer.scores
         return found
 
     def among(self, rows: NDArray[np.int64], queries: Vectors, k: int) -> Found:
         """The best ``k`` of these rows (rising numbers) for each query. Shape: (n,), (Q, D)."""
+        if len(queries) > FEW:
+            return self._scanned(queries, k, rows)
         found = nothing(len(queries), k)
-        step = self.index.shard_rows
         pools: list[list[tuple[NDArray[np.int64], Vectors]]] = [[] for _ in queries]
-        for first in range(0, len(rows), step):
-            part = rows[first : first + step]
-            vectors = self.index.vectors(part)
+        for part, vectors in self._blocks(rows):
             for i, query in enumerate(queries):
                 pools[i].append(best_of(part, products(vectors, query), k))
         for i, pool in enumerate(pools):
             if pool:
-                own, scores = (np.concatenate(column) for column in zip(*pool, strict=True))
-                _put(found, i, *best_of(own, scores, k))
+                all_rows, all_scores = (np.concatenate(column) for column in zip(*pool, strict=True))
+                own, scores = best_of(all_rows, all_scores, k)
+                found.rows[i, : len(own)], found.scores[i, : len(own)] = own, scores
         return found
 
     def _all(self, queries: Vectors, k: int) -> Found:
-        found = nothing(len(queries), k)
-        if self.head is not None and k <= len(self.index):
-            candidates = self.head.above(queries, k, lambda i, rows: products(self.index.vectors(rows), queries[i]))
-        else:
-            candidates = self._candidates(queries, k)
+        if self.head is None or k > len(self.index):
+            return self._scanned(queries, k)
+        unit, found = _unit(queries)[0], nothing(len(queries), k)
+        candidates = self.head.above(unit, k, lambda i, rows: products(self.index.vectors(rows), unit[i]))
         for i, (rows, query) in enumerate(zip(candidates, queries, strict=True)):
-            _put(found, i, *best_of(rows, products(self.index.vectors(rows), query), k))
+            found.rows[i], found.scores[i] = best_of(rows, products(self.index.vectors(rows), query), k)
         return found
 
-    def _candidates(self, queries: Vectors, k: int) -> list[NDArray[np.int64]]:
-        """Rows, rising, that hold the k best of each query."""
-        scan = torch.float16 if self.device.type == "cpu" and len(queries) <= FEW else self.scan
-        norm = float(np.sqrt(np.square(queries, dtype=np.float64).sum(axis=1).max())) * self.index.largest_norm
-        margin = 2.0 * ERROR[scan] * max(norm, 1e-30)
-        asked = torch.from_numpy(queries).to(self.device, scan)
-        pool = _Pool(len(queries), min(k, len(self.index)), margin)
+    def _blocks(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
+        """These rows and their vectors, so many at a time as a shard holds."""
+        for first in range(0, len(rows), self.index.shard_rows):
+            part = rows[first : first + self.index.shard_rows]
+            yield part, self.index.vectors(part)
+
+    def _scanned(self, queries: Vectors, k: int, rows: NDArray[np.int64] | None = None) -> Found:
+        """The best ``k`` of these rows, or of all, for each query."""
+        half = self.device.type == "cpu" and len(queries) <= self.few
+        scan = torch.float16 if half else self.scan
+        error = scan_error(scan, self.index.dim) * self.index.largest_norm + self.index.largest_rest
+        best = _Best(self.index, queries, k, error)
+        asked = torch.from_numpy(best.unit).to(self.device, scan)
+        for own, numbers, shard in self._parts(rows):
+            vectors = self._resident[own] if own in range(len(self._resident)) else read_only(shard).to(self.device)
+            best.add(numbers, _each(vectors, asked) if half else asked @ vectors.to(scan).T)
+        return best.found()
+
+    def _parts(self, rows: NDArray[np.int64] | None) -> Iterator[tuple[int, NDArray[np.int64], Shard | Vectors]]:
+        """Number of the shard (-1: of several), numbers of the rows and vectors, in turn."""
+        if rows is not None:
+            yield from ((-1, part, vectors) for part, vectors in self._blocks(rows))
+            return
         for number, (first, shard) in enumerate(self.index.shards()):
-            vectors = self._resident[number] if self._resident else read_only(shard)
-            if scan == torch.float16 and self.device.type == "cpu":
-                scores = torch.stack([torch.mv(vectors, q) for q in asked]).float()
-            else:
-                scores = asked @ vectors.to(scan).T
-            pool.add(first, scores)
-        return pool.rows()
+            yield number, np.arange(first, first + len(shard)), shard
 
 
-class _Pool:
-    """Scanned scores that may belong to the k best of their query, so far."""
+def scan_error(scan: torch.dtype, dim: int) -> float:
+    """How far a scanned score may lie from the float32 one of the same rounded vector, as a share of |q||v|."""
+    sums = 4 * dim * 2.0**-24  # of the scan and of the float32 products, and some room
+    return ROUNDINGS * ROUNDING[scan] + sums
 
-    def __init__(self, queries: int, k: int, margin: float) -> None:
-        self.k, self.margin = k, margin
-        self.least = torch.full((queries,), -torch.inf)
-        self.best = torch.full((queries, 0), -torch.inf)
-        self.kept: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
+
+class _Best:
+    """The k best rows of each query so far, and the scanned score below which a row cannot be among them.
+
+    Scans take queries of length 1, so that neither large nor small numbers leave the range of a half.
+    """
+
+    def __init__(self, index: Index, queries: Vectors, k: int, error: float) -> None:
+        self.index = index
+        self.queries, (self.unit, self.scale) = queries, _unit(queries)
+        self.k, self.error = k, error + 1e-30
+        self.least = np.full(len(queries), -np.inf)  # of a score that may still count, as scanned
+        self.kept: list[tuple[NDArray[np.int64], NDArray[np.int64], Vectors]] = []
         self.fresh = 0
 
-    def add(self, first: int, scores: torch.Tensor) -> None:
-        """Scores of the rows from ``first`` on. Shape: (Q, n)."""
-        self.least = self.least.to(scores.device)
-        if self.best.shape[1] < self.k:  # no bound yet: take the best of what there is
-            top = torch.topk(scores, min(self.k, scores.shape[1]), dim=1).values.float().cpu()
-            self.best = torch.topk(
-                torch.cat([self.best, top], 1), min(self.k, self.best.shape[1] + top.shape[1])
-            ).values
-            self._bound(scores.device)
-        hits = (scores >= self.least[:, None]).nonzero()
-        values = scores[hits[:, 0], hits[:, 1]].float().cpu().numpy()
-        query, row = hits.cpu().numpy().T
-        self.kept.append((query, row + first, values))
-        self.fresh += len(values)
-        if self.fresh > 4 * len(self.least) * self.k:
-            self._prune(scores.device)
+    def add(self, numbers: NDArray[np.int64], scores: torch.Tensor) -> None:
+        """Rows by number and their scanned scores. Shape: (n,), (Q, n)."""
+        least = self.least
+        full = bool(np.isfinite(least).all())
+        if not full and scores.shape[1] >= self.k:  # no bound yet: the part's own best give one
+            own = torch.topk(scores, self.k, dim=1).values[:, -1].double().cpu().numpy()
+            least = np.maximum(least, own - 2 * self.error)
+        bound = torch.from_numpy(np.nextafter(least.astype(np.float32), np.float32(-np.inf))).to(scores.device)
+        query, at = (scores >= bound[:, None]).nonzero().cpu().numpy().T
+        for first in range(0, len(query), PAIRS_AT_ONCE):
+            q, rows = query[first : first + PAIRS_AT_ONCE], numbers[at[first : first + PAIRS_AT_ONCE]]
+            self.kept.append((q, rows, products(self.index.vectors(rows), self.queries[q])))
+            self.fresh += len(q)
+            if self.fresh > 4 * len(self.least) * self.k + PAIRS_AT_ONCE:
+                self._prune()
+        if not full:
+            self._prune()
 
-    def rows(self) -> list[NDArray[np.int64]]:
-        """Rows of each query, rising."""
-        query, row, _ = self._prune(self.least.device)
-        order = np.lexsort((row, query))
-        bounds = np.searchsorted(query[order], np.arange(len(self.least) + 1))
-        return [row[order[a:b]] for a, b in pairwise(bounds)]
+    def found(self) -> Found:
+        """The answer. Shape: (Q, k)."""
+        found = nothing(len(self.queries), self.k)
+        for query, row, score, rank in self._prune():
+            found.rows[query, rank], found.scores[query, rank] = row, score
+        return found
 
-    def _prune(self, device: torch.device) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    def _prune(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64], Vectors, NDArray[np.int64]]]:
+        """Keep the k best of each query: query, row, score and rank, from 0, of them all (or nothing)."""
+        self.fresh = 0
+        if not self.kept:
+            return []
         query, row, score = (np.concatenate(column) for column in zip(*self.kept, strict=True))
-        order = np.lexsort((-score, query))
-        starts = np.searchsorted(query[order], np.arange(len(self.least)))
-        counts = np.bincount(query, minlength=len(self.least))
-        if (counts >= self.k).all():
-            self.best = torch.from_numpy(score[order[starts + self.k - 1]])[:, None].expand(-1, self.k)
-            self._bound(device)
-        keep = score >= self.least.cpu().numpy()[query]
-        self.kept, self.fresh = [(query[keep], row[keep], score[keep])], 0
-        return self.kept[0]
-
-    def _bound(self, device: torch.device) -> None:
-        if self.best.shape[1] >= self.k:
-            self.least = (self.best[:, self.k - 1].double() - self.margin).float().to(device)
-            self.least = torch.nextafter(self.least, torch.full_like(self.least, -torch.inf))
+        order = np.lexsort((row, -score, query))
+        query, row, score = query[order], row[order], score[order]
+        rank = np.arange(len(query)) - np.searchsorted(query, query)
+        keep = rank < self.k
+        query, row, score, rank = query[keep], row[keep], score[keep], rank[keep]
+        self.kept = [(query, row, score)]
+        last = rank == self.k - 1
+        self.least[query[last]] = score[last].astype(np.float64) / self.scale[query[last], 0] - self.error
+        return [(query, row, score, rank)]
 
 
-def products(vectors: Vectors, query: Vectors) -> Vectors:
-    """q·v of each row, summed the same way for every row, so that equal rows are equal. Shape: (n, D), (D,) -> (n,)."""
-    return np.einsum("nd,d->n", vectors, query, optimize=False).astype(np.float32, copy=False)
+def _unit(queries: Vectors) -> tuple[Vectors, NDArray[np.float64]]:
+    """Queries of length 1 (or 0), and what they were divided by. Shape: (Q, D) -> (Q, D), (Q, 1)."""
+    norms = np.sqrt(np.square(queries, dtype=np.float64).sum(axis=1, keepdims=True))
+    scale = np.where(norms > 0, norms, 1.0)
+    return (queries / scale).astype(np.float32), scale
 
 
-def _put(found: Found, i: int, rows: NDArray[np.int64], scores: Vectors) -> None:
-    found.rows[i, : len(rows)], found.scores[i, : len(rows)] = rows, scores
+def products(vectors: Vectors, queries: Vectors) -> Vectors:
+    """q·v of each row, summed the same way for every row, so that equal rows are equal to the bit.
+
+    Shape:
+        vectors: (n, D). queries: (D,), one for all rows, or (n, D), one a row -> (n,).
+    """
+    asked = queries if queries.ndim == 2 else np.broadcast_to(queries, vectors.shape)
+    return np.einsum("nd,nd->n", vectors, asked, optimize=False).astype(np.float32, copy=False)
+
+
+def _each(vectors: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    """Scores query by query, the vectors read as they are. Shape: (n, D), (Q, D) -> (Q, n) float32."""
+    return torch.stack([torch.mv(vectors, q) for q in asked]).float()
+
+
+def _fits(nbytes: int, device: torch.device) -> bool:
+    """Whether so many bytes may stay on a device, with room for the model and the scores."""
+    return device.type != "cuda" or nbytes < 0.8 * torch.cuda.mem_get_info(device)[0]

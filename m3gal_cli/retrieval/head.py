@@ -129,7 +129,7 @@ def open_head(index: Index) -> Head | None:
         basis, rows = np.zeros(0, np.float32), np.zeros(0, np.float16)
     if basis.shape != (index.dim, DIRECTIONS) or rows.shape != (len(index), DIRECTIONS + 1):
         raise InputError("damaged", where=folder, hint="Delete the folder: it is made anew.")
-    return Head(basis, rows, index.largest_norm)
+    return Head(basis, rows, index.largest_norm + index.largest_rest)
 
 
 def _build(index: Index, folder: Path) -> None:
@@ -145,7 +145,8 @@ def _build(index: Index, folder: Path) -> None:
         shape = (len(index), DIRECTIONS + 1)
         rows = np.lib.format.open_memmap(temporary / ROWS, mode="w+", dtype=np.float16, shape=shape)
         for first, shard in index.shards():
-            rows[first : first + len(shard)] = heads_of(shard.astype(np.float32), basis)
+            whole = index.vectors(np.arange(first, first + len(shard)))
+            rows[first : first + len(shard)] = heads_of(whole, basis)
         rows.flush()
         del rows
         place(temporary, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,11 @@ class Identity:
 
     def record(self) -> dict[str, Any]:
         """What a manifest keeps; JSON types alone."""
-        return {"sha256": self.sha256(), "files": self._stats(), "also": self.also}
+        return {"sha256": self.sha256(), "files": self._stats(), "also": self._plain()}
 
     def is_that_of(self, record: Any) -> bool:
         """Whether a manifest's record is of the same content."""
-        if not isinstance(record, dict) or record.get("also") != self.also:
+        if not isinstance(record, dict) or record.get("also") != self._plain():
             return False
         return record.get("files") == self._stats() or record.get("sha256") == self.sha256()
 
@@ -40,6 +41,10 @@ class Identity:
                     own.update(part)
             total.update(own.digest())
         return total.hexdigest()
+
+    def _plain(self) -> Any:
+        """As it comes back from a manifest."""
+        return json.loads(json.dumps(self.also))
 
     def _stats(self) -> list[list[Any]]:
         found = ((path.resolve(), path.stat()) for path in self.files)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NotRequired, TypedDict
-
-import numpy as np
+from typing import Any, NotRequired, TypedDict, final
 
 from m3gal_cli.data.coordinates import haversine_m
 from m3gal_cli.data.queries import Query
@@ -32,6 +30,7 @@ class Match(TypedDict):
     distance_m: NotRequired[float]
 
 
+@final
 class Answer(TypedDict):
     """The best matches of a query, best first."""
 
@@ -65,20 +64,25 @@ class Matcher:
         areas = [area_of(q, within_km, box) for q in queries]
         vectors = self.embedder.queries([q.text for q in queries])
         found = self.searcher.search(vectors, k, areas if any(areas) else None)
-        return [
-            {"id": q.id, "query": q.text, "matches": self._matches(q, rows, scores)}
-            for q, rows, scores in zip(queries, found.rows, found.scores, strict=True)
-        ]
+        places = iter(self.index.places(found.rows[found.rows >= 0]))
+        answers: list[Answer] = []
+        for query, rows, scores in zip(queries, found.rows, found.scores, strict=True):
+            own = [(next(places), score) for row, score in zip(rows, scores.tolist(), strict=True) if row >= 0]
+            answers.append({"id": query.id, "query": query.text, "matches": _matches(query, own)})
+        return answers
 
-    def _matches(self, query: Query, rows: np.ndarray, scores: np.ndarray) -> list[Match]:
-        matches = []
-        for rank, (row, score) in enumerate(zip(rows[rows >= 0].tolist(), scores.tolist(), strict=False), 1):
-            match: Match = {"rank": rank, **self.index.poi(row), "score": score}  # type: ignore[typeddict-item]
-            if query.lng is not None and query.lat is not None:
-                metres = float(haversine_m(query.lng, query.lat, match["lng"], match["lat"]))
-                match["distance_m"] = round(metres, 1)
-            matches.append(match)
-        return matches
+
+def _matches(query: Query, found: list[tuple[dict[str, Any], float]]) -> list[Match]:
+    """Places with their scores, best first, as an answer gives them."""
+    matches: list[Match] = [
+        {"rank": rank, **place, "score": score}  # type: ignore[typeddict-item]
+        for rank, (place, score) in enumerate(found, 1)
+    ]
+    if query.lng is not None and query.lat is not None and matches:
+        metres = haversine_m(query.lng, query.lat, [m["lng"] for m in matches], [m["lat"] for m in matches])
+        for match, distance in zip(matches, metres.tolist(), strict=True):
+            match["distance_m"] = round(distance, 1)
+    return matches
 
 
 def area_of(query: Query, within_km: float | None, box: Box | None) -> Area | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m3gal_cli.retrieval.area import Area
 from m3gal_cli.retrieval.embed import Vectors
+
+Kind = Literal["auto", "exact", "ann", "milvus"]
 
 
 class Found(NamedTuple):

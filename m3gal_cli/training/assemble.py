@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from m3gal_cli.config.schema import Config, ModelConfig, NormalizerConfig
-from m3gal_cli.core.checkpoint import Checkpoint, load_checkpoint, load_published
+from m3gal_cli.core.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_published,
+    poi_sources,
+    published_poi_sources,
+)
 from m3gal_cli.core.model import M3gal
 from m3gal_cli.core.scratch import small_config, train_tokenizer
 from m3gal_cli.core.settings import PUBLISHED_NORMALIZER, ModelSettings, Normalizer
@@ -78,14 +85,26 @@ def open_checkpoint(path: Path, config: Config, with_trainer: bool = False) -> C
     found = find_checkpoint(path)
     if found.is_dir():
         return load_checkpoint(found, with_trainer)
+    return load_published(found, *_published(found, config))
+
+
+def poi_sources_of(path: Path, config: Config) -> tuple[list[Path], dict[str, Any]]:
+    """Files and settings that the vectors of POIs come from, for a checkpoint that ``open_checkpoint`` opens."""
+    if path.is_dir():
+        return poi_sources(path)
+    return published_poi_sources(path, *_published(path, config))
+
+
+def _published(path: Path, config: Config) -> tuple[str, ModelSettings]:
+    """Text encoder and settings of a published file. Raises InputError."""
     source = config.model.text_encoder
     if source is None or source == "scratch":
         hint = (
             "Give --text-encoder DIRECTORY: a published checkpoint file holds weights, but no config and no tokenizer."
         )
-        raise InputError("which text encoder?", where=found, hint=hint)
+        raise InputError("which text encoder?", where=path, hint=hint)
     given = config.model.normalizer
     normalizer = PUBLISHED_NORMALIZER
     if isinstance(given, NormalizerConfig):
         normalizer = Normalizer(given.lng_mean, given.lng_std, given.lat_mean, given.lat_std)
-    return load_published(found, source, model_settings(config.model, normalizer))
+    return source, model_settings(config.model, normalizer)

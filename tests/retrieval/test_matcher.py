@@ -1,12 +1,14 @@
-"""Answers to queries: places once each, best first, with distances."""
+"""Answers to queries: places once each, best first, with distances, in an area where one is asked for."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from indexed import index_of
 from toy import ToyEmbedder
 
 from m3gal_cli.data.coordinates import EARTH_RADIUS_M
@@ -34,20 +36,33 @@ def metres(lng1: float, lat1: float, lng2: float, lat2: float) -> float:
 
 
 @pytest.mark.parametrize("top_k", [1, 3, 10])
-def test_matches_against_loops(top_k: int) -> None:
+@pytest.mark.parametrize("within_km", [None, 0.5, 5.0])
+@pytest.mark.parametrize("box", [None, (24.0, 60.0, 25.0, 60.18), (25.0, 60.0, 24.92, 61.0)])
+def test_matches_against_loops(
+    tmp_path: Path, top_k: int, within_km: float | None, box: tuple[float, float, float, float] | None
+) -> None:
     embedder = ToyEmbedder(reach=5)
     queries = [Query(i, f"typed {i}", 24.95 if i % 2 else None, 60.16 if i % 2 else None) for i in range(8)]
-    answers = Matcher(POIS, embedder).match(queries, top_k)
+    matcher = Matcher(index_of(tmp_path / "index", POIS, embedder, 3), embedder)
+    answers = matcher.answer(queries, top_k, within_km, box)
     assert [(a["id"], a["query"]) for a in answers] == [(q.id, q.text) for q in queries]
     distinct = POIS.drop(index=3)
     for query, answer in zip(queries, answers, strict=True):
         vector = embedder.queries([query.text])[0]
         rows = []
         for place, row in enumerate(distinct.itertuples(index=False)):
+            placed = query.lng is not None and within_km is not None
+            if placed and metres(query.lng, query.lat, row.lng, row.lat) > 1000 * within_km:
+                continue
+            if box is not None:
+                west, south, east, north = box
+                across = west <= row.lng <= east if west <= east else row.lng >= west or row.lng <= east
+                if not (across and south <= row.lat <= north):
+                    continue
             key, where = embedder.poi_texts([row.address])[0], embedder.locations([row.lng], [row.lat])[0]
             rows.append((-float(vector @ key + vector @ where), place, row))
         wanted = sorted(rows)[:top_k]
-        assert [m["rank"] for m in answer["matches"]] == list(range(1, min(top_k, 4) + 1))
+        assert [m["rank"] for m in answer["matches"]] == list(range(1, min(top_k, len(rows)) + 1))
         for match, (negative, _, row) in zip(answer["matches"], wanted, strict=True):
             assert {k: match[k] for k in ("poi_id", "address", "lng", "lat")} == row._asdict()
             assert match["score"] == -negative
@@ -57,7 +72,9 @@ def test_matches_against_loops(top_k: int) -> None:
                 assert match["distance_m"] == pytest.approx(metres(query.lng, query.lat, row.lng, row.lat), abs=0.06)
 
 
-def test_answers_are_plain_values() -> None:
-    (answer,) = Matcher(POIS, ToyEmbedder()).match([Query("q", "typed", 24.95, 60.16)], 2)
+def test_answers_are_plain_values(tmp_path: Path) -> None:
+    embedder = ToyEmbedder()
+    matcher = Matcher(index_of(tmp_path / "index", POIS, embedder), embedder)
+    (answer,) = matcher.answer([Query("q", "typed", 24.95, 60.16)], 2)
     for match in answer["matches"]:
         assert {type(v) for v in match.values()} <= {int, float, str}

@@ -1,0 +1,60 @@
+"""Which search is chosen, and what the others are called with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from indexed import index_of, table_of
+from toy import ToyEmbedder
+
+from m3gal_cli.errors import InputError
+from m3gal_cli.retrieval import choose
+from m3gal_cli.retrieval.choose import make_searcher
+from m3gal_cli.retrieval.exact import ExactSearcher
+
+
+@pytest.mark.parametrize(
+    ("kind", "most", "device", "wanted"),
+    [
+        ("exact", 1, "cpu", "exact"),
+        ("auto", 10, "cpu", "exact"),
+        ("auto", 9, "cpu", "ann"),
+        ("auto", 9, "meta", "exact"),
+        ("ann", 10, "cpu", "ann"),
+        ("milvus", 10, "cpu", "milvus"),
+    ],
+)
+def test_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, most: int, device: str, wanted: str) -> None:
+    said, told = [].append, lambda done, total: None
+    embedder = ToyEmbedder()
+    index = index_of(tmp_path / "index", table_of(10), embedder)
+    others = {
+        "ann": SimpleNamespace(open_ann=lambda *given: ("ann", *given)),
+        "milvus": SimpleNamespace(open_milvus=lambda *given: ("milvus", *given)),
+    }
+    for name, module in others.items():
+        monkeypatch.setitem(sys.modules, f"m3gal_cli.retrieval.{name}", module)
+    monkeypatch.setattr(choose, "EXACT_POIS", most)
+    found: Any = make_searcher(kind, index, embedder, torch.device(device), "here", 0.9, said, told)
+    if wanted == "exact":
+        assert isinstance(found, ExactSearcher)
+        assert str(found.device) == device
+    else:
+        assert (
+            found
+            == {
+                "ann": ("ann", index, embedder, 0.9, said, told),
+                "milvus": ("milvus", index, "here", told),
+            }[wanted]
+        )
+
+
+def test_an_unknown_kind(tmp_path: Path) -> None:
+    index = index_of(tmp_path / "index", table_of(3), ToyEmbedder())
+    with pytest.raises(InputError, match="unknown index 'annoy'"):
+        make_searcher("annoy", index, ToyEmbedder(), "cpu", None, 0.9, print, print)  # type: ignore[arg-type]
