@@ -18,6 +18,7 @@ from m3gal_cli.data.reading import reads
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import data_osm
+import evaluation
 
 
 def read(path: Path) -> list[tuple[Place, float]]:
@@ -133,3 +134,18 @@ def test_the_published_step_of_the_benchmark_learns_as_ours_does() -> None:
         names, seen = step(rows)
         own = dict(zip(names, seen.tolist(), strict=True))["fused"]
         assert own == pytest.approx(float(published.step(rows)), abs=1e-4), i
+
+
+def test_evaluation_over_a_generated_table_is_that_of_all_scores(tmp_path: Path) -> None:
+    """Texts and places that rows share are there, and gold that several rows have the text or the place of."""
+    pois, records = evaluation.generated(900, 40)
+    assert pois["address"].nunique() < 900 > pois[["lng", "lat"]].drop_duplicates().shape[0]
+    assert pois["poi_id"].is_unique
+    script = [sys.executable, evaluation.__file__, "--json", "--pois", "900", "--queries", "40", "--dim", "24"]
+    command = [*script, "--against-all", "--text-dir", str(tmp_path / "texts")]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    figures = json.loads(answer.stdout)
+    assert figures["ranks_equal"] == {"text": 1.0, "location": 1.0, "fused": 1.0}
+    assert (figures["pois"], figures["queries"], figures["dim"]) == (900, 40, 24)
+    assert figures["counting_gflops"] > 0 < min(figures["plain_gflops"])
+    assert (tmp_path / "texts" / "vectors" / "000000.npy").is_file()

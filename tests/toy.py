@@ -43,6 +43,9 @@ class ToyEmbedder(Embedder):
     def dim(self) -> int:
         return self.width
 
+    def normalised(self, lng: ArrayLike, lat: ArrayLike) -> NDArray[np.float64]:
+        return np.stack([np.asarray(lng, float), np.asarray(lat, float)], axis=-1)
+
     def vector(self, what: str) -> NDArray[np.float32]:
         draw = np.random.default_rng(zlib.crc32(what.encode()))
         return draw.integers(-self.reach, self.reach + 1, self.width).astype(np.float32)
@@ -56,3 +59,18 @@ class ToyEmbedder(Embedder):
     def locations(self, lng: ArrayLike, lat: ArrayLike) -> NDArray[np.float32]:
         pairs = zip(np.asarray(lng, float).tolist(), np.asarray(lat, float).tolist(), strict=True)
         return np.stack([self.vector(f"place {pair}") for pair in pairs])
+
+
+class CrowdedEmbedder(ToyEmbedder):
+    """Vectors of numbers that float32 cannot add exactly, in crowds of which the members differ in the last digits."""
+
+    def __init__(self, width: int = 40, crowds: int = 4) -> None:
+        super().__init__(width)
+        self.crowds = crowds
+
+    def vector(self, what: str) -> NDArray[np.float32]:
+        seed = zlib.crc32(what.encode())
+        found = np.random.default_rng(seed).normal(size=self.width)
+        if not what.startswith("query"):
+            found = np.random.default_rng(seed % self.crowds).normal(size=self.width) + 1e-6 * found
+        return (found / np.linalg.norm(found)).astype(np.float32)

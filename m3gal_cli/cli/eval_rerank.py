@@ -37,6 +37,7 @@ def command(
 
     settings = session.config
     records, path = e.records_for(settings)
+    e.check_known(checks, max(len(r.passages) for r in records), settings.eval.bm25)
     evaluation = evaluate_rerank(
         records, session.embedder, settings.data.max_words, bm25=settings.eval.bm25, seed=settings.seed
     )

@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
 from m3gal_cli.cli import evaluating as e
 from m3gal_cli.cli import options as o
-from m3gal_cli.cli.console import progress_bar
+from m3gal_cli.cli.console import note, progress_bar
+from m3gal_cli.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from m3gal_cli.data.records import Record
+    from m3gal_cli.evaluation.result import Evaluation
+    from m3gal_cli.evaluation.retrieval import Stages
+
+FILES = "Files for other tools"
+LARGE_FOR_BM25 = 500_000  # rows
+UNITS = {"encoding POIs": "texts", "counting": "POIs", "BM25": "queries"}
+
+RunFile = Annotated[
+    Path | None, typer.Option(help="TREC run of the best fused matches of each query.", rich_help_panel=FILES)
+]
+RunDepth = Annotated[int, typer.Option(min=1, help="Matches a query in it.", rich_help_panel=FILES)]
+QrelsFile = Annotated[Path | None, typer.Option(help="TREC qrels: the gold of each query.", rich_help_panel=FILES)]
+TextDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keep vectors of POI texts there, for the next time.  [default: in memory up to 1 GiB, else in the run]"
+    ),
+]
 
 
 def command(
@@ -21,6 +52,10 @@ def command(
     bm25: o.Bm25 = None,
     as_json: o.AsJson = False,
     fail_under: o.FailUnder = None,
+    run_file: RunFile = None,
+    run_depth: RunDepth = 100,
+    qrels_file: QrelsFile = None,
+    text_dir: TextDir = None,
     runs_dir: o.RunsDir = None,
     seed: o.Seed = None,
     gpu: o.Gpu = None,
@@ -35,22 +70,70 @@ def command(
     Without options: the newest run's best checkpoint and that run's data.
     """
     checks = e.parse_checks(fail_under)
+    _check_files(run_file, qrels_file)
     session = e.open_session(locals())
     from m3gal_cli.data.tables import read_pois
-    from m3gal_cli.evaluation.retrieval import evaluate_retrieval
+    from m3gal_cli.evaluation.retrieval import Options, evaluate_retrieval
+    from m3gal_cli.retrieval.texts import BUDGET, TextStore
 
     settings = session.config
     records, path = e.records_for(settings)
     pois = read_pois(e.poi_table_for(settings), settings.data.datum)
-    with progress_bar() as bar:
-        task = bar.add_task("encoding POIs", total=None, info="")
-        evaluation = evaluate_retrieval(
-            records,
-            pois,
-            session.embedder,
-            bm25=settings.eval.bm25,
-            seed=settings.seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    e.check_known(checks, len(pois), settings.eval.bm25)
+    if settings.eval.bm25 and len(pois) > LARGE_FOR_BM25:
+        note(f"BM25 over {len(pois):,} rows takes long and about a kilobyte a row; --no-bm25 leaves it out")
+    budget = BUDGET if text_dir is None else 0
+    texts = TextStore(text_dir or session.beside, session.identity(), budget, note)
+    depth = run_depth if run_file is not None else 0
+    with _stages() as stages:
+        asked = Options(settings.eval.bm25, settings.seed, depth, texts)
+        evaluation = evaluate_retrieval(records, pois, session.embedder, asked, stages)
+    _write(evaluation, records, pois, run_file, qrels_file)
     title = f"retrieval: {len(records):,} queries of {path.name} among {len(pois):,} POIs"
     e.report(evaluation, session, title, as_json, checks)
+
+
+def _check_files(run_file: Path | None, qrels_file: Path | None) -> None:
+    """Refuse before the work what could not be written after it. Raises InputError."""
+    from m3gal_cli.data.files import probe_folder
+
+    for path in (run_file, qrels_file):
+        if path is not None and path.is_dir():
+            raise InputError("is a folder, not a file to write", where=path, hint="Give the name of a file.")
+        if path is not None:
+            probe_folder(path.parent)
+    if run_file is not None and qrels_file is not None and run_file.resolve() == qrels_file.resolve():
+        raise InputError(
+            "--run-file and --qrels-file are one file", where=run_file, hint="Give each a name of its own."
+        )
+
+
+def _write(
+    evaluation: Evaluation, records: list[Record], pois: pd.DataFrame, run_file: Path | None, qrels_file: Path | None
+) -> None:
+    from m3gal_cli.evaluation.trec import document_ids, query_ids, write_qrels, write_run
+
+    if evaluation.found is None or (run_file is None and qrels_file is None):
+        return
+    queries, documents = query_ids(records), document_ids(pois["poi_id"])
+    if run_file is not None:
+        write_run(run_file, evaluation.found, queries, documents)
+    if qrels_file is not None:
+        write_qrels(qrels_file, evaluation.found, queries, documents)
+
+
+@contextmanager
+def _stages() -> Iterator[Stages]:
+    """A bar a stage, with what is done a second."""
+    with progress_bar() as bar:
+        tasks = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total, info="")
+            bar.update(tasks[stage], completed=done, total=total)
+            speed = bar.tasks[tasks[stage]].speed
+            if speed:
+                bar.update(tasks[stage], info=f"{speed:,.0f} {UNITS[stage]}/s")
+
+        yield tell

@@ -18,20 +18,48 @@ if TYPE_CHECKING:
     from m3gal_cli.data.records import Record
     from m3gal_cli.evaluation.result import Evaluation
     from m3gal_cli.retrieval.embed import Embedder
+    from m3gal_cli.retrieval.identity import Identity
 
 PUBLISHED_PROFILE = "paper.yaml"
 
 
+KINDS = ("text", "location", "fused", "bm25")
+NOT_THE_MODEL = {"trainer.pt", "README.md", "online.safetensors"}  # files of a checkpoint that scores do not need
 RUN_FILES = ("suffix", "test_suffix", "views", "train", "val", "test", "poi")  # what a run's settings hold of its data
 
 
 @dataclass
 class Session:
-    """A model ready to embed, the settings around it and where it came from."""
+    """A model ready to embed, the settings around it, where it came from and the run that this belongs to, if any."""
 
     config: Config
     embedder: Embedder
     checkpoint: Path
+    run: Path | None = None
+
+    def identity(self) -> Identity:
+        """Of the model, for what is kept of it on the disk."""
+        from dataclasses import asdict
+
+        from m3gal_cli.retrieval.identity import Identity
+
+        files = [self.checkpoint]
+        also: dict[str, Any] = {"precision": self.embedder.precision}
+        if self.checkpoint.is_dir():
+            found = sorted(p for p in self.checkpoint.resolve().rglob("*") if p.is_file())
+            files = [p for p in found if p.name not in NOT_THE_MODEL]
+        else:  # weights alone: tokenizer and settings come from elsewhere
+            also |= {"text_encoder": self.config.model.text_encoder, "settings": asdict(self.embedder.model.settings)}
+            beside = Path(str(self.config.model.text_encoder))
+            files += sorted(p for p in beside.glob("*") if p.is_file())
+        return Identity(tuple(files), also)
+
+    @property
+    def beside(self) -> Path:
+        """Where vectors of texts are kept if nobody says where: in the run, else beside the published file."""
+        if self.run is not None:
+            return self.run / "texts"
+        return self.checkpoint.with_name(f"{self.checkpoint.name}.texts")
 
 
 def open_session(values: dict[str, Any]) -> Session:
@@ -44,7 +72,7 @@ def open_session(values: dict[str, Any]) -> Session:
     given, sets, profile = o.overrides(values), values["set_"] or (), values["config"]
     asked = load_config(profile, given, sets)
     o.quiet_libraries()
-    from m3gal_cli.core.model import resolve_device
+    from m3gal_cli.core.model import choose_attention, resolve_device, resolve_precision
     from m3gal_cli.retrieval.embed import Embedder
     from m3gal_cli.training.assemble import open_checkpoint
     from m3gal_cli.training.run import CONFIG_FILE, find_checkpoint, newest_run, run_of
@@ -61,8 +89,10 @@ def open_session(values: dict[str, Any]) -> Session:
     config = o.on_gpu(load_config(base, given, sets), values["gpu"])
     if found.is_dir() and values.get("text_encoder"):
         note("--text-encoder is not needed: the checkpoint has its own")
-    embedder = Embedder(open_checkpoint(found, config), resolve_device(config.device))
-    return Session(config, embedder, found)
+    checkpoint, device = open_checkpoint(found, config), resolve_device(config.device)
+    precision = resolve_precision(config.eval.precision, device)
+    choose_attention(checkpoint.model, device, precision)
+    return Session(config, Embedder(checkpoint, device, config.eval.batch_tokens, precision), found, run)
 
 
 def records_for(config: Config) -> tuple[list[Record], Path]:
@@ -89,8 +119,8 @@ def poi_table_for(config: Config) -> Path:
 
 
 def parse_checks(texts: list[str] | None) -> list[tuple[str, str, float]]:
-    """``recall@1=0.5`` or ``text.mrr@5=0.4`` as (kind, metric, value). Raises InputError."""
-    checks = []
+    """``recall@1=0.5`` or ``text.mrr@5=0.4`` as (kind, metric, value). Raises InputError, also for unknown names."""
+    checks: list[tuple[str, str, float]] = []
     for text in texts or ():
         name, equals, number = text.partition("=")
         kind, dot, metric = name.strip().rpartition(".")
@@ -102,18 +132,27 @@ def parse_checks(texts: list[str] | None) -> list[tuple[str, str, float]]:
             hint = "Write METRIC=VALUE, e.g. recall@1=0.5 or text.mrr@5=0.4."
             raise InputError(f"--fail-under {text!r} is no check", hint=hint)
         checks.append((kind if dot else "fused", metric, value))
+    check_known(checks)
     return checks
+
+
+def check_known(checks: list[tuple[str, str, float]], candidates: int | None = None, bm25: bool = True) -> None:
+    """Raise InputError where a check is of a score or metric that there will not be; None: as candidates may be."""
+    if not checks:
+        return
+    from m3gal_cli.evaluation.metrics import metric_names
+
+    kinds, names = [k for k in KINDS if bm25 or k != "bm25"], metric_names(candidates)
+    for kind, metric, _ in checks:
+        if kind not in kinds or metric not in names:
+            hint = f"Scores: {', '.join(kinds)}; metrics: {', '.join(names)}."
+            raise InputError(f"--fail-under: no metric {metric!r} of {kind!r}", hint=hint)
 
 
 def report(
     evaluation: Evaluation, session: Session, title: str, as_json: bool, checks: list[tuple[str, str, float]]
 ) -> None:
-    """Print the evaluation; exit 1 where a check fails. Raises InputError for a check of an unknown metric."""
-    for kind, metric, _ in checks:
-        if metric not in evaluation.metrics.get(kind, {}):
-            known = ", ".join(evaluation.metrics["fused"])
-            hint = f"Scores: {', '.join(evaluation.metrics)}; metrics: {known}."
-            raise InputError(f"--fail-under: no metric {metric!r} of {kind!r}", hint=hint)
+    """Print the evaluation; exit 1 where a check fails."""
     if as_json:
         print_json(evaluation.to_json(str(session.checkpoint)))
     else:

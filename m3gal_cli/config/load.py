@@ -134,6 +134,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read ({error})", where=path, hint="Check the path.") from error
     if tree is None:
         return {}
+    if isinstance(tree, dict) and isinstance(tree.get("eval"), dict):
+        tree["eval"].pop("batch_size", None)  # runs of before have it; it never changed a result
     if not isinstance(tree, dict):
         what = f"expected sections with keys, got {type(tree).__name__}"
         raise InputError(what, where=path, hint="Write e.g. optim: {lr: 0.1}.")

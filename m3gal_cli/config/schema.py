@@ -160,7 +160,12 @@ class RunConfig(Section):
 class EvalConfig(Section):
     """Evaluation and prediction."""
 
-    batch_size: int = Field(128, ge=1, description="texts encoded at once")
+    batch_tokens: int | None = Field(
+        None, ge=1, description="padded tokens encoded at once; empty: what suits the device"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of encoding texts; auto: bf16 where the device has instructions for it, else fp32"
+    )
     bm25: bool = Field(True, description="add a BM25 row (character 1-2-grams) for honesty")
     top_k: int = Field(5, ge=1, description="matches a query in predict")
     index: Literal["auto", "exact", "ann", "milvus"] = Field(

@@ -27,6 +27,12 @@ def ndcg_at(ranks: Ranks, k: int) -> float:
     return float(np.where(ranks <= k, 1.0 / np.log2(1.0 + ranks.astype(np.float64)), 0.0).mean())
 
 
+def metric_names(candidates: int | None = None) -> list[str]:
+    """Names of the metrics over so many candidates; None: over however many."""
+    some = rank_metrics(np.ones(1, np.int64), max(RECALL_AT) + 1 if candidates is None else candidates)
+    return [*some, *distance_metrics(np.ones(1))]
+
+
 def rank_metrics(ranks: Ranks, candidates: int) -> dict[str, float]:
     """All rank metrics; recall@k only for k that leave something out (k < ``candidates``), and always for 1, 3, 5."""
     kept = [k for k in RECALL_AT if k <= 5 or k < candidates]

@@ -25,6 +25,19 @@ class RowScores:
     metres: list[NDArray[np.float64]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Found:
+    """The best matches of every query, for a run file.
+
+    Args:
+        matches: by query: rows of the POI table, best first, and their fused scores.
+        gold: (G, 2) pairs of query and row that are gold, by query; of rows that are one place, the first alone.
+    """
+
+    matches: list[tuple[NDArray[np.int64], NDArray[np.float64]]]
+    gold: NDArray[np.int64]
+
+
 @dataclass
 class Evaluation:
     """Metrics by kind of score: text, location, fused and, where asked for, bm25."""
@@ -38,6 +51,7 @@ class Evaluation:
     slices: dict[str, dict[str, float]]
     ranks: dict[str, NDArray[np.int64]]
     notes: list[str] = field(default_factory=list)
+    found: Found | None = None
 
     def to_json(self, checkpoint: str) -> dict[str, Any]:
         """The object that ``--json`` prints."""

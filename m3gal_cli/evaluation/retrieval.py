@@ -1,69 +1,134 @@
-"""Full database: find the gold among all POIs."""
+"""Full database: find the gold among all POIs, however many, in memory that does not grow with them.
+
+The table is swept once for text, location and fused scores. Ranks are counted, not sorted, and exact: see
+``retrieval.tiles`` for how float32 products decide what they can, and exact ones the rest.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from m3gal_cli.data.records import PoiKey, Record
+from m3gal_cli.data.records import PoiKey, Record, poi_key
 from m3gal_cli.errors import InputError
-from m3gal_cli.evaluation.ranks import gold_ranks
-from m3gal_cli.evaluation.result import KINDS, Evaluation, RowScores, best_match_m, summarise
-from m3gal_cli.retrieval.database import PoiDatabase
-from m3gal_cli.retrieval.embed import Embedder, Progress
+from m3gal_cli.evaluation.result import KINDS, Evaluation, Found, RowScores, summarise
+from m3gal_cli.evaluation.tally import First, Golds, Positives, Setting, Tally
+from m3gal_cli.retrieval.embed import Embedder
 from m3gal_cli.retrieval.lexical import LexicalIndex
+from m3gal_cli.retrieval.rows import PoiRows
+from m3gal_cli.retrieval.sweep import Sweep
+from m3gal_cli.retrieval.texts import TextStore
+from m3gal_cli.retrieval.tiles import Tile
+
+ENCODING, COUNTING, LEXICAL = "encoding POIs", "counting", "BM25"
+STRIPPED_AT_ONCE = 100_000
+Stages = Callable[[str, int, int], None]  # the stage, what is done of it, and all of it
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to evaluate.
+
+    Args:
+        bm25: add a row of BM25.
+        seed: of the bootstrap.
+        depth: keep so many of the best fused matches of each query, for a run file.
+        texts: where vectors of texts are kept.
+    """
+
+    bm25: bool = False
+    seed: int = 0
+    depth: int = 0
+    texts: TextStore = field(default_factory=TextStore)
 
 
 def evaluate_retrieval(
     records: Sequence[Record],
     pois: pd.DataFrame,
     embedder: Embedder,
-    bm25: bool = False,
-    seed: int = 0,
-    progress: Progress | None = None,
+    options: Options = Options(),
+    stages: Stages | None = None,
 ) -> Evaluation:
     """Metrics over the whole POI table. Rows equal to a positive in text and coordinates are gold; ties never help.
+
+    Args:
+        pois: address, lng, lat (degrees, WGS-84); equal rows count each.
+        stages: is told how far each stage is: texts encoded, rows counted, queries scored by BM25.
 
     Raises:
         InputError: no query has its gold in the table.
     """
     began = time.perf_counter()
-    database = PoiDatabase(pois, embedder, progress)
-    gold = _gold_rows(records, database)
-    if not any(len(rows) for rows in gold):
+    tell = stages or (lambda stage, done, total: None)
+    rows = PoiRows(pois, embedder)
+    golds, again = find_golds(records, rows)
+    setting = Setting(golds, Positives(records), rows.lng, rows.lat)
+    texts = options.texts.encode(rows.texts, embedder, lambda done, total: tell(ENCODING, done, total))
+    queries = embedder.queries([r.query for r in records])
+    sweep = Sweep(rows, texts, embedder)
+    places, scores = sweep.exact(queries, golds.query, golds.row)
+    tallies = {kind: Tally(setting, golds.best(scores[kind])) for kind in KINDS}
+    first = First(options.depth, golds, again) if options.depth else None
+
+    def use(*three: Tile) -> None:
+        for tile in three:
+            tallies[tile.kind].add(tile)
+        if first is not None:
+            first.add(three[-1])
+
+    sweep.run(queries, places, use, lambda done, total: tell(COUNTING, done, total))
+    found = {kind: RowScores([tally.ranks()], [tally.metres()]) for kind, tally in tallies.items()}
+    if options.bm25:
+        found["bm25"] = _bm25(records, pois, setting, lambda done: tell(LEXICAL, done, len(records)))
+    evaluation = summarise(found, records, len(rows), True, time.perf_counter() - began, options.seed)
+    gold = np.stack([golds.query[~again], golds.row[~again]], axis=1)
+    evaluation.found = Found(first.found() if first is not None else [], gold)
+    return evaluation
+
+
+def find_golds(records: Sequence[Record], rows: PoiRows) -> tuple[Golds, NDArray[np.bool_]]:
+    """The rows of a table that equal a positive in text and coordinates.
+
+    Returns:
+        The pairs of query and row; (G,) whether the pair repeats a place that an earlier row of the query has.
+
+    Raises:
+        InputError: there are none.
+    """
+    wanted: dict[PoiKey, list[int]] = {}
+    for i, record in enumerate(records):
+        for key in record.gold:
+            wanted.setdefault(key, []).append(i)
+    readings = {text for text, _, _ in wanted}
+    asked = np.zeros(len(rows.texts), bool)  # of the distinct texts
+    for start in range(0, len(asked), STRIPPED_AT_ONCE):
+        part = list(rows.texts[start : start + STRIPPED_AT_ONCE])
+        asked[start : start + len(part)] = [text.strip() in readings for text in part]
+    pairs, repeated, seen = [], [], set()
+    for row in np.flatnonzero(asked[rows.text]).tolist():
+        key = poi_key(rows.texts[int(rows.text[row])], float(rows.lng[row]), float(rows.lat[row]))
+        pairs += [(i, row) for i in wanted.get(key, ())]
+        repeated += [key in seen] * len(wanted.get(key, ()))
+        seen.add(key)
+    if not pairs:
         hint = "The table and the records must describe the same POIs, text and coordinates alike."
         raise InputError("no positive passage of the records is in the POI table", hint=hint)
-    queries = embedder.queries([r.query for r in records])
-    lexical = LexicalIndex(list(pois["address"])) if bm25 else None
-    kinds = (*KINDS, "bm25") if lexical else KINDS
-    rows = {kind: RowScores() for kind in kinds}
-    lng, lat = pois["lng"].to_numpy(np.float64), pois["lat"].to_numpy(np.float64)
-    for scores in database.scores(queries):
-        run = range(scores.first, scores.first + len(scores.text))
-        tables: dict[str, NDArray[np.float32]] = {
-            "text": scores.text,
-            "location": scores.location,
-            "fused": scores.fused,
-        }
-        if lexical:
-            tables["bm25"] = np.stack([lexical.scores(records[i].query) for i in run])
-        mask = np.zeros(scores.text.shape, bool)
-        for i in run:
-            mask[i - scores.first, gold[i]] = True
-        for kind, table in tables.items():
-            rows[kind].ranks.append(gold_ranks(table, mask))
-            metres = [best_match_m(records[i], line, lng, lat) for i, line in zip(run, table, strict=True)]
-            rows[kind].metres.append(np.array(metres))
-    return summarise(rows, records, len(database), True, time.perf_counter() - began, seed)
+    query, row = np.array(pairs, np.int64).T
+    order = np.lexsort((row, query))
+    return Golds(query[order], row[order], len(records), len(rows)), np.array(repeated)[order]
 
 
-def _gold_rows(records: Sequence[Record], database: PoiDatabase) -> list[list[int]]:
-    """Rows of the table that are gold, query by query."""
-    where: dict[PoiKey, list[int]] = {}
-    for row, key in enumerate(database.keys()):
-        where.setdefault(key, []).append(row)
-    return [sorted(row for key in record.gold for row in where.get(key, ())) for record in records]
+def _bm25(records: Sequence[Record], pois: pd.DataFrame, setting: Setting, done: Callable[[int], None]) -> RowScores:
+    """Ranks and distances by BM25, a query at a time."""
+    lexical = LexicalIndex(pois["address"])
+    tally = Tally(setting, np.full(len(records), -np.inf))
+    bounds = np.searchsorted(setting.golds.query, np.arange(len(records) + 1))
+    for i, record in enumerate(records):
+        tally.whole(i, lexical.scores(record.query), setting.golds.row[bounds[i] : bounds[i + 1]])
+        done(i + 1)
+    return RowScores([tally.ranks()], [tally.metres()])

@@ -58,7 +58,7 @@ class Embedder:
 
     def locations(self, lng: ArrayLike, lat: ArrayLike) -> Vectors:
         """Places in degrees to vectors, by the key location encoder."""
-        z = self.model.settings.normalizer(lng, lat)
+        z = self.normalised(lng, lat)
         if not len(z):
             return np.zeros((0, self.dim), np.float32)
         distinct, inverse = np.unique(z, axis=0, return_inverse=True)
@@ -68,6 +68,13 @@ class Embedder:
                 part = torch.from_numpy(distinct[start : start + 4096]).to(self.device)
                 out[start : start + 4096] = self.model.embed_poi_location(part).cpu().numpy()
         return out[inverse.reshape(-1)]
+
+    def normalised(self, lng: ArrayLike, lat: ArrayLike) -> NDArray[np.floating]:
+        """Places in degrees as the location encoder sees them: where these are equal, so are the vectors.
+
+        Shape: (N,), (N,) -> (N, 2).
+        """
+        return self.model.settings.normalizer(lng, lat)
 
     def _texts(
         self,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,26 +25,26 @@ def character_ngrams(text: str) -> list[str]:
 class LexicalIndex:
     """BM25 scores (Robertson & Zaragoza 2009; k1 1.5, b 0.75) of a fixed list of texts, by the library bm25s."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Iterable[str]) -> None:
         import bm25s
 
-        self.size = len(texts)
         self._vocabulary: dict[str, int] = {}
-        ids = [self._ids(t, grow=True) for t in texts]
+        table = self._vocabulary
+        # Arrays of 4 bytes a gram; lists would take 8, and more than the index itself.
+        ids = [array("i", [table.setdefault(g, len(table)) for g in character_ngrams(t)]) for t in texts]
+        self.size = len(ids)
         self._bm25 = bm25s.BM25(k1=1.5, b=0.75)
-        if self._vocabulary:  # texts of signs alone have none, and every score is 0
-            self._bm25.index((ids, dict(self._vocabulary)), show_progress=False)
+        if table:  # texts of signs alone have none, and every score is 0
+            self._bm25.index((ids, dict(table)), show_progress=False)
 
     def scores(self, query: str) -> NDArray[np.float32]:
         """Score of every text for one query. Shape: -> (N,)."""
-        ids = self._ids(query, grow=False)
-        if not ids:
-            return np.zeros(self.size, np.float32)
-        out: NDArray[np.float32] = self._bm25.get_scores(ids)
-        return out
-
-    def _ids(self, text: str, grow: bool) -> list[int]:
+        out = np.zeros(self.size, np.float32)
         table = self._vocabulary
-        if grow:
-            return [table.setdefault(g, len(table)) for g in character_ngrams(text)]
-        return [table[g] for g in character_ngrams(text) if g in table]
+        for gram in character_ngrams(query):
+            number = table.get(gram)
+            if number is not None:  # one gram's texts at a time, where the library would copy those of all grams
+                stored = self._bm25.scores
+                own = slice(int(stored["indptr"][number]), int(stored["indptr"][number + 1]))
+                out[stored["indices"][own]] += stored["data"][own]
+        return out

@@ -28,8 +28,14 @@ class LastingEmbedder(Embedder):
     are kept.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu", batch_size: int = 128) -> None:
-        super().__init__(checkpoint, device, batch_size)
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device | str = "cpu",
+        batch_tokens: int | None = None,
+        precision: str = "fp32",
+    ) -> None:
+        super().__init__(checkpoint, device, batch_tokens, precision)
         self._tokens: dict[str, tuple[list[str], Distinct]] = {}
         self._vectors: dict[str, tuple[Any, Any, Vectors]] = {}
 
@@ -82,7 +88,7 @@ def validation_of(
 
     The model comes back in training mode and the random state untouched.
     """
-    embedder = LastingEmbedder(checkpoint, device, config.eval.batch_size)
+    embedder = LastingEmbedder(checkpoint, device, config.eval.batch_tokens, config.eval.precision)
 
     def validate() -> Evaluation:
         found = evaluate_rerank(records, embedder, config.data.max_words, seed=config.seed)

@@ -226,7 +226,7 @@ def test_every_wrong_setting_at_once(base: Path, place_of_work: Path) -> None:
         (("--set", "optim.learning_rate=1"), "unknown key 'optim.learning_rate'"),
         (("--set", "pooling=cls"), "Did you mean model.pooling?"),
         (("--set", "model.pooling=max"), "model.pooling: "),
-        (("--set", "eval.batch_size=0"), "eval.batch_size: "),
+        (("--set", "eval.batch_tokens=0"), "eval.batch_tokens: "),
         (("--device", "gpu"), "device: "),
     ],
 )

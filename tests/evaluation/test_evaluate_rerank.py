@@ -115,7 +115,7 @@ def test_texts_are_cut_for_the_scores_and_whole_for_the_gold() -> None:
 
 
 def test_scores_by_a_real_model_are_row_products_and_bit_equal_for_equal_candidates(rows: list[Record]) -> None:
-    embedder = Embedder(toy_checkpoint(), batch_size=4)
+    embedder = Embedder(toy_checkpoint(), batch_tokens=40)
     found = rerank_scores(rows[:8], embedder)
     seen: dict[tuple, list[float]] = {}
     for i, record in enumerate(rows[:8]):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import bruteforce
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from bruteforce import poi, records
-from toy import ToyEmbedder
+from toy import CrowdedEmbedder, ToyEmbedder
 
 from m3gal_cli.data.records import Passage, Record
 from m3gal_cli.errors import InputError
 from m3gal_cli.evaluation.ranks import MISS
-from m3gal_cli.evaluation.retrieval import evaluate_retrieval
-from m3gal_cli.retrieval import database
+from m3gal_cli.evaluation.retrieval import Options, evaluate_retrieval
+from m3gal_cli.retrieval import sweep
 from m3gal_cli.retrieval.lexical import LexicalIndex
 
 EMBEDDER = ToyEmbedder()
@@ -35,11 +38,13 @@ def wanted(queries: list[Record], kind: str) -> list[tuple[float, float]]:
     return out
 
 
-@pytest.mark.parametrize("at_once", [1, 70, 30_000_000])
+@pytest.mark.parametrize("at_once", [1, 3, 4096])
 def test_metrics_against_loops(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr(database, "SCORES_AT_ONCE", at_once)
+    for name in ("ROWS_AT_ONCE", "QUERIES_AT_ONCE"):
+        monkeypatch.setattr(sweep, name, {"cpu": at_once})
+    monkeypatch.setattr(sweep, "PLACES_AT_ONCE", max(2, at_once))
     queries = records(47, seed=3)  # the last run of queries is a short one
-    found = evaluate_retrieval(queries, table(ROWS), EMBEDDER, bm25=True)
+    found = evaluate_retrieval(queries, table(ROWS), EMBEDDER, Options(bm25=True))
     assert set(found.metrics) == {*bruteforce.KINDS, "bm25"}
     for kind, metrics in found.metrics.items():
         by_loops = wanted(queries, kind)
@@ -78,3 +83,118 @@ def test_blanks_and_millimetres_do_not_hide_the_gold() -> None:
 def test_a_table_of_other_pois_is_refused() -> None:
     with pytest.raises(InputError, match="no positive passage of the records is in the POI table"):
         evaluate_retrieval([Record("q", [poi(0)], [poi(3)])], table(ROWS), EMBEDDER)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    assert torch.get_num_threads() == 2, "what the workers set is theirs"
+    torch.set_num_threads(before)
+
+
+def crowd(seed: int = 5) -> tuple[list[Record], list[Passage]]:
+    """Queries, and a table of rows of which hundreds differ by less than float32 products can tell."""
+    draw = np.random.default_rng(seed)
+    rows = [
+        Passage(f"poi {t}", 120 + p % 9 / 100, 30 + p // 9 / 100)
+        for t, p in zip(draw.integers(0, 150, 400), draw.integers(0, 60, 400), strict=True)
+    ]
+    queries = [Record(f"typed {i}", [rows[j] for j in draw.integers(0, 400, 1 + i % 2)], []) for i in range(40)]
+    return queries, rows
+
+
+def test_where_float32_cannot_tell(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> None:
+    """Whatever the blocks are, and with any number of threads, ranks are those of float64."""
+    queries, rows = crowd()
+    embedder = CrowdedEmbedder()
+    text = embedder.poi_texts([p.text for p in rows]).astype(np.float64)
+    place = embedder.locations([p.lng for p in rows], [p.lat for p in rows]).astype(np.float64)
+    asked = embedder.queries([r.query for r in queries]).astype(np.float64)
+    # By cumulative sums, which add in the order of the columns for every row: equal rows are equal.
+    scores = {
+        kind: np.stack([(v * q).cumsum(axis=1)[:, -1] for q in asked])
+        for kind, v in (("text", text), ("location", place))
+    }
+    scores["fused"] = scores["text"] + scores["location"]
+    narrow = np.sort(scores["fused"], axis=1)[:, -12]
+    assert (scores["fused"].max(axis=1) - narrow < 1e-5).mean() > 0.5, "too far apart: this test would show little"
+    found = []
+    for block, run, places in ((7, 5, 3), (64, 40, 16), (4096, 256, 8192)):
+        monkeypatch.setattr(sweep, "ROWS_AT_ONCE", {"cpu": block})
+        monkeypatch.setattr(sweep, "QUERIES_AT_ONCE", {"cpu": run})
+        monkeypatch.setattr(sweep, "PLACES_AT_ONCE", places)
+        found.append(evaluate_retrieval(queries, table(rows), embedder, Options(depth=20)))
+    for kind, every in scores.items():
+        by_loops = [
+            bruteforce.rank_and_error(line.tolist(), rows, record) for line, record in zip(every, queries, strict=True)
+        ]
+        for one in found:
+            assert one.ranks[kind].tolist() == [rank for rank, _ in by_loops]
+            figures = bruteforce.figures(by_loops)
+            assert {n: one.metrics[kind][n] for n in figures} == pytest.approx(figures, rel=1e-9, abs=1e-6)
+    for one in found[1:]:
+        for (rows_a, scores_a), (rows_b, scores_b) in zip(one.found.matches, found[0].found.matches, strict=True):
+            assert rows_a.tolist() == rows_b.tolist()
+            assert scores_a.tolist() == scores_b.tolist()
+
+
+@pytest.mark.parametrize("depth", [1, 7, 100])
+def test_the_first_matches_are_a_sort_with_gold_last_among_equals(monkeypatch: pytest.MonkeyPatch, depth: int) -> None:
+    monkeypatch.setattr(sweep, "ROWS_AT_ONCE", {"cpu": 9})
+    monkeypatch.setattr(sweep, "PLACES_AT_ONCE", 4)
+    queries = records(47, seed=3)
+    found = evaluate_retrieval(queries, table(ROWS), EMBEDDER, Options(depth=depth)).found
+    for number, (record, (rows, scores)) in enumerate(zip(queries, found.matches, strict=True)):
+        first: dict[tuple, int] = {}
+        for row, p in enumerate(ROWS):
+            first.setdefault(p.key, row)
+        own = [row for row, p in enumerate(ROWS) if p.key not in record.gold or first[p.key] == row]
+        values = {row: bruteforce.scores(EMBEDDER, record.query, ROWS[row])["fused"] for row in own}
+        wanted = sorted(own, key=lambda row: (-values[row], ROWS[row].key in record.gold, row))[:depth]
+        assert rows.tolist() == wanted
+        assert scores.tolist() == [values[row] for row in wanted]
+        gold = found.gold[found.gold[:, 0] == number, 1].tolist()
+        assert gold == sorted(first[key] for key in record.gold if key in first)
+
+
+class Partly(ToyEmbedder):
+    """A model of which some vectors are none."""
+
+    def vector(self, what: str) -> np.ndarray:
+        found = super().vector(what)
+        return np.full_like(found, np.nan) if what in BROKEN else found
+
+
+BROKEN = {"query typed 3", "poi poi 5", "poi poi 6", "place (120.01, 30.02)"}
+
+
+def test_what_has_no_score_is_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "ROWS_AT_ONCE", {"cpu": 6})
+    queries, embedder = records(20, seed=3), Partly()
+    found = evaluate_retrieval(queries, table(ROWS), embedder, Options(depth=40))
+    for kind in bruteforce.KINDS:
+        by_loops = []
+        for record in queries:
+            values = [bruteforce.scores(embedder, record.query, p)[kind] for p in ROWS]
+            values = [-np.inf if np.isnan(v) else v for v in values]
+            by_loops.append(bruteforce.rank_and_error(values, ROWS, record))
+        assert [np.inf if r == MISS else r for r in found.ranks[kind].tolist()] == [rank for rank, _ in by_loops]
+        figures = bruteforce.figures(by_loops)
+        assert {n: found.metrics[kind][n] for n in figures} == pytest.approx(figures, rel=1e-9, abs=1e-6)
+    assert not len(found.found.matches[3][0])
+
+
+def test_stages_are_told_to_their_ends() -> None:
+    told: dict[str, list[tuple[int, int]]] = {}
+    queries = records(12, seed=3)
+    evaluate_retrieval(
+        queries,
+        table(ROWS),
+        EMBEDDER,
+        Options(bm25=True),
+        lambda stage, done, total: told.setdefault(stage, []).append((done, total)),
+    )
+    assert told["counting"][-1] == (len(ROWS), len(ROWS))
+    assert told["BM25"] == [(i, 12) for i in range(1, 13)]

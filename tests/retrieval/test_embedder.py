@@ -27,10 +27,10 @@ def one_by_one(checkpoint: Checkpoint, part: str, texts: list[str], prefix: str)
         return np.concatenate([encoder(row, torch.ones_like(row)).numpy() for row in rows])
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 128])
-def test_texts_in_their_order_by_their_own_encoder_and_prefix(checkpoint: Checkpoint, batch_size: int) -> None:
+@pytest.mark.parametrize("batch_tokens", [1, 50, 4096])
+def test_texts_in_their_order_by_their_own_encoder_and_prefix(checkpoint: Checkpoint, batch_tokens: int) -> None:
     checkpoint.model.train()  # with dropout the numbers would be others
-    embedder = Embedder(checkpoint, batch_size=batch_size)
+    embedder = Embedder(checkpoint, batch_tokens=batch_tokens)
     queries, pois = embedder.queries(MANY), embedder.poi_texts(MANY)
     assert queries.dtype == np.float32
     assert queries.shape == (len(MANY), embedder.dim)
@@ -49,9 +49,9 @@ def test_places_in_their_order_by_the_key_location_encoder(checkpoint: Checkpoin
     assert (found[0] == found[2]).all()
 
 
-@pytest.mark.parametrize("batch_size", [2, 5])
-def test_equal_texts_and_places_are_equal_to_the_bit(checkpoint: Checkpoint, batch_size: int) -> None:
-    embedder = Embedder(checkpoint, batch_size=batch_size)
+@pytest.mark.parametrize("batch_tokens", [30, 90])
+def test_equal_texts_and_places_are_equal_to_the_bit(checkpoint: Checkpoint, batch_tokens: int) -> None:
+    embedder = Embedder(checkpoint, batch_tokens=batch_tokens)
     texts = [*MANY, *MANY[::-1]]
     for vectors in (embedder.queries(texts), embedder.poi_texts(texts)):
         first: dict[str, np.ndarray] = {}
@@ -71,5 +71,5 @@ def test_nothing_in_nothing_out(checkpoint: Checkpoint) -> None:
 
 def test_progress_counts_distinct_texts(checkpoint: Checkpoint) -> None:
     told: list[tuple[int, int]] = []
-    Embedder(checkpoint, batch_size=2).queries([*TEXTS, *TEXTS], lambda done, total: told.append((done, total)))
-    assert told == [(2, 5), (4, 5), (5, 5)]
+    Embedder(checkpoint, batch_tokens=1).queries([*TEXTS, *TEXTS], lambda done, total: told.append((done, total)))
+    assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
