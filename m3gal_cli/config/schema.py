@@ -163,6 +163,9 @@ class EvalConfig(Section):
     batch_size: int = Field(128, ge=1, description="texts encoded at once")
     bm25: bool = Field(True, description="add a BM25 row (character 1-2-grams) for honesty")
     top_k: int = Field(5, ge=1, description="matches a query in predict")
+    encoder_runtime: Literal["torch", "onnx", "onnx-int8"] = Field(
+        "torch", description="what encodes queries in predict; onnx and onnx-int8 need the extra onnx"
+    )
 
 
 class Config(Section):
