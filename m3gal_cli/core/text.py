@@ -18,6 +18,8 @@ from torch.utils.checkpoint import checkpoint
 from m3gal_cli.core.tokens import TokenBatch
 from m3gal_cli.errors import InputError
 
+INITS = {"torch.nn.init", "transformers.initialization"}  # transformers puts its own in torch's place
+
 
 class TextEncoder(nn.Module):
     """A transformers encoder and a pooling.
@@ -90,7 +92,7 @@ def undrawn() -> Iterator[None]:
     class Undrawn(TorchFunctionMode):
         def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
             given = kwargs or {}
-            if getattr(func, "__module__", None) == "torch.nn.init":
+            if getattr(func, "__module__", None) in INITS:
                 return given.get("tensor", args[0] if args else None)
             return func(*args, **given)
 
