@@ -40,12 +40,14 @@ LIBRARIES = {
     "osmium": {"data"},
     "shapely": {"data"},
     "bm25s": {"retrieval"},
+    "onnx": {"retrieval"},
+    "onnxruntime": {"retrieval"},
     "matplotlib": {"training"},
     "yaml": {"config", "data"},
     "pandas": {"data", "evaluation", "retrieval", "training", "cli"},
 }
 HEAVY = {"torch", "transformers", "pandas", "numpy", "pyarrow", "scipy", "shapely", "osmium", "accelerate", "bm25s"}
-HEAVY |= {"safetensors", "tokenizers", "tensorboard", "matplotlib"}
+HEAVY |= {"safetensors", "tokenizers", "tensorboard", "matplotlib", "onnx", "onnxruntime"}
 
 
 def room(path: Path) -> str:

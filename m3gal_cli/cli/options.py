@@ -88,6 +88,7 @@ SETTING_OF = {
     "index_dir": "eval.index_dir",
     "uri": "eval.uri",
     "recall": "eval.recall",
+    "encoder_runtime": "eval.encoder_runtime",
 }
 
 
@@ -114,12 +115,19 @@ def on_gpu(config: Config, gpu: int | None) -> Config:
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' own talk and bars off the terminal: ours say it once."""
+    """Keep the libraries' own talk and bars off the terminal: ours say it once.
+
+    transformers is told when it is loaded (see core.text), not loaded to be told.
+    """
+    import os
+    import sys
     import warnings
 
-    from transformers.utils import logging
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if "transformers" in sys.modules:
+        from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
     warnings.filterwarnings("ignore", message="Detected pickle protocol")

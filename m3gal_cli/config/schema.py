@@ -176,6 +176,9 @@ class EvalConfig(Section):
     )
     uri: str | None = Field(None, description="Milvus: a server (http://HOST:19530) or a file of Milvus Lite")
     recall: float = Field(0.95, gt=0, le=1, description="share of the exact answer that an approximate search holds")
+    encoder_runtime: Literal["torch", "onnx", "onnx-int8"] = Field(
+        "torch", description="what encodes queries in predict; onnx and onnx-int8 need the extra onnx"
+    )
 
 
 class Config(Section):

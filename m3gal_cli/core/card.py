@@ -7,7 +7,7 @@ from typing import Any
 
 from m3gal_cli.core.model import M3gal, count_parameters
 from m3gal_cli.core.sentence import expressible
-from m3gal_cli.core.text import max_positions
+from m3gal_cli.core.tokenizer import max_positions
 
 CARD = """\
 ---

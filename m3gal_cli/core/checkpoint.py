@@ -13,6 +13,8 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,13 +26,13 @@ from torch import Tensor
 from m3gal_cli.core.card import model_card
 from m3gal_cli.core.durable import place, sync
 from m3gal_cli.core.layout import FORMATS, poi_files, read_weights, text_files, text_folder, write_parts
-from m3gal_cli.core.model import M3gal
+from m3gal_cli.core.model import PARTS, M3gal
 from m3gal_cli.core.settings import ModelSettings
-from m3gal_cli.core.text import build_text_model, load_text_config, load_tokenizer
+from m3gal_cli.core.text import build_text_model, load_text_config, load_tokenizer, undrawn
 from m3gal_cli.errors import InputError
 
 META_FILE, TRAINER_FILE, CARD_FILE = "m3gal.json", "trainer.pt", "README.md"
-PARTS = ("encoder_q.", "encoder_k.", "gc_encoder.", "gc_encoder_shadow.")
+ALL_PARTS = (*PARTS.values(), "gc_encoder.")
 QUEUE_NAMES = ("queue", "gc_queue", "queue_ptr")
 
 
@@ -89,22 +91,26 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     (folder / META_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def load_checkpoint(path: Path, with_trainer: bool = False) -> Checkpoint:
+def load_checkpoint(path: Path, with_trainer: bool = False, parts: Collection[str] | None = None) -> Checkpoint:
     """Read one of our checkpoint directories, of this format or an older one.
+
+    Args:
+        parts: the encoders that are wanted for inference, of ``core.model.PARTS``, which takes a fraction of the time;
+            None: all, as training needs them.
 
     Raises:
         InputError: missing, truncated or foreign files; weights that do not fit the settings.
     """
     folder = path.resolve()  # a link may be switched while we read: all must come from one directory
     try:
-        return _load(path, folder, with_trainer)
+        return _load(path, folder, with_trainer, parts)
     except InputError:
         if path.resolve() == folder:
             raise
-        return load_checkpoint(path, with_trainer)  # a training saved anew, and what we read went
+        return load_checkpoint(path, with_trainer, parts)  # a training saved anew, and what we read went
 
 
-def _load(path: Path, folder: Path, with_trainer: bool) -> Checkpoint:
+def _load(path: Path, folder: Path, with_trainer: bool, parts: Collection[str] | None) -> Checkpoint:
     if not is_checkpoint(folder):
         hint = "Give a checkpoint directory, a run directory or a published .pth.tar file."
         raise InputError("no such checkpoint" if not path.exists() else "is no checkpoint", where=path, hint=hint)
@@ -115,12 +121,12 @@ def _load(path: Path, folder: Path, with_trainer: bool) -> Checkpoint:
             what = f"the checkpoint has format {meta['format']}, this m3gal reads {readable}"
             raise InputError(what, where=path, hint="Load it with the m3gal that wrote it.")
         settings = ModelSettings.from_json(meta["settings"])
-        state = read_weights(folder, meta["format"])
+        state = read_weights(folder, meta["format"], _prefixes(parts))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         what = f"cannot read the checkpoint, it is damaged ({' '.join(str(error).split())[:120]})"
         raise InputError(what, where=path, hint="Take another checkpoint of the run.") from error
     text = str(text_folder(folder, meta["format"]))
-    model = M3gal(build_text_model(load_text_config(text)), settings)
+    model = _build(text, settings, parts)
     load_weights(model, state, path)
     trainer = read_torch(folder / TRAINER_FILE) if with_trainer and (folder / TRAINER_FILE).exists() else None
     known = {k: meta.get(k) for k in ("stage", "epoch", "step", "metrics")}
@@ -147,7 +153,19 @@ def published_poi_sources(path: Path, text_encoder: str, settings: ModelSettings
     return [path.resolve()], {"settings": known, "text_encoder": text_encoder}
 
 
-def load_published(path: Path, text_encoder: str, settings: ModelSettings) -> Checkpoint:
+def _prefixes(parts: Collection[str] | None) -> tuple[str, ...]:
+    return ALL_PARTS if parts is None else tuple(PARTS[part] for part in parts)
+
+
+def _build(text_encoder: str, settings: ModelSettings, parts: Collection[str] | None) -> M3gal:
+    """A model whose weights are to be loaded. For training it draws them first, as ever: its draws go on from there."""
+    with nullcontext() if parts is None else undrawn():
+        return M3gal(build_text_model(load_text_config(text_encoder)), settings, parts)
+
+
+def load_published(
+    path: Path, text_encoder: str, settings: ModelSettings, parts: Collection[str] | None = None
+) -> Checkpoint:
     """Read a checkpoint file of the published code: ``{epoch, state_dict, optimizer}``.
 
     Its queue, pointer and optimizer come back in ``trainer`` under ``queue`` and ``published_optimizer``.
@@ -155,6 +173,7 @@ def load_published(path: Path, text_encoder: str, settings: ModelSettings) -> Ch
     Args:
         text_encoder: directory or hub name that gives the encoder's config and tokenizer; the weights are the file's.
         settings: the file knows none; the published ones are pooler, no [SEP], mlp and the published z-score.
+        parts: as for ``load_checkpoint``.
 
     Raises:
         InputError: truncated, foreign code in the pickle, or weights of another width.
@@ -164,8 +183,8 @@ def load_published(path: Path, text_encoder: str, settings: ModelSettings) -> Ch
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError("is no checkpoint of the published code (no state_dict of tensors)", where=path)
     state = {str(name).removeprefix("module."): value for name, value in state.items()}
-    model = M3gal(build_text_model(load_text_config(text_encoder)), settings)
-    weights = {k: v for k, v in state.items() if k.startswith(PARTS) and not k.endswith(".position_ids")}
+    model = _build(text_encoder, settings, parts)
+    weights = {k: v for k, v in state.items() if k.startswith(_prefixes(parts)) and not k.endswith(".position_ids")}
     load_weights(model, weights, path)
     queue = {name: state[name] for name in QUEUE_NAMES if name in state}
     trainer = {"queue": queue, "published_optimizer": loaded.get("optimizer")}

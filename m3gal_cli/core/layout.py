@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from m3gal_cli.core.location import location_recipe
 from m3gal_cli.core.model import M3gal
 from m3gal_cli.core.sentence import standalone_tokenizer, write_modules
-from m3gal_cli.core.text import max_positions
+from m3gal_cli.core.tokenizer import max_positions
 
 FORMATS = (1, 2)
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
@@ -55,11 +56,17 @@ def text_files(folder: Path) -> list[Path]:
     return sorted(p for p in hidden if p.suffix.lower() not in NO_TEXT_FILES)
 
 
-def read_weights(path: Path, form: int = FORMATS[-1]) -> dict[str, Tensor]:
-    """All weights of a checkpoint directory under their published names. Raises OSError or SafetensorError."""
+def read_weights(path: Path, form: int = FORMATS[-1], prefixes: Collection[str] | None = None) -> dict[str, Tensor]:
+    """Weights of a checkpoint directory under their published names; all, or those that begin with ``prefixes``.
+
+    Raises OSError or SafetensorError.
+    """
+    starts = None if prefixes is None else tuple(prefixes)
     if form == 1:
-        return dict(load_file(path / WEIGHTS_FILE))
-    return {prefix + name: value for file, prefix in FILES.items() for name, value in load_file(path / file).items()}
+        found = load_file(path / WEIGHTS_FILE)
+        return {name: value for name, value in found.items() if starts is None or name.startswith(starts)}
+    files = {file: prefix for file, prefix in FILES.items() if starts is None or prefix.startswith(starts)}
+    return {prefix + name: value for file, prefix in files.items() for name, value in load_file(path / file).items()}
 
 
 def write_parts(folder: Path, model: M3gal, tokenizer: Any) -> None:

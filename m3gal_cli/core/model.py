@@ -7,6 +7,8 @@ published state dict is ours without a translation table.
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,21 +19,42 @@ from m3gal_cli.core.settings import ModelSettings
 from m3gal_cli.core.text import TextEncoder
 from m3gal_cli.core.tokens import TokenBatch
 
+# What inference may need of a model, and the names that its weights begin with. The fourth encoder is training's.
+PARTS = {"query": "encoder_q.", "poi": "encoder_k.", "location": "gc_encoder_shadow."}
+
+
+class Absent(nn.Module):
+    """Stands where an encoder was left out."""
+
+    def forward(self, *_: Any) -> Tensor:
+        raise RuntimeError("this encoder was not loaded")
+
 
 class M3gal(nn.Module):
     """Query, POI text and POI location into one space of unit vectors.
 
     The score of a POI is q.k + q.g' (q.k: text, q.g': location).
+
+    Args:
+        parts: the encoders that are wanted, of ``PARTS``; None: all, as training needs them.
     """
 
-    def __init__(self, text_model: nn.Module, settings: ModelSettings) -> None:
+    encoder_q: Any  # TextEncoder, or Absent
+    encoder_k: Any
+
+    def __init__(self, text_model: nn.Module, settings: ModelSettings, parts: Collection[str] | None = None) -> None:
         super().__init__()
         self.settings = settings
-        self.dim = int(text_model.config.hidden_size)  # type: ignore[union-attr, arg-type]
-        self.encoder_q = TextEncoder(text_model, settings.pooling)
-        self.encoder_k = copy.deepcopy(self.encoder_q)
-        self.gc_encoder = build_location_encoder(self.dim, settings)
-        self.gc_encoder_shadow = copy.deepcopy(self.gc_encoder)
+        config: Any = text_model.config
+        self.text_config = config
+        self.dim = int(config.hidden_size)
+        encoder = TextEncoder(text_model, settings.pooling)
+        wanted = PARTS if parts is None else parts
+        self.encoder_q = encoder if "query" in wanted else Absent()
+        self.encoder_k = copy.deepcopy(encoder) if "poi" in wanted else Absent()
+        self.gc_encoder = build_location_encoder(self.dim, settings) if parts is None else Absent()
+        place = copy.deepcopy(self.gc_encoder) if parts is None else build_location_encoder(self.dim, settings)
+        self.gc_encoder_shadow = place if "location" in wanted else Absent()
         self.recompute = False  # see TextEncoder.encode
 
     def embed_query(self, ids: Tensor, mask: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
-"""Text in: tokens from a transformers tokenizer, one unit vector a text from a transformers encoder."""
+"""Text encoders: one unit vector a text, from a transformers encoder."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,48 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from m3gal_cli.core.settings import ModelSettings
-from m3gal_cli.core.tokens import TokenBatch, TokenTable
+from m3gal_cli.core.tokens import TokenBatch
 from m3gal_cli.errors import InputError
 
-TEXTS_AT_ONCE = 20_000  # the tokenizer's own objects take kilobytes a text
-# RoBERTa and its kin number positions from pad_token_id + 1.
-ROBERTA_KIN = {"camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm"}
-ROBERTA_KIN |= {"xlm-roberta", "xlm-roberta-xl", "xmod"}
-
-
-class TextTokenizer:
-    """Turns texts into token ids the way a checkpoint wants them.
-
-    Args:
-        tokenizer: a transformers tokenizer with a padding token.
-        settings: max_length and append_sep are used here; prefixes are the caller's.
-        max_positions: positions the encoder has; a longer text is cut there.
-    """
-
-    def __init__(self, tokenizer: Any, settings: ModelSettings, max_positions: int) -> None:
-        self.tokenizer = tokenizer
-        self.append_sep = settings.append_sep
-        self.max_length = min(settings.max_length, max_positions)
-        self.pad_id = int(tokenizer.pad_token_id or 0)
-
-    def __call__(self, texts: Sequence[str], prefix: str = "") -> TokenTable:
-        """Token ids of texts, each cut at ``max_length``."""
-        parts = [self._part(texts[i : i + TEXTS_AT_ONCE], prefix) for i in range(0, len(texts), TEXTS_AT_ONCE)]
-        return TokenTable.joined(parts, self.pad_id)
-
-    def _part(self, texts: Sequence[str], prefix: str) -> TokenTable:
-        full = [prefix + t for t in texts]
-        if self.append_sep:
-            rows = self.tokenizer(full, truncation=True, max_length=self.max_length)["input_ids"]
-        else:
-            first = self.tokenizer.cls_token_id
-            head = [] if first is None else [first]
-            room = self.max_length - len(head)
-            cut = self.tokenizer(full, add_special_tokens=False, truncation=True, max_length=room)["input_ids"]
-            rows = [head + row for row in cut]
-        # A text of characters that the tokenizer drops would be no token at all; one padding token keeps its row.
-        return TokenTable((row or [self.pad_id] for row in rows), self.pad_id)
+INITS = {"torch.nn.init", "transformers.initialization"}  # transformers puts its own in torch's place
 
 
 class TextEncoder(nn.Module):
@@ -96,13 +59,6 @@ class TextEncoder(nn.Module):
         return rows if batch.order is None else rows[batch.order]
 
 
-def max_positions(config: Any) -> int:
-    """Tokens that an encoder with this transformers config can take."""
-    positions = int(getattr(config, "max_position_embeddings", None) or 512)
-    offset = int(config.pad_token_id or 0) + 1 if config.model_type in ROBERTA_KIN else 0
-    return positions - offset
-
-
 def load_tokenizer(source: str) -> Any:
     """The tokenizer of a transformers model, by directory or hub name. Raises InputError."""
     from transformers import AutoTokenizer
@@ -126,6 +82,22 @@ def load_text_model(source: str) -> nn.Module:
 
     model: nn.Module = _from_pretrained(AutoModel, source, dtype=torch.float32)
     return model
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Modules made within keep whatever numbers their memory holds: for weights that are loaded right after."""
+    from torch.overrides import TorchFunctionMode
+
+    class Undrawn(TorchFunctionMode):
+        def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            given = kwargs or {}
+            if getattr(func, "__module__", None) in INITS:
+                return given.get("tensor", args[0] if args else None)
+            return func(*args, **given)
+
+    with Undrawn():
+        yield
 
 
 def build_text_model(config: Any) -> nn.Module:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:  # whoever needs arrays alone does not wait for torch
+    import torch
+    from torch import Tensor
 
 Tokens = NDArray[np.int32]
 
@@ -74,6 +76,13 @@ class TokenTable:
 
     def pad(self, rows: ArrayLike | None = None) -> tuple[Tensor, Tensor]:
         """These rows (all, if None) padded to the longest of them: ids and mask, both (B, L) int64."""
+        import torch
+
+        ids, mask = self.padded(rows)
+        return torch.from_numpy(ids), torch.from_numpy(mask)
+
+    def padded(self, rows: ArrayLike | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """As ``pad``, as arrays."""
         chosen = np.arange(len(self)) if rows is None else np.asarray(rows, np.int64)
         lengths = self.lengths[chosen]
         place = np.arange(int(lengths.max()))
@@ -81,10 +90,12 @@ class TokenTable:
         # The last row's places beyond its end would lie outside of the array.
         ids = self.flat[np.minimum(self.starts[chosen][:, None] + place, len(self.flat) - 1)]
         ids = np.where(mask, ids, self.pad_id).astype(np.int64)
-        return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))
+        return ids, mask.astype(np.int64)
 
     def batch(self, rows: ArrayLike, device: torch.device, limit: int | None = None) -> TokenBatch:
         """These rows on ``device`` in chunks of like length, at most ``limit`` rows each."""
+        import torch
+
         chosen = np.asarray(rows, np.int64)
         parts = like_lengths(self.lengths[chosen], CHUNK_COST.get(device.type, CHUNK_COST["cpu"]), limit)
         chunks = [self.pad(chosen[part]) for part in parts]

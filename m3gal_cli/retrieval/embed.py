@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
-from m3gal_cli.core.checkpoint import Checkpoint
-from m3gal_cli.core.model import resolve_precision
-from m3gal_cli.core.text import TextTokenizer, max_positions
+from m3gal_cli.core.tokenizer import TextTokenizer, max_positions
 from m3gal_cli.core.tokens import TokenTable
+
+if TYPE_CHECKING:  # who encodes queries without torch does not wait for it
+    import torch
+
+    from m3gal_cli.core.checkpoint import Checkpoint
 
 Vectors = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 # Tokens encoded at once: on a CPU more than the caches hold is slower, on a GPU fewer leave it idle.
 BATCH_TOKENS = {"cpu": 2048, "mps": 16384, "cuda": 131072}
+
+
+class QueryEncoder(Protocol):
+    """What answering queries needs of a model."""
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+        ...
+
+    @property
+    def device(self) -> Any:
+        """Where it runs: a torch device, or the name of one."""
+        ...
+
+    def queries(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
+        """Query texts to unit vectors. Shape: N texts -> (N, D)."""
+        ...
 
 
 class Embedder:
@@ -36,13 +57,16 @@ class Embedder:
         batch_tokens: int | None = None,
         precision: str = "fp32",
     ) -> None:
+        import torch
+
+        from m3gal_cli.core.model import resolve_precision
+
         self.model = checkpoint.model
         self.device = torch.device(device)
         self.batch_tokens = batch_tokens or BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cpu"])
         self.precision = resolve_precision(precision, self.device)
-        settings = self.model.settings
-        config = self.model.encoder_q.text_encoder.config
-        self.tokenize = TextTokenizer(checkpoint.tokenizer, settings, max_positions(config))
+        positions = max_positions(self.model.text_config)
+        self.tokenize = TextTokenizer(checkpoint.tokenizer, self.model.settings, positions)
 
     @property
     def dim(self) -> int:
@@ -58,6 +82,8 @@ class Embedder:
 
     def locations(self, lng: ArrayLike, lat: ArrayLike) -> Vectors:
         """Places in degrees to vectors, by the key location encoder."""
+        import torch
+
         z = self.normalised(lng, lat)
         if not len(z):
             return np.zeros((0, self.dim), np.float32)
@@ -83,6 +109,8 @@ class Embedder:
         embed: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         progress: Progress | None,
     ) -> Vectors:
+        import torch
+
         if not len(texts):
             return np.zeros((0, self.dim), np.float32)
         rows, inverse = self._distinct(texts, prefix, embed.__name__)
@@ -99,14 +127,22 @@ class Embedder:
 
     def _distinct(self, texts: Sequence[str], prefix: str, kind: str) -> tuple[TokenTable, NDArray[np.int64]]:
         """Tokens of the distinct texts, and every text's number among them; ``kind`` names the encoder's method."""
-        index: dict[str, int] = {}
-        inverse = np.array([index.setdefault(t, len(index)) for t in texts], np.int64)
-        return self.tokenize(list(index), prefix), inverse
+        different, inverse = distinct(texts)
+        return self.tokenize(different, prefix), inverse
 
     def _inference(self) -> torch.inference_mode:
+        import torch
+
         self.model.to(self.device)
         self.model.eval()
         return torch.inference_mode()
+
+
+def distinct(texts: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """The different texts, in the order in which they first come, and every text's number among them."""
+    index: dict[str, int] = {}
+    inverse = np.array([index.setdefault(t, len(index)) for t in texts], np.int64)
+    return list(index), inverse
 
 
 def budgeted(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:

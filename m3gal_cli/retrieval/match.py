@@ -8,7 +8,7 @@ from typing import Any, NotRequired, TypedDict, final
 from m3gal_cli.data.coordinates import haversine_m
 from m3gal_cli.data.queries import Query
 from m3gal_cli.retrieval.area import Area, Box
-from m3gal_cli.retrieval.embed import Embedder
+from m3gal_cli.retrieval.embed import QueryEncoder
 from m3gal_cli.retrieval.exact import ExactSearcher
 from m3gal_cli.retrieval.index import Index
 from m3gal_cli.retrieval.searcher import Searcher
@@ -48,7 +48,7 @@ class Matcher:
         searcher: the way to search; exact without one.
     """
 
-    def __init__(self, index: Index, embedder: Embedder, searcher: Searcher | None = None) -> None:
+    def __init__(self, index: Index, embedder: QueryEncoder, searcher: Searcher | None = None) -> None:
         self.index, self.embedder = index, embedder
         self.searcher: Searcher = searcher or ExactSearcher(index, embedder.device)
 

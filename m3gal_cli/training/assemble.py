@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,16 +76,19 @@ def new_model(config: Config, table: TrainingTable) -> Checkpoint:
     return Checkpoint(M3gal(load_text_model(source), settings), tokenizer)
 
 
-def open_checkpoint(path: Path, config: Config, with_trainer: bool = False) -> Checkpoint:
+def open_checkpoint(
+    path: Path, config: Config, with_trainer: bool = False, parts: Collection[str] | None = None
+) -> Checkpoint:
     """A checkpoint of ours (run or checkpoint directory) or of the published code (.pth.tar).
 
     A published file knows neither its text encoder nor its settings: they come from ``config`` (profile paper.yaml has
-    the published ones), its z-score from there or, where that says fit, the published constants. Raises InputError.
+    the published ones), its z-score from there or, where that says fit, the published constants. ``parts`` as for
+    ``load_checkpoint``. Raises InputError.
     """
     found = find_checkpoint(path)
     if found.is_dir():
-        return load_checkpoint(found, with_trainer)
-    return load_published(found, *_published(found, config))
+        return load_checkpoint(found, with_trainer, parts)
+    return load_published(found, *_published(found, config), parts)
 
 
 def poi_sources_of(path: Path, config: Config) -> tuple[list[Path], dict[str, Any]]:

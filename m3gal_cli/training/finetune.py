@@ -15,7 +15,7 @@ from m3gal_cli.config.schema import Config
 from m3gal_cli.core.losses import Losses, alignment, candidate_losses, score_logits, share_right, spread, uniformity
 from m3gal_cli.core.model import M3gal
 from m3gal_cli.core.processes import gather_with_gradient
-from m3gal_cli.core.text import TextTokenizer
+from m3gal_cli.core.tokenizer import TextTokenizer
 from m3gal_cli.data.records import Passage, Record
 from m3gal_cli.errors import InputError
 from m3gal_cli.training.task import Forward, Group, Monitor, trainable

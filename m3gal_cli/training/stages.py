@@ -17,7 +17,7 @@ from m3gal_cli.config.paths import find_records, find_views, resolve_data
 from m3gal_cli.config.schema import Config
 from m3gal_cli.core.checkpoint import Checkpoint
 from m3gal_cli.core.model import choose_attention, resolve_device, resolve_precision
-from m3gal_cli.core.text import TextTokenizer, max_positions
+from m3gal_cli.core.tokenizer import TextTokenizer, max_positions
 from m3gal_cli.data.records import Record, read_records
 from m3gal_cli.data.tables import parquet_twin, read_views
 from m3gal_cli.errors import InputError

@@ -28,7 +28,7 @@ from m3gal_cli.core.checkpoint import (
     save_published,
 )
 from m3gal_cli.core.layout import FILES
-from m3gal_cli.core.model import M3gal
+from m3gal_cli.core.model import PARTS
 from m3gal_cli.core.settings import ModelSettings, Normalizer
 from m3gal_cli.errors import InputError
 from m3gal_cli.retrieval.embed import Embedder
@@ -45,7 +45,7 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-def same_weights(one: M3gal, other: M3gal) -> bool:
+def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     a, b = one.state_dict(), other.state_dict()
     return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
 
@@ -70,6 +70,48 @@ def test_all_of_it_comes_back(tmp_path: Path, location_encoder: str) -> None:
     own, other = Embedder(checkpoint), Embedder(loaded)
     assert (own.queries(TEXTS) == other.queries(TEXTS)).all()
     assert (own.locations([120.2], [30.3]) == other.locations([120.2], [30.3])).all()
+
+
+@pytest.mark.parametrize("parts", [("query",), ("poi", "location"), ("query", "poi", "location")])
+@pytest.mark.parametrize("location_encoder", ["mlp", "fourier"])
+def test_the_parts_that_are_asked_for(tmp_path: Path, parts: tuple[str, ...], location_encoder: str) -> None:
+    """The same vectors, without a number drawn; what was left out takes no memory and says so."""
+    checkpoint = toy_checkpoint(location_encoder=location_encoder, pooling="pooler")
+    save_checkpoint(tmp_path / "last", checkpoint)
+    state = torch.get_rng_state()
+    loaded = load_checkpoint(tmp_path / "last", parts=parts)
+    assert torch.equal(torch.get_rng_state(), state)
+    wanted = checkpoint.model.state_dict()
+    found = loaded.model.state_dict()
+    assert set(found) == {name for name in wanted if name.startswith(tuple(PARTS[part] for part in parts))}
+    assert all(torch.equal(found[name], wanted[name]) for name in found)
+    own, other = Embedder(checkpoint), Embedder(loaded)
+    calls: dict[str, Callable[[Embedder], Any]] = {
+        "query": lambda e: e.queries(TEXTS),
+        "poi": lambda e: e.poi_texts(TEXTS),
+    }
+    calls["location"] = lambda e: e.locations([120.2], [30.3])
+    for part, call in calls.items():
+        if part in parts:
+            assert (call(own) == call(other)).all()
+        else:
+            with pytest.raises(RuntimeError, match="not loaded"):
+                call(other)
+
+
+def test_parts_of_format_1_and_of_a_published_file(tmp_path: Path, saved: Path) -> None:
+    model = toy_checkpoint().model
+    shutil.copytree(saved / "query_encoder", tmp_path / "old" / "text_encoder")
+    save_file(model.state_dict(), tmp_path / "old" / "model.safetensors")
+    meta = {"format": 1, "settings": model.settings.to_json()}
+    (tmp_path / "old" / "m3gal.json").write_text(json.dumps(meta))
+    torch.save({"epoch": 1, "state_dict": model.state_dict(), "optimizer": {}}, tmp_path / "x.pth.tar")
+    for loaded in (
+        load_checkpoint(tmp_path / "old", parts=("query",)),
+        load_published(tmp_path / "x.pth.tar", str(saved / "query_encoder"), ModelSettings(), ("query",)),
+    ):
+        assert same_weights(loaded.model.encoder_q, model.encoder_q)
+        assert len(loaded.model.state_dict()) == len(model.encoder_q.state_dict())
 
 
 def test_each_weight_is_stored_once_as_float32_that_all_may_read(saved: Path) -> None:

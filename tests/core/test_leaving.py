@@ -20,7 +20,8 @@ from m3gal_cli.core.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from m3gal_cli.core.model import M3gal
 from m3gal_cli.core.sentence import standalone_tokenizer
 from m3gal_cli.core.settings import ModelSettings, Normalizer
-from m3gal_cli.core.text import TextTokenizer, build_text_model, max_positions
+from m3gal_cli.core.text import build_text_model
+from m3gal_cli.core.tokenizer import TextTokenizer, max_positions
 from m3gal_cli.retrieval.embed import Embedder
 
 LONG = "harbour street 莫干山路东村 north gate mall " * 5

@@ -10,7 +10,8 @@ from toy import TEXTS, toy_checkpoint
 from m3gal_cli.core.model import M3gal, choose_attention, count_parameters, resolve_device, resolve_precision
 from m3gal_cli.core.scratch import small_config
 from m3gal_cli.core.settings import ModelSettings
-from m3gal_cli.core.text import TextTokenizer, build_text_model
+from m3gal_cli.core.text import build_text_model
+from m3gal_cli.core.tokenizer import TextTokenizer
 from m3gal_cli.core.tokens import TokenBatch
 
 PARTS = ("encoder_q", "encoder_k", "gc_encoder", "gc_encoder_shadow")

@@ -17,13 +17,12 @@ from m3gal_cli.core.scratch import train_tokenizer
 from m3gal_cli.core.settings import ModelSettings
 from m3gal_cli.core.text import (
     TextEncoder,
-    TextTokenizer,
     build_text_model,
     load_text_config,
     load_text_model,
     load_tokenizer,
-    max_positions,
 )
+from m3gal_cli.core.tokenizer import TextTokenizer, max_positions
 from m3gal_cli.core.tokens import TokenTable
 from m3gal_cli.errors import InputError
 

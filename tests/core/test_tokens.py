@@ -10,7 +10,7 @@ import torch
 from toy import TEXTS, toy_checkpoint
 
 from m3gal_cli.core.settings import ModelSettings
-from m3gal_cli.core.text import TextTokenizer
+from m3gal_cli.core.tokenizer import TextTokenizer
 from m3gal_cli.core.tokens import TokenTable, like_lengths
 
 CPU = torch.device("cpu")
@@ -72,7 +72,7 @@ def test_a_table_is_a_list() -> None:
 def test_many_texts_are_tokenised_as_few(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenize = TextTokenizer(toy_checkpoint().tokenizer, ModelSettings(), 512)
     wanted = [row.tolist() for row in tokenize(TEXTS)]
-    monkeypatch.setattr("m3gal_cli.core.text.TEXTS_AT_ONCE", 2)
+    monkeypatch.setattr("m3gal_cli.core.tokenizer.TEXTS_AT_ONCE", 2)
     assert [row.tolist() for row in tokenize(TEXTS)] == wanted
 
 

@@ -14,7 +14,7 @@ from town import record, write_lines, write_town
 
 from m3gal_cli.config.load import load_config
 from m3gal_cli.core.checkpoint import Checkpoint
-from m3gal_cli.core.text import TextTokenizer
+from m3gal_cli.core.tokenizer import TextTokenizer
 from m3gal_cli.data.records import Passage, PoiKey, Record, read_records
 from m3gal_cli.training.assemble import TrainingTable, new_model
 from m3gal_cli.training.finetune import FinetuneTask

@@ -63,7 +63,7 @@ def test_activations_of_one_chunk_are_held(profile: Path) -> None:
     """What autograd keeps for backward: with chunks of 2, little more than a tenth of what the plain pass keeps."""
     from toy import TEXTS, toy_checkpoint
 
-    from m3gal_cli.core.text import TextTokenizer
+    from m3gal_cli.core.tokenizer import TextTokenizer
 
     checkpoint = toy_checkpoint()
     encoder = checkpoint.model.encoder_q.train()

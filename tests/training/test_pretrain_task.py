@@ -16,7 +16,7 @@ from town import views, write_town
 from m3gal_cli.config.load import load_config
 from m3gal_cli.config.schema import Config
 from m3gal_cli.core.checkpoint import Checkpoint
-from m3gal_cli.core.text import TextTokenizer
+from m3gal_cli.core.tokenizer import TextTokenizer
 from m3gal_cli.training.assemble import TrainingTable, new_model
 from m3gal_cli.training.loop import make_optimizer
 from m3gal_cli.training.pretrain import PretrainTask, place_ids
