@@ -40,12 +40,15 @@ LIBRARIES = {
     "osmium": {"data"},
     "shapely": {"data"},
     "bm25s": {"retrieval"},
+    "pymilvus": {"retrieval"},
+    "milvus_lite": {"retrieval"},
+    "grpc": {"retrieval"},
     "matplotlib": {"training"},
     "yaml": {"config", "data"},
     "pandas": {"data", "evaluation", "retrieval", "training", "cli"},
 }
 HEAVY = {"torch", "transformers", "pandas", "numpy", "pyarrow", "scipy", "shapely", "osmium", "accelerate", "bm25s"}
-HEAVY |= {"safetensors", "tokenizers", "tensorboard", "matplotlib"}
+HEAVY |= {"safetensors", "tokenizers", "tensorboard", "matplotlib", "pymilvus", "milvus_lite", "grpc"}
 
 
 def room(path: Path) -> str:
