@@ -36,7 +36,7 @@ class MilvusSearcher:
         self.store, self.index = store, store.index
 
     def close(self) -> None:
-        """Part from the server."""
+        """Part from the server. A Milvus Lite file stays with this process until it ends."""
         self.store.close()
 
     def search(self, queries: Vectors, k: int, areas: Sequence[Area | None] | None = None) -> Found:
@@ -117,7 +117,11 @@ def open_milvus(index: Index, uri: str, progress: Progress | None = None) -> Mil
             next start goes on.
     """
     store = Store(index, uri)
-    store.fill(progress or (lambda done, total: None))
+    try:
+        store.fill(progress or (lambda done, total: None))
+    except BaseException:
+        store.close()
+        raise
     return MilvusSearcher(store)
 
 

@@ -36,7 +36,7 @@ SETTLING_S = 10.0  # after this, a read of bounded staleness (5 s by Milvus' def
 BATCH_ROWS = 1000
 RANGE_ROWS = 8192  # looked through at once for rows that are missing; Milvus answers with 16,384 at most
 ADDRESS_BYTES = 65535  # Milvus' longest text
-FLAT_ROWS = 100_000  # up to here a server scans all vectors, exactly, in some 50 ms
+FLAT_ROWS = 200_000  # up to here a server scans all vectors, exactly, in some 60 ms; a graph takes minutes to make
 GRAPH = {"M": 16, "efConstruction": 200}
 INSTALL = "pip install 'm3gal[milvus]'"
 
@@ -60,11 +60,15 @@ class Store:
         self.graph = not self.lite and len(index) > FLAT_ROWS
         self._written = -SETTLING_S
         self._client = self._connect()
-        with self._told():
-            self._prepare()
+        try:
+            with self._told():
+                self._prepare()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
-        """Part from the server."""
+        """Part from the server. A Milvus Lite file stays with this process until it ends."""
         self._client.close()
 
     @property
@@ -121,8 +125,12 @@ class Store:
         if self.lite and not place.resolve().parent.is_dir():
             raise InputError("no such folder", where=place.resolve().parent, hint="Make it first.")
         token = "" if self.lite else os.environ.get(TOKEN, "")
+        # A channel of our own has no memory of one that failed; and Lite takes pymilvus' pings for an attack.
+        options: dict[str, int] = {"grpc.use_local_subchannel_pool": 1}
+        if self.lite:
+            options["grpc.keepalive_time_ms"] = 2**31 - 1
         with self._told():
-            return client(self.uri, token=token, timeout=self.timeout_s, dedicated=True)
+            return client(self.uri, token=token, timeout=self.timeout_s, dedicated=True, grpc_options=options)
 
     def _prepare(self) -> None:
         """Make the collection and its index, as far as they are not there, and load it."""
@@ -254,9 +262,7 @@ class Store:
             given = "does not take the token" if os.environ.get(TOKEN) else "wants a token"
             return self._error(f"the Milvus server {given}", f"Set {TOKEN} to user:password or to an API key.")
         if any(sign in text for sign in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "Fail connecting", "Retry timeout")):
-            hint = (
-                f"Does it run there? It was given {self.timeout_s:g} s. What was written stays: a next start goes on."
-            )
+            hint = f"Does it run there? It had {self.timeout_s:g} s. What was written stays: a next start goes on."
             return self._error("no Milvus server answers", hint)
         return self._error(f"Milvus: {_first(error)}", "See the server's log; the index itself is whole.")
 
@@ -268,8 +274,12 @@ def is_file(uri: str) -> bool:
     """Whether a URI is a path for Milvus Lite. Raises InputError where it is neither that nor a server's."""
     if "://" not in uri and uri.endswith(".db"):
         return True
-    if urlsplit(uri).scheme in ("http", "https", "tcp", "unix"):
-        return False
+    try:
+        parts = urlsplit(uri)
+        if parts.scheme in ("http", "https", "tcp") and parts.hostname and parts.port != 0:
+            return False
+    except ValueError:  # no port, or no address
+        pass
     hint = "Write a path that ends in .db (Milvus Lite), or http://host:19530 (a server or a cluster)."
     raise InputError(f"{shown(uri)!r} is no place for Milvus", hint=hint)
 
