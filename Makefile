@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 # Where a machine has no CPU build of torch at hand, PyPI's Linux wheel brings 3 GB of CUDA; PyTorch's own index does not.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: setup test lint demo slow clean
+.PHONY: setup test lint demo slow milvus clean
 
 setup: $(VENV)/ready
 
@@ -28,6 +28,13 @@ lint: setup
 # Minutes each, on ../shared (real data and a real text encoder) where it lies beside the repository.
 slow: setup
 	$(BIN)/pytest -m slow
+
+# Minutes, against the Milvus server of a PyPI package (58 MB), which only these tests need.
+MILVUS ?= milvus==2.3.5
+milvus: setup
+	@$(BIN)/pip install --quiet --no-deps "$(MILVUS)" || \
+		{ echo "NOT TESTED with a Milvus server: no $(MILVUS) to be had for this machine" >&2; exit 0; }; \
+	.ci/alone $(BIN)/pytest -m milvus_server -rs
 
 # What a user would type, in a folder of its own.
 demo: export PATH := $(BIN):$(PATH)

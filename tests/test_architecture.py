@@ -40,14 +40,29 @@ LIBRARIES = {
     "osmium": {"data"},
     "shapely": {"data"},
     "bm25s": {"retrieval"},
+    "faiss": {"retrieval"},
     "onnx": {"retrieval"},
     "onnxruntime": {"retrieval"},
+    "pymilvus": {"retrieval"},
+    "milvus_lite": {"retrieval"},
+    "grpc": {"retrieval"},
     "matplotlib": {"training"},
     "yaml": {"config", "data"},
     "pandas": {"data", "evaluation", "retrieval", "training", "cli"},
 }
 HEAVY = {"torch", "transformers", "pandas", "numpy", "pyarrow", "scipy", "shapely", "osmium", "accelerate", "bm25s"}
-HEAVY |= {"safetensors", "tokenizers", "tensorboard", "matplotlib", "onnx", "onnxruntime"}
+HEAVY |= {
+    "safetensors",
+    "tokenizers",
+    "tensorboard",
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "faiss",
+    "pymilvus",
+    "milvus_lite",
+    "grpc",
+}
 
 
 def room(path: Path) -> str:
