@@ -12,7 +12,7 @@ from m3gal_cli.cli.predicting import Form, run
 
 SEARCH, FORMS = "Search", "Formats"
 
-TopK = Annotated[int | None, typer.Option("--top-k", "-k", help="Matches a query.  [default: 5]")]
+TopK = Annotated[int | None, typer.Option("--top-k", "-k", help="Matches a query (default: 5).")]
 Queries = Annotated[
     Path | None,
     typer.Argument(
@@ -23,12 +23,12 @@ Queries = Annotated[
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="File instead of stdout; whole or absent.")]
 InputForm = Annotated[
-    Form | None, typer.Option("--format", help="Of the queries.  [default: by suffix]", rich_help_panel=FORMS)
+    Form | None, typer.Option("--format", help="Of the queries (default: by suffix).", rich_help_panel=FORMS)
 ]
 OutputForm = Annotated[
     Form | None,
     typer.Option(
-        "--output-format", help="Of the answers.  [default: by suffix of --output, else jsonl]", rich_help_panel=FORMS
+        "--output-format", help="Of the answers (default: by suffix of --output, else jsonl).", rich_help_panel=FORMS
     ),
 ]
 SkipBad = Annotated[
@@ -40,15 +40,15 @@ Datum = Annotated[
 IndexDir = Annotated[
     str | None,
     typer.Option(
-        help="Folder of the POIs' vectors.  [default: index/TABLE in the run, else here]", rich_help_panel=SEARCH
+        help="Folder of the POIs' vectors (default: index/TABLE in the run, else here).", rich_help_panel=SEARCH
     ),
 ]
 Kind = Annotated[
-    str | None, typer.Option("--index", help="exact, ann, milvus or auto.  [default: auto]", rich_help_panel=SEARCH)
+    str | None, typer.Option("--index", help="exact, ann, milvus or auto (default: auto).", rich_help_panel=SEARCH)
 ]
 Uri = Annotated[str | None, typer.Option(help="Milvus server, or file of Milvus Lite.", rich_help_panel=SEARCH)]
 Recall = Annotated[
-    float | None, typer.Option(help="Of ann: share of the exact answer.  [default: 0.95]", rich_help_panel=SEARCH)
+    float | None, typer.Option(help="Of ann: share of the exact answer (default: 0.95).", rich_help_panel=SEARCH)
 ]
 WithinKm = Annotated[
     float | None, typer.Option(help="Only places so near to where a query was typed.", rich_help_panel=SEARCH)

@@ -201,9 +201,12 @@ def _opened(output: Path | None) -> Iterator[Callable[[str], Any]]:
 
 
 def _to_stdout(text: str) -> None:
-    if text:
+    left = memoryview(text.encode())
+    if left:
         with undisturbed():
-            sys.stdout.write(text)
+            sys.stdout.flush()
+            while left:  # unbuffered, stdout may take a part alone
+                left = left[sys.stdout.buffer.write(left) or 0 :]
             sys.stdout.flush()
 
 
