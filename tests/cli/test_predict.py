@@ -228,7 +228,7 @@ def test_the_datum_is_the_tables(here: Path, tmp_path: Path) -> None:
         (("--within-km", "nan"), "--within-km nan is no distance"),
         (("--within-km", "inf"), "--within-km inf is no distance"),
         (("--bbox", "1,2,3"), "'1,2,3' is no box"),
-        (("--bbox", "0,9,1,8"), "'0,9,1,8' is no box on the Earth"),
+        (("--bbox", "0,9,1,8"), "is no box on the Earth"),
         (("--index", "annoy"), "eval.index: "),
         (("--recall", 1.5), "eval.recall: "),
         (("--table", "--output-format", "csv"), "--table and --output-format exclude each other"),
@@ -422,7 +422,7 @@ def test_an_interruption_while_a_slow_reader_is_waited_for(here: Path, unbuffere
     with program("predict", path, "-k", 20, env=environment, **PIPES) as process:
         assert process.stdout is not None
         assert select.select([process.stdout], [], [], 60)[0]
-        while waiting_bytes(process) < 1 << 16:
+        while waiting_bytes(process) < 50_000:  # 16 answers, and what the pipe takes of the next ones
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         time.sleep(0.2)

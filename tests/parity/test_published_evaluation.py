@@ -149,11 +149,11 @@ def test_weights_decide(golden: Path) -> None:
     assert before["metrics"]["fused"] != after["metrics"]["fused"]
 
 
-def test_predict_top_20(golden: Path, retrieval: dict[str, Any], model: PublishedModel) -> None:
+def test_predict_top_20(golden: Path, retrieval: dict[str, Any], model: PublishedModel, tmp_path: Path) -> None:
     answer = m3gal(
         *("predict", "-", "--checkpoint", golden / "checkpoint_0000_best.pth.tar"),
         *("--text-encoder", golden / "text_encoder", "--poi-database-filepath", golden / "poi_database.csv"),
-        *("--top-k", 20),
+        *("--top-k", 20, "--index-dir", tmp_path / "index"),
         stdin="".join(q + "\n" for q in retrieval["queries"]),
     )
     assert answer.code == 0, answer.err
@@ -177,9 +177,12 @@ def test_predict_top_20(golden: Path, retrieval: dict[str, Any], model: Publishe
             assert (match["address"], match["lng"], match["lat"]) == (texts[row], lng[row], lat[row])
 
 
-def test_predict_scores_of_the_first_query_are_the_files(golden: Path, retrieval: dict[str, Any]) -> None:
+def test_predict_scores_of_the_first_query_are_the_files(
+    golden: Path, retrieval: dict[str, Any], tmp_path: Path
+) -> None:
     answer = m3gal(
         *("predict", "-", "--checkpoint", golden / "checkpoint_0000_best.pth.tar", "--top-k", 400),
+        *("--index-dir", tmp_path / "index"),
         *("--text-encoder", golden / "text_encoder", "--poi-database-filepath", golden / "poi_database.csv"),
         stdin=retrieval["queries"][0],
     )
