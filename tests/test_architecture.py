@@ -22,9 +22,11 @@ ROOMS = {
     "retrieval": {"core", "data", "errors"},
     "evaluation": {"data", "retrieval", "errors"},
     "training": {"config", "core", "data", "evaluation", "retrieval", "errors"},
-    "cli": {"config", "core", "data", "evaluation", "retrieval", "training", "errors", "__init__"},
+    "session": {"config", "core", "data", "retrieval", "training", "errors"},
+    "api": {"config", "data", "errors", "retrieval", "session"},
+    "cli": {"session", "config", "core", "data", "evaluation", "retrieval", "training", "errors", "__init__"},
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": {"api"},
 }
 # Libraries that only these rooms may import.
 LIBRARIES = {
@@ -36,7 +38,7 @@ LIBRARIES = {
     "transformers": {"core", "cli"},
     "safetensors": {"core"},
     "tokenizers": {"core"},
-    "torch": {"core", "data", "retrieval", "training", "cli"},
+    "torch": {"core", "data", "retrieval", "training", "session", "cli"},
     "osmium": {"data"},
     "shapely": {"data"},
     "bm25s": {"retrieval"},

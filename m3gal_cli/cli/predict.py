@@ -50,6 +50,14 @@ Uri = Annotated[str | None, typer.Option(help="Milvus server, or file of Milvus 
 Recall = Annotated[
     float | None, typer.Option(help="Of ann: share of the exact answer (default: 0.95).", rich_help_panel=SEARCH)
 ]
+Runtime = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder-runtime",
+        help="Of queries: torch, onnx or onnx-int8 (pip install 'm3gal[onnx]').  [default: torch]",
+        rich_help_panel=SEARCH,
+    ),
+]
 WithinKm = Annotated[
     float | None, typer.Option(help="Only places so near to where a query was typed.", rich_help_panel=SEARCH)
 ]
@@ -78,6 +86,7 @@ def command(
     index_dir: IndexDir = None,
     uri: Uri = None,
     recall: Recall = None,
+    encoder_runtime: Runtime = None,
     build_only: BuildOnly = False,
     data_dir: o.DataDir = None,
     data_suffix: o.DataSuffix = None,

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from m3gal_cli.retrieval.answers import Failure, Writer
     from m3gal_cli.retrieval.area import Box
     from m3gal_cli.retrieval.bulk import Share
-    from m3gal_cli.retrieval.index import Index
     from m3gal_cli.retrieval.match import Answer, Matcher
 
 LOOKED_AT = 1000  # queries of a file that are read before the work, so that it is not in vain
@@ -71,21 +70,14 @@ def run(values: dict[str, Any]) -> None:
     """The command, its options by name. Raises InputError."""
     wish = None if values["build_only"] else checked(values)
     session = e.open_session(values)
-    share = share_of(os.environ)
-    _choose_gpu(session)
-    index = open_index(session, share)
+    with RowProgress("encoding POIs") as progress:
+        index = session.index(progress, share_of(os.environ))
     if index is None:
         return
-    from m3gal_cli.retrieval.choose import make_searcher
-    from m3gal_cli.retrieval.match import Matcher
-
-    settings, embedder = session.config.eval, session.embedder
     with RowProgress("preparing the search") as progress:
-        searcher = make_searcher(
-            *(settings.index, index, embedder, embedder.device, settings.uri, settings.recall, note, progress)
-        )
+        matcher = session.matcher(index, progress)
     if wish is not None:
-        answer_all(wish, Matcher(index, embedder, searcher), settings.top_k)
+        answer_all(wish, matcher, session.config.eval.top_k)
 
 
 def checked(values: dict[str, Any]) -> Wish:
@@ -125,39 +117,6 @@ def share_of(environment: Any) -> Share:
     except (KeyError, ValueError):
         return Share()
     return Share(rank, world) if 0 <= rank < world else Share()
-
-
-def _choose_gpu(session: e.Session) -> None:
-    """Of several processes on a machine each takes a GPU of its own."""
-    import torch
-
-    device, local = session.embedder.device, os.environ.get("LOCAL_RANK", "")
-    if str(device) == "cuda" and local.isdigit():
-        session.embedder.device = torch.device("cuda", int(local) % torch.cuda.device_count())
-
-
-def open_index(session: e.Session, share: Share) -> Index | None:
-    """The index of the POI table by the model; None in the processes besides the first. Raises InputError."""
-    from m3gal_cli.data.files import require_file, stem_of
-    from m3gal_cli.data.tables import read_pois
-    from m3gal_cli.retrieval.bulk import Sources, open_or_build
-    from m3gal_cli.retrieval.identity import Identity
-    from m3gal_cli.training.assemble import poi_sources_of
-    from m3gal_cli.training.run import run_of
-
-    config, checkpoint = session.config, session.checkpoint
-    table, datum = require_file(e.poi_table_for(config), "POI table"), config.data.datum
-    files, also = poi_sources_of(checkpoint, config)
-    sources = Sources(
-        Identity(tuple(files), also),
-        Identity((table,), {"datum": datum}),
-        lambda: read_pois(table, datum),
-        lambda: session.embedder,
-    )
-    run = run_of(checkpoint) if checkpoint.is_dir() else None
-    path = Path(config.eval.index_dir or (run or Path()) / "index" / stem_of(table))
-    with RowProgress("encoding POIs") as progress:
-        return open_or_build(path, sources, note, progress, share)
 
 
 def answer_all(wish: Wish, matcher: Matcher, top_k: int) -> None:

@@ -155,7 +155,7 @@ def choose_attention(model: M3gal, device: torch.device, precision: str) -> None
     """Set the attention that trained fastest in benchmarks/training.py: eager in bf16 on a CPU, else sdpa."""
     name = "eager" if device.type == "cpu" and precision == "bf16" else "sdpa"
     for encoder in (model.encoder_q, model.encoder_k):
-        set_attention = getattr(encoder.text_encoder, "set_attn_implementation", None)
+        set_attention = getattr(getattr(encoder, "text_encoder", None), "set_attn_implementation", None)
         if callable(set_attention):
             try:
                 set_attention(name)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from m3gal_cli.data.files import atomic_path, atomic_text, make_folder
 from m3gal_cli.errors import InputError
 from m3gal_cli.retrieval.area import Area
-from m3gal_cli.retrieval.embed import Embedder, Progress, Vectors
+from m3gal_cli.retrieval.embed import Progress, QueryEncoder, Vectors
 from m3gal_cli.retrieval.exact import ExactSearcher, products
 from m3gal_cli.retrieval.index import Index, read_json
 from m3gal_cli.retrieval.searcher import Found, best_of, nothing
@@ -105,7 +105,12 @@ class AnnSearcher:
 
 
 def open_ann(
-    index: Index, embedder: Embedder, recall: float, say: Say, progress: Progress, families: Sequence[str] | None = None
+    index: Index,
+    embedder: QueryEncoder,
+    recall: float,
+    say: Say,
+    progress: Progress,
+    families: Sequence[str] | None = None,
 ) -> AnnSearcher:
     """The approximate searcher of an index: read, or made and tuned, and kept beside the vectors.
 
@@ -186,7 +191,7 @@ def build_cells(index: Index, family: str, say: Say, progress: Progress) -> Any:
 class _Probes:
     """Queries to measure recall with: addresses of POIs, every other one cut as people cut it; their truth."""
 
-    def __init__(self, index: Index, embedder: Embedder) -> None:
+    def __init__(self, index: Index, embedder: QueryEncoder) -> None:
         draw = np.random.default_rng(1)
         rows = np.sort(draw.choice(len(index), min(PROBES, len(index)), replace=False))
         texts = index.pois["address"].take(rows).to_pylist()

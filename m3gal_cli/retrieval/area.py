@@ -93,6 +93,13 @@ def parse_box(text: str) -> Box:
         west, south, east, north = (float(part) for part in text.split(","))
     except ValueError:
         raise InputError(f"{text!r} is no box", hint=hint) from None
+    return check_box((west, south, east, north))
+
+
+def check_box(box: Box) -> Box:
+    """The box, if it is one on the Earth. Raises InputError."""
+    west, south, east, north = box
     if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
-        raise InputError(f"{text!r} is no box on the Earth", hint=hint)
-    return west, south, east, north
+        hint = "Give west,south,east,north in degrees, e.g. 120.0,30.1,120.4,30.4."
+        raise InputError(f"({west:g}, {south:g}, {east:g}, {north:g}) is no box on the Earth", hint=hint)
+    return box

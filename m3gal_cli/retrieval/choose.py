@@ -8,7 +8,7 @@ import torch
 
 from m3gal_cli.errors import InputError
 from m3gal_cli.retrieval.bulk import Say
-from m3gal_cli.retrieval.embed import Embedder, Progress
+from m3gal_cli.retrieval.embed import Progress, QueryEncoder
 from m3gal_cli.retrieval.exact import ExactSearcher
 from m3gal_cli.retrieval.index import Index
 from m3gal_cli.retrieval.searcher import Kind, Searcher
@@ -19,7 +19,7 @@ EXACT_POIS = 1_000_000  # up to so many, a CPU scans them all in a moment
 def make_searcher(
     kind: Kind,
     index: Index,
-    embedder: Embedder,
+    embedder: QueryEncoder,
     device: torch.device | str,
     uri: str | None,
     recall: float,
@@ -48,6 +48,9 @@ def make_searcher(
 
         return open_ann(index, embedder, recall, say, progress)
     if kind == "milvus":
+        if uri is None:
+            hint = "Give --uri: http://HOST:19530 of a server, or a file of Milvus Lite such as pois.db."
+            raise InputError("--index milvus needs a URI", hint=hint)
         from m3gal_cli.retrieval.milvus import open_milvus
 
         return open_milvus(index, uri, progress)

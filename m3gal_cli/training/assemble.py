@@ -88,17 +88,17 @@ def open_checkpoint(
     found = find_checkpoint(path)
     if found.is_dir():
         return load_checkpoint(found, with_trainer, parts)
-    return load_published(found, *_published(found, config), parts)
+    return load_published(found, *published_settings(found, config), parts)
 
 
 def poi_sources_of(path: Path, config: Config) -> tuple[list[Path], dict[str, Any]]:
     """Files and settings that the vectors of POIs come from, for a checkpoint that ``open_checkpoint`` opens."""
     if path.is_dir():
         return poi_sources(path)
-    return published_poi_sources(path, *_published(path, config))
+    return published_poi_sources(path, *published_settings(path, config))
 
 
-def _published(path: Path, config: Config) -> tuple[str, ModelSettings]:
+def published_settings(path: Path, config: Config) -> tuple[str, ModelSettings]:
     """Text encoder and settings of a published file. Raises InputError."""
     source = config.model.text_encoder
     if source is None or source == "scratch":
