@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ from m3gal_cli.core.settings import ModelSettings, Normalizer
 from m3gal_cli.core.text import build_text_model, load_text_model, load_tokenizer
 from m3gal_cli.retrieval.bulk import SHARD_ROWS
 from m3gal_cli.retrieval.embed import Embedder, Vectors
-from m3gal_cli.retrieval.index import FORMAT, MANIFEST, POIS, SHARDS, Index, shard_path
+from m3gal_cli.retrieval.index import FORMAT, MANIFEST, POIS, SHARDS, Index, rest_path, shard_path
 
 STREETS, REAL, NUMBERS, PLACES_A_STREET = 1500, 4, 200, 40
 DISTRICTS = ["西湖区", "上城区", "拱墅区", "滨江区", "萧山区", "余杭区", "临平区", "钱塘区", "富阳区", "临安区"]
@@ -128,14 +129,19 @@ def build(folder: Path, options: argparse.Namespace, say: Callable[[str], None])
     pois.drop(columns="street").to_csv(table, index=False)
     (path / SHARDS).mkdir(parents=True)
     pq.write_table(pa.Table.from_pandas(pois.drop(columns="street"), preserve_index=False), path / POIS)
-    largest = 0.0
+    largest = rest = 0.0
     for first in range(0, len(pois), SHARD_ROWS):
         rows = np.arange(first, min(first + SHARD_ROWS, len(pois)))
         vectors = text_vectors(rows, sample) + where[code.reshape(-1)[rows]]
-        np.save(shard_path(path, first // SHARD_ROWS), vectors.astype(np.float16))
+        rounded = vectors.astype(np.float16)
+        np.save(shard_path(path, first // SHARD_ROWS), rounded)
+        left = (vectors - rounded).astype(np.float16)
+        np.save(rest_path(path, first // SHARD_ROWS), left)
         largest = max(largest, float(np.linalg.norm(vectors, axis=1).max()) * 1.001)
-    manifest = {"format": FORMAT, "rows": len(pois), "dim": embedder.dim, "shard_rows": SHARD_ROWS}
-    manifest |= {"largest_norm": largest, "model": {"sha256": "generated"}, "table": {"sha256": f"{len(pois)}"}}
+        rest = max(rest, float(np.linalg.norm(left.astype(np.float32), axis=1).max()) * 1.001)
+    manifest: dict[str, Any] = {"format": FORMAT, "rows": len(pois), "dim": embedder.dim, "shard_rows": SHARD_ROWS}
+    manifest |= {"largest_norm": largest, "largest_rest": rest}
+    manifest |= {"model": {"sha256": "generated"}, "table": {"sha256": f"{len(pois)}"}}
     (path / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     gold = np.sort(np.random.default_rng(5).choice(real, min(options.queries, real), replace=False))
     typed = typed_queries(pois["address"].iloc[gold].tolist())

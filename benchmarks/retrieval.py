@@ -1,12 +1,13 @@
 """Retrieval at the size of a city: encoding, search, latency and memory, each against something in the same run.
 
     python benchmarks/retrieval.py --pois 1000000 --dim 768 --text-encoder DIRECTORY --json
-    python benchmarks/retrieval.py --pois 3000000 --dim 768 --text-encoder DIRECTORY --others faiss,milvus-lite
+    python benchmarks/retrieval.py --pois 3000000 --dim 768 --text-encoder DIRECTORY --only ann,memory
+    python benchmarks/retrieval.py --pois 100000 --text-encoder DIRECTORY --only ann --others Flat,HNSW32,pois.db
 
 The database is generated (see generated_city). The published side is written here after its description: float32,
 batches of 100 in file order padded to the batch's longest, text and location apart; at search two products, their sum,
 and a full argsort of each of the three. ``search_ratio`` is its time for the queries over that of exact search, and
-``ranks_equal`` the share of the first 100 places at which both name the same POI (scores that differ by less than 1e-6
+``ranks_equal`` the share of the first 20 places at which both name the same POI (scores that differ by less than 1e-6
 may change places). ``memory_ratio`` is what a process of its own holds while it searches, beyond its libraries, over
 the stored vectors: of exact search, or of approximate search if that is more. Times of a query (medians) include
 encoding it.
@@ -16,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -37,9 +36,9 @@ from m3gal_cli.retrieval.ann import AnnSearcher, open_ann
 from m3gal_cli.retrieval.embed import Embedder, Vectors
 from m3gal_cli.retrieval.exact import ExactSearcher
 from m3gal_cli.retrieval.index import Index
-from m3gal_cli.retrieval.searcher import Searcher
+from m3gal_cli.retrieval.searcher import Found, Searcher
 
-TOP, NEIGHBOURS, PUBLISHED_BATCH, AT_ONCE = 100, 10, 100, 50
+TOP, NEIGHBOURS, PUBLISHED_BATCH, AT_ONCE = 20, 10, 100, 50
 
 
 def say(text: str) -> None:
@@ -122,7 +121,7 @@ def parts_of(city: City) -> tuple[torch.Tensor, torch.Tensor]:
     for first, shard in index.shards():
         rows = np.arange(first, first + len(shard))
         text[rows] = torch.from_numpy(text_vectors(rows, real))
-        place[rows] = torch.from_numpy(shard.astype(np.float32)) - text[rows]
+        place[rows] = torch.from_numpy(index.vectors(rows)) - text[rows]
     return text, place
 
 
@@ -176,6 +175,47 @@ def approximate(city: City, target: float) -> dict[str, Any]:
     return figures | {"ann_setting": vars(searcher.setting)}
 
 
+# Others --------------------------------------------------------------------------------------------------------------
+
+
+class Faiss:
+    """faiss alone, in float32 codes or quantised ones, all in memory."""
+
+    def __init__(self, index: Index, family: str) -> None:
+        import faiss
+
+        rows = index.vectors(np.arange(len(index)))
+        self.index = faiss.index_factory(index.dim, family, faiss.METRIC_INNER_PRODUCT)
+        self.index.train(rows[: 50 * 4096])
+        self.index.add(rows)
+        if family.startswith("IVF"):
+            self.index.nprobe = 64
+
+    def search(self, queries: Vectors, k: int) -> Found:
+        scores, rows = self.index.search(queries, k)
+        return Found(rows, scores)
+
+
+def others(city: City, names: list[str]) -> dict[str, Any]:
+    """faiss families and Milvus by URI over the same vectors: seconds to fill, ms of a search alone, recall."""
+    from m3gal_cli.retrieval.milvus import open_milvus
+
+    truth = ExactSearcher(city.index).search(city.queries, NEIGHBOURS).rows
+    table: dict[str, Any] = {}
+    for name in ["exact", *names]:
+        say(f"others: {name}")
+        if name == "exact":
+            spent, searcher = seconds_of(lambda: ExactSearcher(city.index))
+        elif ":" in name or name.endswith(".db"):
+            spent, searcher = seconds_of(lambda name=name: open_milvus(city.index, name, _silent))
+        else:
+            spent, searcher = seconds_of(lambda name=name: Faiss(city.index, name))
+        found = latency(city, searcher, len(city.typed))
+        table[name] = {"fill_s": round(spent, 1), "search_ms": found["search_ms"]}
+        table[name]["recall"] = recall(city, searcher, truth)
+    return {"others": table}
+
+
 # Memory --------------------------------------------------------------------------------------------------------------
 
 
@@ -197,12 +237,13 @@ def memory_of(path: Path, kind: str, queries: Path) -> int:
     for query in asked:
         searcher.search(query[None], NEIGHBOURS)
     searcher.search(asked, TOP)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    return _resident("VmHWM") - before
 
 
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def _resident(name: str = "VmRSS") -> int:
+    """Bytes of this process in memory, now or at the most; getrusage would tell of the parent's too."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 def memory(city: City, folder: Path) -> dict[str, Any]:
@@ -232,6 +273,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if "memory" in wanted and "ann" in wanted:
         say("memory")
         figures |= memory(city, folder)
+    if options.others:
+        figures |= others(city, options.others.split(","))
     exact = latency(city, ExactSearcher(city.index), 20)
     figures |= {"exact_ms": exact["ms"], "exact_search_ms": exact["search_ms"]}
     if "search" in wanted:
@@ -250,6 +293,7 @@ def main() -> None:
     parser.add_argument("--recall", type=float, default=0.95, help="target of approximate search")
     parser.add_argument("--repeat", type=int, default=2, help="times that both searches run, in turn; the best counts")
     parser.add_argument("--only", default="encode,ann,memory,search", help="parts to measure")
+    parser.add_argument("--others", help="faiss families and Milvus URIs to set beside, e.g. Flat,HNSW32,pois.db")
     parser.add_argument("--folder", type=Path, help="where the database lies (a temporary folder)")
     parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="one object on stdout")
