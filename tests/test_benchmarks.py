@@ -138,7 +138,7 @@ def test_the_published_step_of_the_benchmark_learns_as_ours_does() -> None:
 
 def test_evaluation_over_a_generated_table_is_that_of_all_scores(tmp_path: Path) -> None:
     """Texts and places that rows share are there, and gold that several rows have the text or the place of."""
-    pois, records = evaluation.generated(900, 40)
+    pois, _records = evaluation.generated(900, 40)
     assert pois["address"].nunique() < 900 > pois[["lng", "lat"]].drop_duplicates().shape[0]
     assert pois["poi_id"].is_unique
     script = [sys.executable, evaluation.__file__, "--json", "--pois", "900", "--queries", "40", "--dim", "24"]
