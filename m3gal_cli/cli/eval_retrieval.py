@@ -81,7 +81,7 @@ def command(
     pois = read_pois(session.poi_table, settings.data.datum)
     e.check_known(checks, len(pois), settings.eval.bm25)
     if settings.eval.bm25 and len(pois) > LARGE_FOR_BM25:
-        note(f"BM25 over {len(pois):,} rows takes long and about a kilobyte a row; --no-bm25 leaves it out")
+        note(f"BM25 over {len(pois):,} rows takes long and some 3 KB a row; --no-bm25 leaves it out")
     budget = BUDGET if text_dir is None else 0
     texts = TextStore(text_dir or session.texts_folder, session.model_identity(), budget, note)
     depth = run_depth if run_file is not None else 0

@@ -75,11 +75,10 @@ def evaluate_retrieval(
     tallies = {kind: Tally(setting, golds.best(scores[kind])) for kind in KINDS}
     first = First(options.depth, golds, again) if options.depth else None
 
-    def use(*three: Tile) -> None:
-        for tile in three:
-            tallies[tile.kind].add(tile)
-        if first is not None:
-            first.add(three[-1])
+    def use(tile: Tile) -> None:
+        tallies[tile.kind].add(tile)
+        if first is not None and tile.kind == "fused":
+            first.add(tile)
 
     sweep.run(queries, places, use, lambda done, total: tell(COUNTING, done, total))
     found = {kind: RowScores([tally.ranks()], [tally.metres()]) for kind, tally in tallies.items()}

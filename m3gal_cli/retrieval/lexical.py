@@ -46,5 +46,5 @@ class LexicalIndex:
             if number is not None:  # one gram's texts at a time, where the library would copy those of all grams
                 stored = self._bm25.scores
                 own = slice(int(stored["indptr"][number]), int(stored["indptr"][number + 1]))
-                out[stored["indices"][own]] += stored["data"][own]
+                np.add.at(out, stored["indices"][own], stored["data"][own])
         return out

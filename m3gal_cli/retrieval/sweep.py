@@ -23,8 +23,8 @@ from m3gal_cli.retrieval.tiles import Block, Queries, Side, Tile, exact_products
 
 PLACES_AT_ONCE = 8192
 ROWS_AT_ONCE = {"cpu": 4096, "cuda": 16384}
-QUERIES_AT_ONCE = {"cpu": 256, "cuda": 4096}
-Use = Callable[[Tile, Tile, Tile], None]  # text, location, fused
+QUERIES_AT_ONCE = {"cpu": 512, "cuda": 4096}
+Use = Callable[[Tile], None]
 Numbers = NDArray[np.int64]
 
 
@@ -80,7 +80,7 @@ class Sweep:
         return places, out | {"fused": out["text"] + out["location"]}
 
     def run(self, queries: Vectors, known: Places, use: Use, progress: Progress | None = None) -> None:
-        """Give ``use`` the three tiles of every query whose vector is finite with every row, each once.
+        """Give ``use`` the tiles of every query whose vector is finite with every row, each kind of score once.
 
         ``use`` is called at the same time for tiles of other queries, never for two of the same ones.
 
@@ -119,7 +119,8 @@ class Sweep:
 
 
 def _use(use: Use, block: Block, queries: Queries) -> None:
-    use(*tiles(queries, block))
+    for tile in tiles(queries, block):
+        use(tile)
 
 
 def _tensor(vectors: Vectors, device: torch.device) -> torch.Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import mmap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -104,7 +105,15 @@ class _OnDisk:
         for number in np.unique(owner):
             own = owner == number
             out[own] = self._shards[number][numbers[own] - number * SHARD_ROWS]
+            _let_go(self._shards[number])
         return out
+
+
+def _let_go(shard: Vectors) -> None:
+    """Let what was read of a mapped file count for this process no longer; the system keeps it while it has room."""
+    held: Any = getattr(shard, "_mmap", None)
+    if held is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        held.madvise(mmap.MADV_DONTNEED)
 
 
 def _fill(

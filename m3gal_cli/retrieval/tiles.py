@@ -8,6 +8,7 @@ every row in the same order, so that equal vectors score equal and nothing depen
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -177,12 +178,13 @@ class Tile:
         return np.asarray(edge - self.margin[asked])
 
 
-def tiles(queries: Queries, block: Block) -> tuple[Tile, Tile, Tile]:
-    """The tiles of text, location and fused scores."""
-    text, place = (side.scores(queries.vectors) for side in (block.text, block.place))
-    own = {"text": text, "location": place, "fused": text + place}
-    first, second, third = (Tile(kind, queries, block, scores) for kind, scores in own.items())
-    return first, second, third
+def tiles(queries: Queries, block: Block) -> Iterator[Tile]:
+    """The tiles of text, location and fused scores, one after the other: each is to be done with before the next."""
+    text = block.text.scores(queries.vectors)
+    yield Tile("text", queries, block, text)
+    place = block.place.scores(queries.vectors)
+    yield Tile("location", queries, block, place)
+    yield Tile("fused", queries, block, text.add_(place))
 
 
 def _row_max(scores: Tensor) -> Floats:

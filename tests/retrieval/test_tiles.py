@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from m3gal_cli.retrieval import tiles as module
-from m3gal_cli.retrieval.tiles import Block, Queries, Side, Tile, exact_products, relative_error, tiles
+from m3gal_cli.retrieval.tiles import Block, Queries, Side, exact_products, relative_error, tiles
 
 CPU = torch.device("cpu")
 
@@ -104,7 +104,7 @@ def test_what_is_counted_and_what_is_left_to_exact_scores(where: None, texts: in
 def test_a_block_without_any_score(where: None) -> None:
     nothing = Side(np.full((1, 4), np.nan, np.float32), np.zeros(3, np.int64), CPU)
     queries = Queries.of(np.arange(2), unit(2, 4, 1), CPU)
-    tile: Tile = tiles(queries, Block(np.arange(3), nothing, nothing))[2]
+    *_, tile = tiles(queries, Block(np.arange(3), nothing, nothing))
     above, pairs = tile.band(np.zeros(2))
     assert above.tolist() == [0, 0]
     assert not len(pairs[0])
