@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 KINDS = ("text", "location", "fused", "bm25")
 
 
-def open_session(values: dict[str, Any]) -> Session:
-    """The session that the options of a command ask for. Raises InputError."""
+def open_session(values: dict[str, Any], load: bool = True) -> Session:
+    """The session that the options of a command ask for; ``load``: with its whole model at once. Raises InputError."""
     from m3gal_cli import session
 
     o.quiet_libraries()
@@ -30,6 +30,8 @@ def open_session(values: dict[str, Any]) -> Session:
         values["checkpoint"], o.overrides(values), values["set_"] or (), values["config"], note
     )
     asked.config = o.on_gpu(asked.config, values["gpu"])
+    if load:  # a checkpoint that cannot be read is told of before its data
+        _ = asked.embedder
     return asked
 
 

@@ -69,7 +69,7 @@ class Wish:
 def run(values: dict[str, Any]) -> None:
     """The command, its options by name. Raises InputError."""
     wish = None if values["build_only"] else checked(values)
-    session = e.open_session(values)
+    session = e.open_session(values, load=False)
     with RowProgress("encoding POIs") as progress:
         index = session.index(progress, share_of(os.environ))
     if index is None:
