@@ -42,7 +42,8 @@ from m3gal_cli.core.checkpoint import Checkpoint
 from m3gal_cli.core.model import M3gal, choose_attention, has_bf16, resolve_device, resolve_precision
 from m3gal_cli.core.scratch import train_tokenizer
 from m3gal_cli.core.settings import ModelSettings, Normalizer
-from m3gal_cli.core.text import TextTokenizer, load_text_model, load_tokenizer, max_positions
+from m3gal_cli.core.text import load_text_model, load_tokenizer
+from m3gal_cli.core.tokenizer import TextTokenizer, max_positions
 from m3gal_cli.data.osm.build import OsmOptions, build_city
 from m3gal_cli.data.sample import copy_sample
 from m3gal_cli.data.tables import read_views

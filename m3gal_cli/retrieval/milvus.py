@@ -94,7 +94,9 @@ class MilvusSearcher:
         """Whether nothing that Milvus left out can be among the best."""
         if len(hits[0]) < limit:  # it has no more; a graph may say so too early
             return len(best[0]) == k or len(best[0]) == reachable()
-        margin = 2 * ERROR * float(np.linalg.norm(query)) * self.index.largest_norm
+        # Milvus has the rounded vectors.
+        error = ERROR * self.index.largest_norm + self.index.largest_rest
+        margin = 2 * error * float(np.linalg.norm(query))
         return len(best[0]) == k and float(hits[1].min()) < float(best[1][-1]) - margin
 
     def _here(self, found: Found, queries: Vectors, chosen: list[int], k: int, area: Area | None) -> None:

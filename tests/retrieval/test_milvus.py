@@ -26,7 +26,7 @@ from m3gal_cli.errors import InputError
 from m3gal_cli.retrieval import milvus, milvus_store
 from m3gal_cli.retrieval.area import Area
 from m3gal_cli.retrieval.exact import ExactSearcher
-from m3gal_cli.retrieval.index import FORMAT, Index, shard_path
+from m3gal_cli.retrieval.index import FORMAT, Index, rest_path, shard_path
 from m3gal_cli.retrieval.milvus import MilvusSearcher, expression, open_milvus
 from m3gal_cli.retrieval.milvus_store import Store, collection_name, shown
 
@@ -48,10 +48,17 @@ def made_index(folder: Path, vectors: np.ndarray, model: str = "a model", table:
     shard_path(folder, 0).parent.mkdir(parents=True)
     pq.write_table(pa.Table.from_pandas(pois), folder / "pois.parquet")
     for number, first in enumerate(range(0, len(vectors), 256)):
-        np.save(shard_path(folder, number), vectors[first : first + 256].astype(np.float16))
-    norm = float(np.linalg.norm(vectors.astype(np.float16).astype(np.float64), axis=1).max())
+        part = vectors[first : first + 256]
+        np.save(shard_path(folder, number), part.astype(np.float16))
+        np.save(rest_path(folder, number), (part - part.astype(np.float16)).astype(np.float16))
+    rounded = vectors.astype(np.float16).astype(np.float64)
+    norm, rest = (float(np.linalg.norm(rows, axis=1).max()) for rows in (rounded, vectors - rounded))
     manifest = {"format": FORMAT, "rows": len(vectors), "dim": vectors.shape[1], "shard_rows": 256}
-    manifest |= {"largest_norm": norm, "model": {"sha256": model, "files": [[str(folder), 1, 2]], "also": {}}}
+    manifest |= {
+        "largest_norm": norm,
+        "largest_rest": 1.001 * rest,
+        "model": {"sha256": model, "files": [[str(folder), 1, 2]], "also": {}},
+    }
     manifest |= {"table": {"sha256": table, "files": [], "also": {"datum": "wgs84"}}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return Index(folder)
