@@ -14,6 +14,7 @@ INDEX/
 from __future__ import annotations
 
 import json
+import mmap
 import warnings
 from collections.abc import Iterator
 from functools import cached_property
@@ -114,7 +115,9 @@ class Index:
         cuts = [0, *(np.flatnonzero(np.diff(owner)) + 1).tolist(), len(rows)] if len(rows) else []
         for a, b in pairwise(cuts):
             number, at = int(owner[a]), rows[a:b] - owner[a] * self.shard_rows
-            rounded[a:b], rest[a:b] = self._shards[number][at], self._rests[number][at]
+            for half, mapping in ((rounded, self._shards[number]), (rest, self._rests[number])):
+                half[a:b] = mapping[at]
+                let_go(mapping)  # rows here and there would hold most of the file in memory before long
         # torch widens halves several times as fast as numpy.
         whole: Vectors = torch.from_numpy(rounded).float().add_(torch.from_numpy(rest).float()).numpy()
         return whole
@@ -160,6 +163,13 @@ def write_pois(pois: pd.DataFrame, path: Path) -> None:
 def mapped(path: Path) -> Shard:
     """The array in a file, mapped; as a plain array, of which slices are quicker than of a memmap. Raises OSError."""
     return np.asarray(np.load(path, mmap_mode="r"))
+
+
+def let_go(rows: NDArray[Any]) -> None:
+    """Let what was read of a mapped array count for this process no longer; the system keeps it while it has room."""
+    held: Any = getattr(rows, "_mmap", None) or getattr(rows.base, "_mmap", None)
+    if held is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        held.madvise(mmap.MADV_DONTNEED)
 
 
 def read_only(rows: NDArray[Any]) -> torch.Tensor:

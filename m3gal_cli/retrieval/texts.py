@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import mmap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from m3gal_cli.data.files import atomic_path, atomic_text, make_folder
 from m3gal_cli.errors import InputError
 from m3gal_cli.retrieval.embed import Embedder, Progress, Vectors
 from m3gal_cli.retrieval.identity import Identity
-from m3gal_cli.retrieval.index import SHARDS, read_json, shard_count, shard_path
+from m3gal_cli.retrieval.index import SHARDS, let_go, read_json, shard_count, shard_path
 
 FORMAT = 1
 RECORD, KIND = "texts.json", "vectors of texts"
@@ -105,15 +104,8 @@ class _OnDisk:
         for number in np.unique(owner):
             own = owner == number
             out[own] = self._shards[number][numbers[own] - number * SHARD_ROWS]
-            _let_go(self._shards[number])
+            let_go(self._shards[number])
         return out
-
-
-def _let_go(shard: Vectors) -> None:
-    """Let what was read of a mapped file count for this process no longer; the system keeps it while it has room."""
-    held: Any = getattr(shard, "_mmap", None)
-    if held is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-        held.madvise(mmap.MADV_DONTNEED)
 
 
 def _fill(

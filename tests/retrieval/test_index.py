@@ -115,3 +115,20 @@ def test_what_is_no_index(tmp_path: Path, text: str | None) -> None:
     manifest.unlink() if text is None else manifest.write_text(text)
     with pytest.raises(InputError, match="is no index"):
         Index(path)
+
+
+def test_rows_read_here_and_there_are_let_go(tmp_path: Path) -> None:
+    """What a process holds of the files does not grow with the rows that it has looked at."""
+    if not Path("/proc/self/smaps").exists():
+        pytest.skip("the system does not tell what is held of a file")
+    vectors = np.random.default_rng(0).standard_normal((4096, 256)).astype(np.float32)
+    index = index_of_vectors(tmp_path / "i", vectors, shard_rows=1024)
+    rows = np.random.default_rng(1).permutation(4096)
+    np.testing.assert_allclose(index.vectors(rows), vectors[rows], atol=1e-6)
+    held, counts = 0, False
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        if "-" in line.split(" ")[0]:
+            counts = str(tmp_path) in line
+        elif counts and line.startswith("Rss:"):
+            held += int(line.split()[1]) * 1024
+    assert held < 0.1 * 2 * index.nbytes
