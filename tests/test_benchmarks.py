@@ -1,4 +1,4 @@
-"""The benchmark of data osm: its copies are as good as the original, and its figures are what it says."""
+"""The benchmarks: what they generate is what they say, their stand-ins do what is published, their figures add up."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from drawn import Town, small_town
 
@@ -19,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import data_osm
 import evaluation
+import generated_city
+import retrieval
 
 
 def read(path: Path) -> list[tuple[Place, float]]:
@@ -149,3 +152,27 @@ def test_evaluation_over_a_generated_table_is_that_of_all_scores(tmp_path: Path)
     assert (figures["pois"], figures["queries"], figures["dim"]) == (900, 40, 24)
     assert figures["counting_gflops"] > 0 < min(figures["plain_gflops"])
     assert (tmp_path / "texts" / "vectors" / "000000.npy").is_file()
+
+
+def test_the_retrieval_benchmark_prints_one_object_of_figures() -> None:
+    """Exact search agrees with the published way; approximate search and memory are told of."""
+    script = [sys.executable, retrieval.__file__, "--json", "--pois", "2000", "--queries", "10", "--encode", "20"]
+    answer = subprocess.run([*script, "--repeat", "1"], capture_output=True, text=True, timeout=300, check=True)
+    figures = json.loads(answer.stdout)
+    assert (figures["pois"], figures["queries"], figures["ranks_equal"]) == (2000, 10, 1.0)
+    for name in ("search_ratio", "encode_ratio", "exact_ms", "ann_ms", "ann_recall", "memory_ratio"):
+        assert figures[name] > 0, name
+
+
+def test_the_generated_city_is_the_same_in_parts() -> None:
+    """A row's text vector does not depend on the rows asked for with it, if their first is the same; all are unit."""
+    pois = generated_city.addresses(9000)
+    assert pois["address"].is_unique
+    assert pois["lng"].between(119.8, 120.6).all()
+    assert pois["lat"].between(30.0, 30.5).all()
+    sample = np.random.default_rng(0).standard_normal((6000, 8)).astype(np.float32)
+    sample /= np.linalg.norm(sample, axis=1, keepdims=True)
+    vectors = generated_city.text_vectors(np.arange(9000), sample)
+    assert (vectors[:6000] == sample).all()
+    assert (vectors == generated_city.text_vectors(np.arange(9000), sample)).all()
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
