@@ -310,7 +310,7 @@ def test_columns_of_weights_never_overflow_16_bits() -> None:
 
 
 def test_neighbours_as_large_as_they_may_be() -> None:
-    """The case in which 16 bits are full: half a step a weight off, where a CPU that cuts would lose half of the sum."""
+    """16 bits are full: a weight is half a step off, a CPU that cuts would lose half of the sum."""
     import onnxruntime
 
     helper, array = onnx.helper, onnx.numpy_helper
