@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# CPUs without VNNI add two products in 16 bits: 2 * 255 * 64 is the most that fits, so weights have 7 bits.
-WEIGHT_LIMIT = 64
-ACTIVATION_LIMIT, ZERO = 127, 128  # rows become 1 .. 255 around ZERO
+# CPUs without VNNI add the products of two neighbouring rows of weights in 16 bits, which hold 32767: with activations
+# of up to 255, two neighbours of a sign may be 128 together (127 before rounding). So nothing is cut, on any CPU.
+LARGEST = 127
+ZERO = 128  # activations become 1 .. 255 around it
 TABLE_ROWS = 1024  # tables (embeddings) of fewer rows stay as they are
 TINY = 1e-9
 
@@ -41,7 +42,7 @@ class _Int8:
 
     def rewrite(self) -> None:
         """Replace the products and look-ups, then what nobody uses any more."""
-        self._constant("m3gal.step", np.float32(1 / ACTIVATION_LIMIT))
+        self._constant("m3gal.step", np.float32(1 / LARGEST))
         self._constant("m3gal.tiny", np.float32(TINY))
         self._constant("m3gal.zero", np.uint8(ZERO))
         for node in self.graph.node:
@@ -62,9 +63,9 @@ class _Int8:
         rows, weight = node.input
         self._quantise_rows(rows)
         if weight not in self.replaced:
-            values, scale = by_largest(self.array.to_array(self.weights[weight]), 0, WEIGHT_LIMIT)
+            values, scale = by_column(self.array.to_array(self.weights[weight]))
             self._constant(f"{weight}.int8", values)
-            self._constant(f"{weight}.scale", scale[0])
+            self._constant(f"{weight}.scale", scale)
             self._constant(f"{weight}.zero", np.int8(0))
             self.replaced.add(weight)
         scales = ["m3gal.step", f"{weight}.scale", "m3gal.zero", f"{weight}.zero"]
@@ -92,7 +93,7 @@ class _Int8:
     def _look_up(self, node: Any) -> None:
         (table, index), out = node.input, node.output[0]
         if table not in self.replaced:
-            values, scale = by_largest(self.array.to_array(self.weights[table]), 1, ACTIVATION_LIMIT)
+            values, scale = by_row(self.array.to_array(self.weights[table]))
             self._constant(f"{table}.int8", values)
             self._constant(f"{table}.scale", scale)
             self.replaced.add(table)
@@ -107,7 +108,19 @@ class _Int8:
         self.graph.initializer.append(self.array.from_array(np.asarray(value), name))
 
 
-def by_largest(weight: NDArray[np.float32], axis: int, limit: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Whole numbers of at most ``limit`` and the scale that gives the weight back, by the largest along ``axis``."""
-    scale = np.maximum(np.abs(weight).max(axis=axis, keepdims=True), TINY) / np.float32(limit)
+def by_row(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Whole numbers, and each row's scale, which gives the row back. Shape: (N, D) -> (N, D), (N, 1)."""
+    scale = np.maximum(np.abs(table).max(axis=1, keepdims=True), TINY) / np.float32(LARGEST)
+    return np.rint(table / scale).astype(np.int8), scale.astype(np.float32)
+
+
+def by_column(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Whole numbers, rows 0 and 1, 2 and 3, … of a sign being 128 together at most, and each column's scale.
+
+    Shape: (K, N) -> (K, N), (N,).
+    """
+    even = np.pad(weight, ((0, len(weight) % 2), (0, 0)))
+    parts = [np.maximum(sign * even, 0) for sign in (1, -1)]
+    pair = np.max([(part[::2] + part[1::2]).max(axis=0) for part in parts], axis=0)
+    scale = np.maximum(pair, TINY) / np.float32(LARGEST)
     return np.rint(weight / scale).astype(np.int8), scale.astype(np.float32)

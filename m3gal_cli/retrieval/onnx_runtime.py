@@ -13,7 +13,7 @@ import numpy as np
 
 from m3gal_cli.core.durable import discard
 from m3gal_cli.errors import InputError
-from m3gal_cli.retrieval.embed import BATCH_TOKENS, Progress, Vectors, budgeted, distinct
+from m3gal_cli.retrieval.embed import Progress, Vectors, budgeted, distinct
 from m3gal_cli.retrieval.identity import Identity
 from m3gal_cli.retrieval.onnx_export import FORMAT, GRAPH, MANIFEST, TOKENIZER, export, sha256, tokenizer_of
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from m3gal_cli.core.checkpoint import Checkpoint
 
 Say = Callable[[str], None]
+BATCH_TOKENS = 512  # padded tokens encoded at once: more leave the caches
 FOLDERS = {False: "onnx-float32", True: "onnx-int8"}
 HINT = "pip install 'm3gal[onnx]', or use --encoder-runtime torch."
 
@@ -74,7 +75,7 @@ class OnnxQueries:
         rows = self.tokenize(different, self._manifest["settings"]["query_prefix"])
         out = np.empty((len(rows), self.dim), np.float32)
         done = 0
-        for chosen in budgeted(rows.lengths, BATCH_TOKENS["cpu"]):
+        for chosen in budgeted(rows.lengths, BATCH_TOKENS):
             ids, mask = rows.padded(chosen)
             out[chosen] = self._session.run(None, {"ids": ids, "mask": mask})[0]
             done += len(chosen)
