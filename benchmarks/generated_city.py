@@ -29,7 +29,9 @@ from m3gal_cli.core.settings import ModelSettings, Normalizer
 from m3gal_cli.core.text import build_text_model, load_text_model, load_tokenizer
 from m3gal_cli.retrieval.bulk import SHARD_ROWS
 from m3gal_cli.retrieval.embed import Embedder, Vectors
+from m3gal_cli.retrieval.identity import Identity
 from m3gal_cli.retrieval.index import FORMAT, MANIFEST, POIS, SHARDS, Index, rest_path, shard_path
+from m3gal_cli.retrieval.onnx_runtime import open_onnx
 
 STREETS, REAL, NUMBERS, PLACES_A_STREET = 1500, 4, 200, 40
 DISTRICTS = ["西湖区", "上城区", "拱墅区", "滨江区", "萧山区", "余杭区", "临平区", "钱塘区", "富阳区", "临安区"]
@@ -46,12 +48,16 @@ class City:
 
     Shape:
         queries: (Q, D), gold: (Q,) rows of the POIs that they were made from.
+
+    Args:
+        quick: encodes queries by onnx-int8.
     """
 
     index: Index
     table: Path
     embedder: MappedEmbedder
     typed: list[str]
+    quick: Callable[[list[str]], Vectors]
     queries: Vectors
     gold: NDArray[np.int64]
 
@@ -73,6 +79,11 @@ class MappedEmbedder:
 
     def locations(self, lng: ArrayLike, lat: ArrayLike) -> Vectors:
         return self._wide(self.inner.locations(lng, lat))
+
+    def quick(self, folder: Path) -> Callable[[list[str]], Vectors]:
+        """What encodes queries by onnx-int8; ``folder`` keeps the exported encoder."""
+        encoder = open_onnx(lambda: self.checkpoint, Identity((), {}), folder, True, lambda text: None)
+        return lambda texts: self._wide(encoder.queries(texts))
 
     def _wide(self, vectors: Vectors) -> Vectors:
         return vectors if self.map is None else vectors @ self.map
@@ -126,26 +137,34 @@ def build(folder: Path, options: argparse.Namespace, say: Callable[[str], None])
     say(f"encoding {len(places):,} places")
     where = embedder.locations(places[:, 0], places[:, 1])
     table, path = folder / "pois.csv", folder / "index"
+    if not (path / MANIFEST).exists():
+        write_index(pois, sample, (where, code.reshape(-1)), table, path)
+    gold = np.sort(np.random.default_rng(5).choice(real, min(options.queries, real), replace=False))
+    typed = typed_queries(pois["address"].iloc[gold].tolist())
+    return City(Index(path), table, embedder, typed, embedder.quick(folder), embedder.queries(typed), gold)
+
+
+def write_index(
+    pois: pd.DataFrame, sample: Vectors, where: tuple[Vectors, NDArray[np.int64]], table: Path, path: Path
+) -> None:
+    """The table, and the index with all its vectors; ``where``: those of places, and which of them a row is at."""
     pois.drop(columns="street").to_csv(table, index=False)
     (path / SHARDS).mkdir(parents=True)
     pq.write_table(pa.Table.from_pandas(pois.drop(columns="street"), preserve_index=False), path / POIS)
     largest = rest = 0.0
     for first in range(0, len(pois), SHARD_ROWS):
         rows = np.arange(first, min(first + SHARD_ROWS, len(pois)))
-        vectors = text_vectors(rows, sample) + where[code.reshape(-1)[rows]]
+        vectors = text_vectors(rows, sample) + where[0][where[1][rows]]
         rounded = vectors.astype(np.float16)
         np.save(shard_path(path, first // SHARD_ROWS), rounded)
         left = (vectors - rounded).astype(np.float16)
         np.save(rest_path(path, first // SHARD_ROWS), left)
         largest = max(largest, float(np.linalg.norm(vectors, axis=1).max()) * 1.001)
         rest = max(rest, float(np.linalg.norm(left.astype(np.float32), axis=1).max()) * 1.001)
-    manifest: dict[str, Any] = {"format": FORMAT, "rows": len(pois), "dim": embedder.dim, "shard_rows": SHARD_ROWS}
+    manifest: dict[str, Any] = {"format": FORMAT, "rows": len(pois), "dim": sample.shape[1], "shard_rows": SHARD_ROWS}
     manifest |= {"largest_norm": largest, "largest_rest": rest}
     manifest |= {"model": {"sha256": "generated"}, "table": {"sha256": f"{len(pois)}"}}
     (path / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    gold = np.sort(np.random.default_rng(5).choice(real, min(options.queries, real), replace=False))
-    typed = typed_queries(pois["address"].iloc[gold].tolist())
-    return City(Index(path), table, embedder, typed, embedder.queries(typed), gold)
 
 
 def text_vectors(rows: NDArray[np.int64], sample: Vectors) -> Vectors:

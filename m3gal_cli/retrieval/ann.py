@@ -1,10 +1,9 @@
 """Approximate search by faiss: quantised codes choose candidates, the stored vectors give their scores.
 
-Inverted lists over k-means cells hold the codes (Jégou et al. 2011, "Product Quantization for Nearest
-Neighbor Search");
-the candidates of the cells nearest to a query are scored again in float32, so that scores and the order of what is
-found are those of exact search. Family and parameters are chosen on the user's own vectors: the cheapest of which the
-measured recall@10 against exact search reaches the target.
+Inverted lists over k-means cells hold the codes (Jégou et al. 2011, "Product Quantization for Nearest Neighbor
+Search"); the candidates of the cells nearest to a query are scored again in float32, so that scores and the order of
+what is found are those of exact search. Family and parameters are chosen on the user's own vectors: the cheapest of
+which the measured recall@10 against exact search reaches the target.
 
     INDEX/ann/cells.faiss, INDEX/ann/ann.json    the faiss index; its family and the settings found for each target
 """
@@ -34,6 +33,7 @@ RECALL_OF = 10  # neighbours that recall is measured over
 PROBES = 400  # queries that it is measured with
 REORDERED = (50, 100, 200, 400, 1000)  # candidates scored again, as tried
 TRAINED_ON = 40  # vectors a cell that k-means sees
+TRIAL = 20  # one row in so many is tried before all are added, and so many times fewer candidates
 FEW_ROWS = 100_000  # an area with fewer POIs is searched exactly: that takes no longer
 Say = Callable[[str], None]
 
@@ -139,8 +139,16 @@ def open_ann(
     probes = _Probes(index, embedder)
     tried = [known["family"]] if known else list(families or families_for(len(index), index.dim))
     best: tuple[str, Any, Setting] | None = None
+    centres: Vectors | None = None
     for family in tried:
-        cells = (_read(folder / CELLS, index) if known else None) or build_cells(index, family, say, progress)
+        cells = _read(folder / CELLS, index) if known else None
+        if cells is None:
+            cells = train_cells(index, family, say, centres)
+            centres = cells.quantizer.reconstruct_n(0, cells.nlist)
+            if family != tried[-1] and (found := probes.trial(index, cells)) < recall:
+                say(f"approximate search: {family} finds {found:.3f} of a sample: too coarse for these vectors")
+                continue
+            fill_cells(index, cells, progress)
         setting = probes.choose(index, cells, recall)
         if best is None or setting.recall > best[2].recall:
             best = (family, cells, setting)
@@ -171,36 +179,66 @@ def families_for(rows: int, dim: int) -> list[str]:
     return [*quick, f"IVF{cells},SQ8" if rows >= 1000 else f"IVF{cells},Flat"]
 
 
-def build_cells(index: Index, family: str, say: Say, progress: Progress) -> Any:
-    """A faiss index of this family over all rows of ``index``."""
+def train_cells(index: Index, family: str, say: Say, centres: Vectors | None = None) -> Any:
+    """A faiss index of this family, empty, trained on a sample of the vectors.
+
+    Args:
+        centres: of the cells, where they are known. Shape: (cells, D).
+    """
     import faiss
 
     cells: Any = faiss.index_factory(index.dim, family, faiss.METRIC_INNER_PRODUCT)
+    if centres is not None and len(centres) == cells.nlist:  # faiss looks for them no more
+        cells.quantizer.add(centres)
     draw = np.random.default_rng(0)
     count = min(len(index), max(TRAINED_ON * cells.nlist, 10_000))
     sample = np.sort(draw.choice(len(index), count, replace=False))
     say(f"approximate search: training {family} on {count:,} of {len(index):,} vectors")
     cells.cp.min_points_per_centroid = 1  # no warning for small tables
     cells.train(index.vectors(sample))
-    for first, shard in index.shards():
-        cells.add(index.vectors(np.arange(first, first + len(shard))))
-        progress(first + len(shard), len(index))
     return cells
 
 
+def fill_cells(index: Index, cells: Any, progress: Progress) -> None:
+    """Add all rows of ``index``."""
+    for first, shard in index.shards():
+        cells.add(index.vectors(np.arange(first, first + len(shard))))
+        progress(first + len(shard), len(index))
+
+
 class _Probes:
-    """Queries to measure recall with: addresses of POIs, every other one cut as people cut it; their truth."""
+    """Queries to measure recall with: addresses of POIs, most of them cut as people cut them; their truth."""
 
     def __init__(self, index: Index, embedder: QueryEncoder) -> None:
         draw = np.random.default_rng(1)
         rows = np.sort(draw.choice(len(index), min(PROBES, len(index)), replace=False))
         texts = index.pois["address"].take(rows).to_pylist()
-        for i in range(1, len(texts), 2):
+        for i in (i for i in range(len(texts)) if i % 4):
             keep = max(2, len(texts[i]) // 2)
             start = int(draw.integers(0, max(1, len(texts[i]) - keep + 1)))
             texts[i] = texts[i][start : start + keep].strip() or texts[i]
         self.vectors = embedder.queries(texts)
         self.truth = ExactSearcher(index).search(self.vectors, min(RECALL_OF, len(index))).rows
+
+    def trial(self, index: Index, cells: Any) -> float:
+        """Recall that the codes leave, all cells looked at, on one row in ``TRIAL``; ``cells`` comes back empty.
+
+        The true neighbours in the sample are to be among the best by their codes, ``TRIAL`` times fewer than at most.
+        """
+        rows = np.arange(0, len(index), TRIAL)
+        if len(rows) < RECALL_OF:
+            return 1.0
+        found, score = np.empty((0, len(self.vectors)), np.int64), np.empty((0, len(self.vectors)), np.float32)
+        for first in range(0, len(rows), index.shard_rows):
+            part = index.vectors(rows[first : first + index.shard_rows])
+            cells.add(part)
+            score = np.concatenate([score, part @ self.vectors.T])
+            found = np.concatenate([found, np.repeat(rows[first : first + len(part), None], found.shape[1], axis=1)])
+            keep = np.argpartition(-score, RECALL_OF - 1, axis=0)[:RECALL_OF]
+            found, score = np.take_along_axis(found, keep, 0), np.take_along_axis(score, keep, 0)
+        near = _probe(cells, self.vectors, cells.nlist, max(RECALL_OF, REORDERED[-1] // TRIAL)) * TRIAL
+        cells.reset()
+        return float(np.mean([np.isin(true, own).mean() for true, own in zip(found.T, near, strict=True)]))
 
     def choose(self, index: Index, cells: Any, target: float) -> Setting:
         """The quickest setting that reaches the target; the one with the best recall, if none does."""

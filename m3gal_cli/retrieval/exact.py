@@ -86,10 +86,22 @@ class ExactSearcher:
         if self.head is None or k > len(self.index):
             return self._scanned(queries, k)
         unit, found = _unit(queries)[0], nothing(len(queries), k)
-        candidates = self.head.above(unit, k, lambda i, rows: products(self.index.vectors(rows), unit[i]))
-        for i, (rows, query) in enumerate(zip(candidates, queries, strict=True)):
-            found.rows[i], found.scores[i] = best_of(rows, products(self.index.vectors(rows), query), k)
+        candidates = self.head.above(unit, k, lambda query, row: self._pairs(query, row, unit))
+        counts = [len(rows) for rows in candidates]
+        scores = self._pairs(np.repeat(np.arange(len(counts)), counts), np.concatenate(candidates), queries)
+        for i, (rows, own) in enumerate(zip(candidates, np.split(scores, np.cumsum(counts)[:-1]), strict=True)):
+            found.rows[i], found.scores[i] = best_of(rows, own, k)
         return found
+
+    def _pairs(self, query: NDArray[np.int64], row: NDArray[np.int64], queries: Vectors) -> Vectors:
+        """Scores of pairs; a row that several queries ask for is read once, and each shard in turn. Shape: -> (n,)."""
+        out = np.empty(len(row), np.float32)
+        order = np.argsort(row, kind="stable")
+        for first in range(0, len(row), PAIRS_AT_ONCE):
+            own = order[first : first + PAIRS_AT_ONCE]
+            rows, which = np.unique(row[own], return_inverse=True)
+            out[own] = products(self.index.vectors(rows)[which], queries[query[own]])
+        return out
 
     def _blocks(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
         """These rows and their vectors, so many at a time as a shard holds."""

@@ -10,13 +10,19 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+BM25_K1, BM25_B = 1.5, 0.75  # Robertson & Zaragoza 2009
 _WORD = re.compile(r"[^\W_]+")
+
+
+def words_of(text: str) -> list[str]:
+    """The runs of letters and digits of a text, NFKC and lower case."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 
 def character_ngrams(text: str) -> list[str]:
     """Character 1- and 2-grams of a text, letters and digits only, NFKC and lower case; no 2-gram spans a gap."""
     grams: list[str] = []
-    for word in _WORD.findall(unicodedata.normalize("NFKC", text).lower()):
+    for word in words_of(text):
         grams += word
         grams += [word[i : i + 2] for i in range(len(word) - 1)]
     return grams
@@ -33,7 +39,7 @@ class LexicalIndex:
         # Arrays of 4 bytes a gram; lists would take 8, and more than the index itself.
         ids = [array("i", [table.setdefault(g, len(table)) for g in character_ngrams(t)]) for t in texts]
         self.size = len(ids)
-        self._bm25 = bm25s.BM25(k1=1.5, b=0.75)
+        self._bm25 = bm25s.BM25(k1=BM25_K1, b=BM25_B)
         if table:  # texts of signs alone have none, and every score is 0
             self._bm25.index((ids, dict(table)), show_progress=False)
 

@@ -64,13 +64,48 @@ def test_the_measured_recall_is_that_of_brute_force(make_index: MakeIndex) -> No
 def test_built_once_and_tuned_for_every_target(make_index: MakeIndex, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     index = make_index(VECTORS)
     low, _ = opened(index, recall=0.6, families=["IVF16,SQ8"])
-    monkeypatch.setattr(module, "build_cells", None)
+    monkeypatch.setattr(module, "train_cells", None)
     high, _ = opened(index, recall=0.97)
     again, said = opened(index, recall=0.6)
     assert again.setting == low.setting
     assert not said
     assert high.setting.recall >= 0.97
     assert set(json.loads((index.path / "ann" / "ann.json").read_text())["settings"]) == {"0.6", "0.97"}
+
+
+def test_codes_that_are_too_coarse_are_found_out_on_a_sample(
+    make_index: MakeIndex,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All rows are added for the family that is taken alone, and cells are looked for once."""
+    filled: list[str] = []
+    centres: list[np.ndarray] = []
+    fill = module.fill_cells
+
+    def note(index: module.Index, cells: Any, progress: module.Progress) -> None:
+        filled.append(type(cells).__name__)
+        centres.append(cells.quantizer.reconstruct_n(0, cells.nlist))
+        fill(index, cells, progress)
+
+    monkeypatch.setattr(module, "fill_cells", note)
+    monkeypatch.setattr(module, "REORDERED", (10, 20))
+    index = make_index(VECTORS)
+    searcher, said = opened(index, recall=0.9, families=["IVF16,PQ2x4fs", "IVF16,SQ8"])
+    assert filled == ["IndexIVFScalarQuantizer"]
+    assert len([line for line in said if line.endswith("too coarse for these vectors")]) == 1
+    assert searcher.setting.recall >= 0.9
+    coarse = module.train_cells(index, "IVF16,PQ2x4fs", said.append)
+    assert (centres[0] == coarse.quantizer.reconstruct_n(0, 16)).all()
+    probes = module._Probes(index, GivenVectors(VECTORS))  # type: ignore[arg-type]
+    rows = np.arange(0, len(VECTORS), module.TRIAL)
+    shares = []
+    share = probes.trial(index, coarse)
+    assert coarse.ntotal == 0
+    coarse.add(VECTORS[rows])
+    near = module._probe(coarse, probes.vectors, 16, 10) * module.TRIAL
+    for query, own in zip(probes.vectors, near, strict=True):
+        shares.append(np.isin(rows[np.argsort(-(VECTORS[rows] @ query))[:10]], own).mean())
+    assert share == pytest.approx(np.mean(shares), abs=0.01)
 
 
 @pytest.mark.parametrize("file", ["cells.faiss", "ann.json"])

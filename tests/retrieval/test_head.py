@@ -80,9 +80,9 @@ def test_most_rows_are_left_out_and_a_low_threshold_is_looked_below(make_index: 
     assert searcher.head is not None
     asked: list[int] = []
 
-    def score(i: int, rows: np.ndarray) -> np.ndarray:
-        asked.append(len(rows))
-        return products(searcher.index.vectors(rows), queries[i])
+    def score(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        asked.extend(np.bincount(query).tolist())
+        return products(searcher.index.vectors(rows), queries[query])
 
     queries = queries_for(vectors, 20)
     kept = searcher.head.above(queries, 3, score)
