@@ -33,7 +33,8 @@ import torch
 from generated_city import City, addresses, build, text_vectors
 from transformers.utils import logging
 
-from m3gal_cli.core.checkpoint import poi_sources, save_checkpoint
+from m3gal_cli.core.checkpoint import save_checkpoint
+from m3gal_cli.core.files import poi_sources
 from m3gal_cli.retrieval import bulk
 from m3gal_cli.retrieval.ann import AnnSearcher, open_ann
 from m3gal_cli.retrieval.embed import Embedder, Vectors
@@ -235,7 +236,7 @@ def memory_of(path: Path, kind: str, queries: Path) -> int:
     index, asked = Index(path), np.load(queries)
     if kind == "ann":
         known = json.loads((path / FOLDER / SETTINGS).read_text(encoding="utf-8"))["settings"]
-        cells = faiss.read_index(str(path / FOLDER / CELLS))
+        cells = faiss.read_index(str(path / FOLDER / CELLS), faiss.IO_FLAG_MMAP)
         searcher: Searcher = AnnSearcher(index, cells, Setting(**next(iter(known.values()))))
     else:
         searcher = ExactSearcher(index)

@@ -14,8 +14,9 @@ from m3gal_cli.errors import InputError
 from m3gal_cli.retrieval import ann as module
 from m3gal_cli.retrieval.ann import AnnSearcher, families_for, open_ann
 from m3gal_cli.retrieval.area import Area
-from m3gal_cli.retrieval.exact import ExactSearcher, products
+from m3gal_cli.retrieval.exact import ExactSearcher
 from m3gal_cli.retrieval.index import Index
+from m3gal_cli.retrieval.searcher import products
 
 pytest.importorskip("faiss")
 DIM = 32

@@ -13,6 +13,7 @@ from toy import ToyEmbedder
 
 from m3gal_cli.data.coordinates import EARTH_RADIUS_M
 from m3gal_cli.data.queries import Query
+from m3gal_cli.retrieval.exact import ExactSearcher
 from m3gal_cli.retrieval.match import Matcher
 
 # Rows 0 and 3 are one place; 1 shares its text, 2 its coordinates.
@@ -43,7 +44,8 @@ def test_matches_against_loops(
 ) -> None:
     embedder = ToyEmbedder(reach=5)
     queries = [Query(i, f"typed {i}", 24.95 if i % 2 else None, 60.16 if i % 2 else None) for i in range(8)]
-    matcher = Matcher(index_of(tmp_path / "index", POIS, embedder, 3), embedder)
+    index = index_of(tmp_path / "index", POIS, embedder, 3)
+    matcher = Matcher(index, embedder, ExactSearcher(index))
     answers = matcher.answer(queries, top_k, within_km, box)
     assert [(a["id"], a["query"]) for a in answers] == [(q.id, q.text) for q in queries]
     distinct = POIS.drop(index=3)
@@ -74,7 +76,8 @@ def test_matches_against_loops(
 
 def test_answers_are_plain_values(tmp_path: Path) -> None:
     embedder = ToyEmbedder()
-    matcher = Matcher(index_of(tmp_path / "index", POIS, embedder), embedder)
+    index = index_of(tmp_path / "index", POIS, embedder)
+    matcher = Matcher(index, embedder, ExactSearcher(index))
     (answer,) = matcher.answer([Query("q", "typed", 24.95, 60.16)], 2)
     for match in answer["matches"]:
         assert {type(v) for v in match.values()} <= {int, float, str}
