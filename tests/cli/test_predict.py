@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import Answer, m3gal
+from command import ENVIRONMENT, done, m3gal
 from town import PLACES, place, write_csv, write_lines, write_town
 
 from m3gal_cli.cli import progress
@@ -32,8 +32,6 @@ from m3gal_cli.data import tables
 from m3gal_cli.data.coordinates import haversine_m, wgs84_to_gcj02
 from m3gal_cli.retrieval import bulk
 
-ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
 PIPES: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
 INDEX = "runs/only/index/poi_database_town"
 
@@ -46,17 +44,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = ("--runs-dir", folder / "runs", "--output-name", "only", "--max-steps", 1)
     m3gal("pretrain", "--config", profile, *runs).run.resolve()
     return folder
-
-
-@pytest.fixture
-def here(base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(base)
-    return base
-
-
-def done(answer: Answer) -> Answer:
-    assert answer.code == 0, answer.err
-    return answer
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,13 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import m3gal, steps, weights
+from command import ENVIRONMENT, m3gal, steps, weights
 from town import write_town
 
 from m3gal_cli.core.checkpoint import load_checkpoint
-
-ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
 
 
 @pytest.fixture(scope="module")
