@@ -315,11 +315,16 @@ def _read(path: Path, index: Index, size: Any) -> Any | None:
     """
     import faiss
 
+    on_disk: Any = getattr(faiss, "OnDiskInvertedLists", None)  # not on Windows
     try:
         if path.stat().st_size != size:
             return None
-        cells = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+        cells = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if on_disk else 0)
     except (OSError, RuntimeError):
         return None
-    fits = isinstance(cells, faiss.IndexIVF) and cells.ntotal == len(index) and cells.d == index.dim
-    return cells if fits else None
+    if not isinstance(cells, faiss.IndexIVF) or cells.ntotal != len(index) or cells.d != index.dim:
+        return None
+    lists = faiss.downcast_InvertedLists(cells.invlists)
+    if on_disk and isinstance(lists, on_disk):
+        lists.prefetch_nthread = 0  # threads that look ahead, started anew by every query, take longer than it
+    return cells
