@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     import torch
 
 FEW = 3  # queries up to which the vectors are read as they are; above, they are widened once for all queries
-PLAIN_ROWS = 50_000  # of an index: to score so many takes a small part of torch's import
+PLAIN_ROWS = 50_000  # of an index: to score so many takes a tenth of torch's import
 PLAIN_QUERIES = 16  # at once: a larger batch is worth the import
+PLAIN_READ = 500_000  # rows, search after search: by then they took as long as the import, which makes them quicker
 
 
 class PlainSearcher:
-    """Exact search; the first larger batch brings torch, which then answers all that follow.
+    """Exact search; a larger batch, or many small ones, bring torch, which then answers all that follow.
 
     Args:
         index: the vectors, few.
@@ -31,15 +32,17 @@ class PlainSearcher:
     """
 
     def __init__(self, index: Index, device: Callable[[], torch.device]) -> None:
-        self.index, self._device = index, device
+        self.index, self._device, self._read = index, device, 0
 
     def search(self, queries: Vectors, k: int, areas: Sequence[Area | None] | None = None) -> Found:
         """As ``Searcher.search``. Exact: equal to sorting all float32 products with the stored vectors."""
-        if len(queries) > PLAIN_QUERIES or "whole" in self.__dict__:
+        if len(queries) > PLAIN_QUERIES or self._read >= PLAIN_READ:
+            self._read = PLAIN_READ
             return self.whole.search(queries, k, areas)
         found = nothing(len(queries), k)
         for area, own in by_area(len(queries), areas).items():
             rows = np.arange(len(self.index)) if area is None else self.index.rows_in(area)
+            self._read += len(rows)
             answer = best_among(self.index, rows, np.ascontiguousarray(queries[own], np.float32), k)
             found.rows[own], found.scores[own] = answer.rows, answer.scores
         return found

@@ -54,8 +54,8 @@ def program(*args: object, shard_rows: int = 8192, pause: float = 0.0, **options
     """``m3gal ARGS`` as a program of its own, with small shards that take their time."""
     lines = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)",  # background jobs have none
-        "import time, torch; from m3gal_cli.retrieval import bulk; from m3gal_cli.cli.app import main",
-        f"torch.set_num_threads(1); bulk.SHARD_ROWS = {shard_rows}; write = bulk._write",
+        "import time; from m3gal_cli.retrieval import bulk; from m3gal_cli.cli.app import main",
+        f"bulk.SHARD_ROWS = {shard_rows}; write = bulk._write",
         f"bulk._write = lambda *given: (time.sleep({pause}), write(*given))",
         "main()",
     )

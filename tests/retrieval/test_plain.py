@@ -56,8 +56,20 @@ def test_a_large_batch_brings_torch_and_no_other_answer(tmp_path: Path, monkeypa
     assert isinstance(searcher.whole, ExactSearcher)
     assert many.rows[:-1].tolist() == few.rows.tolist()
     assert many.scores[:-1].tolist() == few.scores.tolist(), "equal to the bit"
+    assert many.rows.tolist() == ExactSearcher(index).search(queries, 9).rows.tolist()
     monkeypatch.setattr(module, "best_among", None)
     assert searcher.search(queries[:2], 9).rows.tolist() == few.rows[:2].tolist(), "what is loaded is used"
+
+
+def test_many_small_batches_bring_torch_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PLAIN_READ", 250)
+    index = index_of(tmp_path / "index", table_of(100), ToyEmbedder())
+    query, searcher = ToyEmbedder().queries(["a"]), PlainSearcher(index, device)
+    wanted = ExactSearcher(index).search(query, 5)
+    for number in range(5):
+        found = searcher.search(query, 5)
+        assert found.rows.tolist() == wanted.rows.tolist()
+        assert ("whole" in searcher.__dict__) == (number > 2), "300 rows were looked at before"
 
 
 def test_vectors_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
