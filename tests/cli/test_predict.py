@@ -16,6 +16,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -352,10 +353,20 @@ def test_skip_bad(here: Path, tmp_path: Path) -> None:
 # --- streams -------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def quick(base: Path) -> tuple[str, ...]:
+    """Options with which a program starts quickest; what it reads and writes, and when, is the same with any others."""
+    given = ("--encoder-runtime", "onnx") if all(map(find_spec, ("onnx", "onnxruntime"))) else ()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(base)
+        done(m3gal("predict", "-", *given, stdin="cafe\n"))
+    return given
+
+
 @pytest.fixture
-def typed(here: Path) -> Iterator[subprocess.Popen[bytes]]:
+def typed(here: Path, quick: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
     """A program whose stdin and stdout are pipes."""
-    with program("predict", "-", "-k", 2, **PIPES) as process:
+    with program("predict", "-", "-k", 2, *quick, **PIPES) as process:
         yield process
         process.kill()
 
@@ -386,9 +397,9 @@ def test_an_answer_comes_before_the_next_question(typed: subprocess.Popen[bytes]
     assert typed.wait(60) == 0
 
 
-def test_an_interruption_leaves_whole_lines(here: Path) -> None:
+def test_an_interruption_leaves_whole_lines(here: Path, quick: tuple[str, ...]) -> None:
     """What there is of a FeatureCollection is ended, so that it can be read."""
-    with program("predict", "-", "--output-format", "geojson", **PIPES) as process:
+    with program("predict", "-", "--output-format", "geojson", *quick, **PIPES) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(b"cafe\n")
@@ -403,11 +414,11 @@ def test_an_interruption_leaves_whole_lines(here: Path) -> None:
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_an_interruption_while_a_slow_reader_is_waited_for(here: Path, unbuffered: str) -> None:
+def test_an_interruption_while_a_slow_reader_is_waited_for(here: Path, quick: tuple[str, ...], unbuffered: str) -> None:
     """The pipe is full and a line is half through it: it still comes out whole."""
     path = write_lines(here / "many.txt", [f"cafe {i}" for i in range(3000)])
     environment = ENVIRONMENT | {"PYTHONUNBUFFERED": unbuffered}
-    with program("predict", path, "-k", 20, env=environment, **PIPES) as process:
+    with program("predict", path, "-k", 20, *quick, env=environment, **PIPES) as process:
         assert process.stdout is not None
         assert select.select([process.stdout], [], [], 60)[0]
         while waiting_bytes(process) < 50_000:  # 16 answers, and what the pipe takes of the next ones
@@ -449,10 +460,10 @@ def test_many_queries_in_order(here: Path) -> None:
 @pytest.mark.parametrize(
     "given", [("--help",), ("--version",), ("predict", "--help"), ("data", "osm", "--help"), ("predict", "-")], ids=str
 )
-def test_a_reader_that_is_gone_is_no_error(here: Path, given: tuple[str, ...]) -> None:
+def test_a_reader_that_is_gone_is_no_error(here: Path, quick: tuple[str, ...], given: tuple[str, ...]) -> None:
     reader, writer = os.pipe()
     os.close(reader)  # every write fails, whatever the size of the pipe
-    process = program(*given, **PIPES | {"stdout": writer})
+    process = program(*given, *(quick if given == ("predict", "-") else ()), **PIPES | {"stdout": writer})
     os.close(writer)
     _, err = process.communicate(b"cafe\n" * 3, timeout=60)
     assert process.returncode == 0, err
