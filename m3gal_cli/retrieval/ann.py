@@ -324,7 +324,7 @@ def _read(path: Path, index: Index, size: Any) -> Any | None:
         return None
     if not isinstance(cells, faiss.IndexIVF) or cells.ntotal != len(index) or cells.d != index.dim:
         return None
-    lists = faiss.downcast_InvertedLists(cells.invlists)
+    lists: Any = cells.invlists and faiss.downcast_InvertedLists(cells.invlists)
     if on_disk and isinstance(lists, on_disk):
         lists.prefetch_nthread = 0  # threads that look ahead, started anew by every query, take longer than it
     return cells
