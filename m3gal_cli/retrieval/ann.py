@@ -137,26 +137,9 @@ def open_ann(
         if (cells := _read(folder / CELLS, index)) is not None:
             return AnnSearcher(index, cells, Setting(**own))
         known = None
-    probes = _Probes(index, embedder)
     tried = [known["family"]] if known else list(families or families_for(len(index), index.dim))
-    best: tuple[str, Any, Setting] | None = None
-    centres: Vectors | None = None
-    for family in tried:
-        cells = _read(folder / CELLS, index) if known else None
-        if cells is None:
-            cells = train_cells(index, family, say, centres)
-            centres = cells.quantizer.reconstruct_n(0, cells.nlist)
-            if family != tried[-1] and (found := probes.trial(index, cells)) < recall:
-                say(f"approximate search: {family} finds {found:.3f} of a sample: too coarse for these vectors")
-                continue
-            fill_cells(index, cells, progress)
-        setting = probes.choose(index, cells, recall)
-        if best is None or setting.recall > best[2].recall:
-            best = (family, cells, setting)
-        if setting.recall >= recall:
-            break
-    assert best is not None
-    family, cells, setting = best
+    made = (_read(folder / CELLS, index) if known else None, say, progress)
+    family, cells, setting = _best_of(tried, _Probes(index, embedder), recall, *made)
     make_folder(folder)
     with atomic_path(folder / CELLS) as temporary:
         faiss.write_index(cells, str(temporary))
@@ -168,6 +151,34 @@ def open_ann(
     if setting.recall < recall:
         say(f"recall {recall:g} is not reached: --index exact finds all")
     return AnnSearcher(index, cells, setting)
+
+
+def _best_of(
+    families: Sequence[str], probes: _Probes, recall: float, known: Any, say: Say, progress: Progress
+) -> tuple[str, Any, Setting]:
+    """The first family that reaches the target, else the one that comes nearest; its filled index and its setting.
+
+    Args:
+        known: the filled index of the only family, if there is one.
+    """
+    index, best = probes.index, None
+    centres: Vectors | None = None
+    for family in families:
+        cells = known
+        if cells is None:
+            cells = train_cells(index, family, say, centres)
+            centres = cells.quantizer.reconstruct_n(0, cells.nlist)
+            if family != families[-1] and (found := probes.trial(cells)) < recall:
+                say(f"approximate search: {family} finds {found:.3f} of a sample: too coarse for these vectors")
+                continue
+            fill_cells(index, cells, progress)
+        setting = probes.choose(cells, recall)
+        if best is None or setting.recall > best[2].recall:
+            best = (family, cells, setting)
+        if setting.recall >= recall:
+            break
+    assert best is not None
+    return best
 
 
 def families_for(rows: int, dim: int) -> list[str]:
@@ -211,6 +222,7 @@ class _Probes:
     """Queries to measure recall with: addresses of POIs, most of them cut as people cut them; their truth."""
 
     def __init__(self, index: Index, embedder: QueryEncoder) -> None:
+        self.index = index
         draw = np.random.default_rng(1)
         rows = np.sort(draw.choice(len(index), min(PROBES, len(index)), replace=False))
         texts = index.pois["address"].take(rows).to_pylist()
@@ -222,11 +234,12 @@ class _Probes:
         self.vectors = embedder.queries(texts)
         self.truth = ExactSearcher(index).search(self.vectors, min(RECALL_OF, len(index))).rows
 
-    def trial(self, index: Index, cells: Any) -> float:
+    def trial(self, cells: Any) -> float:
         """Recall that the codes leave, all cells looked at, on one row in ``TRIAL``; ``cells`` comes back empty.
 
         The true neighbours in the sample are to be among the best by their codes, ``TRIAL`` times fewer than at most.
         """
+        index = self.index
         rows = np.arange(0, len(index), TRIAL)
         if len(rows) < RECALL_OF:
             return 1.0
@@ -242,14 +255,14 @@ class _Probes:
         cells.reset()
         return float(np.mean([np.isin(true, own).mean() for true, own in zip(found.T, near, strict=True)]))
 
-    def choose(self, index: Index, cells: Any, target: float) -> Setting:
+    def choose(self, cells: Any, target: float) -> Setting:
         """The quickest setting that reaches the target with 95% certainty; if none does, that with the best recall."""
         reached: list[Setting] = []
         best: Setting | None = None
         count = 1
         while True:
             probe = min(count, cells.nlist)
-            take = min(REORDERED[-1], len(index))
+            take = min(REORDERED[-1], len(self.index))
             rows = _probe(cells, self.vectors, probe, take)
             for reorder in sorted({min(r, take) for r in REORDERED}):
                 shares = self._shares(rows[:, :reorder])
@@ -257,21 +270,21 @@ class _Probes:
                 if best is None or setting.recall > best.recall:
                     best = setting
                 if shares.mean() - CERTAIN * shares.std() / np.sqrt(len(shares)) >= target:
-                    reached.append(self._timed(index, cells, setting))
+                    reached.append(self._timed(cells, setting))
                     break
             enough = len(reached) >= 3 or (len(reached) > 1 and reached[-1].ms > 1.2 * reached[-2].ms)
             if probe == cells.nlist or enough:
                 break
             count *= 2
-        return min(reached, key=lambda s: s.ms) if reached else self._timed(index, cells, best)
+        return min(reached, key=lambda s: s.ms) if reached else self._timed(cells, best)
 
     def _shares(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Share of the true neighbours found, a query. Shape: (Q, n) -> (Q,)."""
         return np.array([np.isin(true, found).mean() for true, found in zip(self.truth, rows, strict=True)])
 
-    def _timed(self, index: Index, cells: Any, setting: Setting | None) -> Setting:
+    def _timed(self, cells: Any, setting: Setting | None) -> Setting:
         assert setting is not None
-        searcher, seconds = AnnSearcher(index, cells, setting), []
+        searcher, seconds = AnnSearcher(self.index, cells, setting), []
         for query in self.vectors[:40]:
             began = time.perf_counter()
             searcher.search(query[None], RECALL_OF)
