@@ -9,6 +9,7 @@ command = command_of(
     "paper-finetune.yaml",
     """Finetune on queries with candidates: query, key and location encoders learn the order.
 
-    Without --config the profile is paper-finetune.yaml (the published settings); geotes.yaml does better. Prints the run's path on stdout.
+    Without --config the profile is paper-finetune.yaml (the published settings); geotes.yaml does better. Prints the
+    run's path on stdout.
     """,
 )

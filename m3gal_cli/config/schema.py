@@ -77,7 +77,7 @@ class ModelConfig(Section):
     fourier_min_m: Positive = Field(200.0, description="shortest wavelength of the fourier encoder, metres")
     fourier_max_m: Positive = Field(200_000.0, description="longest wavelength of the fourier encoder, metres")
     location_weight: float = Field(
-        1.0, gt=0, le=1, description="w of the score q.k + w q.g'; 1 is the published one; a new run sets it anew"
+        1.0, gt=0, le=1, description="w of the score q.k + w q.g' (published: 1); every new run sets it anew"
     )
     normalizer: Literal["fit"] | NormalizerConfig = Field(
         "fit", description="z-score of coordinates: fit on the training table, or lng_mean, lng_std, lat_mean, lat_std"
