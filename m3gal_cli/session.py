@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,12 +109,10 @@ class Session:
 
     def model_identity(self) -> Identity:
         """Of the whole model, for what is kept of it on the disk."""
-        from m3gal_cli.core.model import resolve_precision
         from m3gal_cli.retrieval.identity import Identity
-        from m3gal_cli.training.assemble import published_settings
+        from m3gal_cli.training.sources import published_settings
 
-        files = [self.checkpoint]
-        also: dict[str, Any] = {"precision": resolve_precision(self.config.eval.precision, self.device)}
+        files, also = [self.checkpoint], dict[str, Any]()
         if self.checkpoint.is_dir():
             found = sorted(p for p in self.checkpoint.resolve().rglob("*") if p.is_file())
             files = [p for p in found if p.name not in NOT_THE_MODEL and "onnx" not in p.parent.name]
@@ -123,6 +121,11 @@ class Session:
             also |= {"text_encoder": source, "settings": asdict(settings)}
             files += sorted(p for p in Path(source).glob("*") if p.is_file())
         return Identity(tuple(files), also)
+
+    def texts_identity(self) -> Identity:
+        """Of what makes vectors of texts: the whole model, and the precision that it runs with."""
+        model = self.model_identity()
+        return replace(model, also=model.also | {"precision": self._precision})
 
     @property
     def texts_folder(self) -> Path:
@@ -147,17 +150,21 @@ class Session:
             InputError: no table, an unreadable one, a full disk.
         """
         from m3gal_cli.data.files import require_file, stem_of
-        from m3gal_cli.data.tables import read_pois
         from m3gal_cli.retrieval.bulk import Share, Sources, open_or_build
         from m3gal_cli.retrieval.identity import Identity
-        from m3gal_cli.training.assemble import poi_sources_of
+        from m3gal_cli.training.sources import poi_sources_of
+
+        def read() -> Any:
+            from m3gal_cli.data.tables import read_pois
+
+            return read_pois(table, datum)
 
         table, datum = require_file(self.poi_table, "POI table"), self.config.data.datum
         files, also = poi_sources_of(self.checkpoint, self.config)
         sources = Sources(
             Identity(tuple(files), also),
             Identity((table,), {"datum": datum}),
-            lambda: read_pois(table, datum),
+            read,
             lambda: self.embedder,
         )
         path = Path(self.config.eval.index_dir or self._kept / "index" / stem_of(table))
@@ -171,7 +178,7 @@ class Session:
 
         asked, encoder = self.config.eval, self.query_encoder
         searcher = make_searcher(
-            *(asked.index, index, encoder, self.device, asked.uri, asked.recall, self.say, progress)
+            *(asked.index, index, encoder, lambda: self.device, asked.uri, asked.recall, self.say, progress)
         )
         hybrid = None if self.weights is None else Hybrid(self.weights, open_lexicon(index))
         return Matcher(index, encoder, searcher, hybrid)
@@ -187,13 +194,18 @@ class Session:
         return open_checkpoint(self.checkpoint, self.config, parts=parts)
 
     def _embedder(self, parts: Sequence[str]) -> Embedder:
-        from m3gal_cli.core.model import choose_attention, resolve_precision
+        from m3gal_cli.core.model import choose_attention
         from m3gal_cli.retrieval.embed import Embedder
 
-        precision = resolve_precision(self.config.eval.precision, self.device)
         checkpoint = self._open(parts)
-        choose_attention(checkpoint.model, self.device, precision)
-        return Embedder(checkpoint, self.device, self.config.eval.batch_tokens, precision)
+        choose_attention(checkpoint.model, self.device, self._precision)
+        return Embedder(checkpoint, self.device, self.config.eval.batch_tokens, self._precision)
+
+    @property
+    def _precision(self) -> str:
+        from m3gal_cli.core.model import resolve_precision
+
+        return resolve_precision(self.config.eval.precision, self.device)
 
 
 def open_session(
@@ -216,7 +228,7 @@ def open_session(
     Raises:
         InputError: no such checkpoint, wrong settings.
     """
-    from m3gal_cli.training.run import CONFIG_FILE, find_checkpoint, newest_run, run_of
+    from m3gal_cli.training.finding import CONFIG_FILE, find_checkpoint, newest_run, run_of
 
     given = dict(given)
     asked = load_config(profile, given, sets)

@@ -84,7 +84,7 @@ def command(
     if settings.eval.bm25 and len(pois) > LARGE_FOR_BM25:
         note(f"BM25 over {len(pois):,} rows takes long and some 3 KB a row; --no-bm25 leaves it out")
     budget = BUDGET if text_dir is None else 0
-    texts = TextStore(text_dir or session.texts_folder, session.model_identity(), budget, note)
+    texts = TextStore(text_dir or session.texts_folder, session.texts_identity(), budget, note)
     depth = run_depth if run_file is not None else 0
     with _stages() as stages:
         asked = Options(settings.eval.bm25, settings.seed, depth, texts, session.weights)

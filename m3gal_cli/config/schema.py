@@ -190,7 +190,12 @@ class EvalConfig(Section):
         None, description="folder of the POIs' vectors; empty: index/TABLE in the run, else in the working folder"
     )
     uri: str | None = Field(None, description="Milvus: a server (http://HOST:19530) or a file of Milvus Lite")
-    recall: float = Field(0.95, gt=0, le=1, description="share of the exact answer that an approximate search holds")
+    recall: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="share of the exact answer that an approximate search holds; with 1, auto means exact",
+    )
     encoder_runtime: Literal["torch", "onnx", "onnx-int8"] = Field(
         "torch", description="what encodes queries in predict; onnx and onnx-int8 need the extra onnx"
     )
@@ -212,4 +217,10 @@ class Config(Section):
     def _schedule_rises(self) -> Config:
         if self.optim.schedule != sorted(self.optim.schedule):
             raise ValueError(f"optim.schedule must rise, got {self.optim.schedule}")
+        return self
+
+    @model_validator(mode="after")
+    def _all_is_exact(self) -> Config:
+        if self.eval.index == "ann" and self.eval.recall == 1:
+            raise ValueError("eval.recall 1 is what eval.index exact gives; ann takes a share below 1, e.g. 0.99")
         return self

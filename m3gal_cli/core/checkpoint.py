@@ -25,13 +25,14 @@ from torch import Tensor
 
 from m3gal_cli.core.card import model_card
 from m3gal_cli.core.durable import place, sync
-from m3gal_cli.core.layout import FORMATS, poi_files, read_weights, text_files, text_folder, write_parts
+from m3gal_cli.core.files import FORMATS, META_FILE, is_checkpoint, text_folder
+from m3gal_cli.core.layout import read_weights, write_parts
 from m3gal_cli.core.model import PARTS, M3gal
 from m3gal_cli.core.settings import ModelSettings
 from m3gal_cli.core.text import build_text_model, load_text_config, load_tokenizer, undrawn
 from m3gal_cli.errors import InputError
 
-META_FILE, TRAINER_FILE, CARD_FILE = "m3gal.json", "trainer.pt", "README.md"
+TRAINER_FILE, CARD_FILE = "trainer.pt", "README.md"
 ALL_PARTS = (*PARTS.values(), "gc_encoder.")
 QUEUE_NAMES = ("queue", "gc_queue", "queue_ptr")
 
@@ -48,11 +49,6 @@ class Checkpoint:
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     trainer: dict[str, Any] | None = None
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether ``path`` is one of our checkpoint directories."""
-    return (path / META_FILE).is_file()
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -131,26 +127,6 @@ def _load(path: Path, folder: Path, with_trainer: bool, parts: Collection[str] |
     trainer = read_torch(folder / TRAINER_FILE) if with_trainer and (folder / TRAINER_FILE).exists() else None
     known = {k: meta.get(k) for k in ("stage", "epoch", "step", "metrics")}
     return Checkpoint(model, load_tokenizer(text), path, trainer=trainer, **known)
-
-
-def poi_sources(path: Path) -> tuple[list[Path], dict[str, Any]]:
-    """What the vectors of POIs of one of our checkpoints come from: files, and settings. Raises InputError."""
-    folder = path.resolve()
-    try:
-        meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
-        settings = {name: value for name, value in meta["settings"].items() if name != "query_prefix"}
-        return poi_files(folder, meta["format"]), {"format": meta["format"], "settings": settings}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError("cannot read the checkpoint", where=path, hint="Take another one of the run.") from error
-
-
-def published_poi_sources(path: Path, text_encoder: str, settings: ModelSettings) -> tuple[list[Path], dict[str, Any]]:
-    """As ``poi_sources``, of a checkpoint file of the published code."""
-    folder = Path(text_encoder)
-    known = {name: value for name, value in settings.to_json().items() if name != "query_prefix"}
-    if folder.is_dir():
-        return [path.resolve(), *text_files(folder)], {"settings": known}
-    return [path.resolve()], {"settings": known, "text_encoder": text_encoder}
 
 
 def _prefixes(parts: Collection[str] | None) -> tuple[str, ...]:

@@ -14,8 +14,9 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,12 @@ from m3gal_cli.data.files import atomic_path, atomic_text, make_folder
 from m3gal_cli.errors import InputError
 from m3gal_cli.retrieval.area import Area
 from m3gal_cli.retrieval.embed import Progress, QueryEncoder, Vectors
-from m3gal_cli.retrieval.exact import ExactSearcher, products
 from m3gal_cli.retrieval.index import Index, read_json
-from m3gal_cli.retrieval.searcher import Found, best_of, nothing
+from m3gal_cli.retrieval.plain import FEW, best_among
+from m3gal_cli.retrieval.searcher import Found, best_of, by_area, nothing, products
+
+if TYPE_CHECKING:
+    from m3gal_cli.retrieval.exact import ExactSearcher
 
 FORMAT, FOLDER, CELLS, SETTINGS = 1, "ann", "cells.faiss", "ann.json"
 RECALL_OF = 10  # neighbours that recall is measured over
@@ -63,23 +67,25 @@ class AnnSearcher:
 
     def __init__(self, index: Index, cells: Any, setting: Setting) -> None:
         self.index, self.cells, self.setting = index, cells, setting
-        self.exact = ExactSearcher(index)
+
+    @cached_property
+    def exact(self) -> ExactSearcher:
+        """Searches areas with few POIs for many queries at once; torch comes with the first of these."""
+        from m3gal_cli.retrieval.exact import ExactSearcher
+
+        return ExactSearcher(self.index)
 
     def search(self, queries: Vectors, k: int, areas: Sequence[Area | None] | None = None) -> Found:
         """As ``Searcher.search``; of an area with few POIs exact."""
         queries = np.ascontiguousarray(queries, np.float32)
         found = nothing(len(queries), k)
-        free = [i for i in range(len(queries)) if areas is None or areas[i] is None]
-        if free:
-            wide = max(1.0, k / RECALL_OF)
-            for i, rows in zip(free, self._candidates(queries[free], wide, k), strict=True):
-                _rescore(self.index, found, i, rows, queries[i], k)
-        groups: dict[Area, list[int]] = {}
-        for i, area in enumerate(areas or ()):
+        for area, chosen in by_area(len(queries), areas).items():
             if area is not None:
-                groups.setdefault(area, []).append(i)
-        for area, chosen in groups.items():
-            self._within(area, chosen, queries, k, found)
+                self._within(area, chosen, queries, k, found)
+                continue
+            wide = max(1.0, k / RECALL_OF)
+            for i, rows in zip(chosen, self._candidates(queries[chosen], wide, k), strict=True):
+                _rescore(self.index, found, i, rows, queries[i], k)
         return found
 
     def _within(self, area: Area, chosen: list[int], queries: Vectors, k: int, found: Found) -> None:
@@ -94,7 +100,9 @@ class AnnSearcher:
             for i, rows in zip(chosen, parts, strict=True):
                 _rescore(self.index, found, i, rows, queries[i], k)
         if missing:
-            answer = self.exact.among(allowed, queries[missing], k)
+            few = len(missing) <= FEW
+            own = queries[missing]
+            answer = best_among(self.index, allowed, own, k) if few else self.exact.among(allowed, own, k)
             found.rows[missing], found.scores[missing] = answer.rows, answer.scores
 
     def _candidates(self, queries: Vectors, wide: float, k: int) -> list[NDArray[np.int64]]:
@@ -129,23 +137,27 @@ def open_ann(
         raise InputError(f"recall {recall:g} is out of range", hint="Give a share below 1, e.g. --recall 0.95.")
     import faiss
 
-    folder = index.path / FOLDER
+    folder, name = index.path / FOLDER, f"{recall:g}"
     known = read_json(folder / SETTINGS)
-    if not isinstance(known, dict) or known.get("format") != FORMAT:
-        known = None
-    if known and (own := known["settings"].get(f"{recall:g}")):
-        if (cells := _read(folder / CELLS, index)) is not None:
-            return AnnSearcher(index, cells, Setting(**own))
-        known = None
-    tried = [known["family"]] if known else list(families or families_for(len(index), index.dim))
-    made = (_read(folder / CELLS, index) if known else None, say, progress)
-    family, cells, setting = _best_of(tried, _Probes(index, embedder), recall, *made)
-    make_folder(folder)
-    with atomic_path(folder / CELLS) as temporary:
-        faiss.write_index(cells, str(temporary))
-    settings = (known or {}).get("settings", {}) | {f"{recall:g}": asdict(setting)}
+    cells = None
+    if isinstance(known, dict) and known.get("format") == FORMAT:
+        cells = _read(folder / CELLS, index, known.get("bytes"))
+    if cells is not None and name in known["settings"]:
+        return AnnSearcher(index, cells, Setting(**known["settings"][name]))
+    probes = _Probes(index, embedder)
+    if cells is not None:
+        family, settings, size = known["family"], known["settings"], known["bytes"]
+        setting = probes.choose(cells, recall)
+    else:
+        names = list(families or families_for(len(index), index.dim))
+        family, cells, setting = _made(index, probes, recall, names, say, progress)
+        make_folder(folder)
+        with atomic_path(folder / CELLS) as temporary:
+            faiss.write_index(cells, str(temporary))
+        settings, size = {}, (folder / CELLS).stat().st_size
     with atomic_text(folder / SETTINGS) as file:
-        json.dump({"format": FORMAT, "family": family, "settings": settings}, file, indent=1)
+        settings |= {name: asdict(setting)}
+        json.dump({"format": FORMAT, "family": family, "bytes": size, "settings": settings}, file, indent=1)
     tell = f"approximate search: {family}, {setting.cells} cells a query, {setting.reorder} candidates scored: "
     say(tell + f"recall@{RECALL_OF} {setting.recall:.3f}, {setting.ms:.1f} ms a query")
     if setting.recall < recall:
@@ -153,25 +165,19 @@ def open_ann(
     return AnnSearcher(index, cells, setting)
 
 
-def _best_of(
-    families: Sequence[str], probes: _Probes, recall: float, known: Any, say: Say, progress: Progress
+def _made(
+    index: Index, probes: _Probes, recall: float, families: list[str], say: Say, progress: Progress
 ) -> tuple[str, Any, Setting]:
-    """The first family that reaches the target, else the one that comes nearest; its filled index and its setting.
-
-    Args:
-        known: the filled index of the only family, if there is one.
-    """
-    index, best = probes.index, None
+    """The first family that reaches the target, else the best: its name, its cells with all rows, its setting."""
+    best: tuple[str, Any, Setting] | None = None
     centres: Vectors | None = None
     for family in families:
-        cells = known
-        if cells is None:
-            cells = train_cells(index, family, say, centres)
-            centres = cells.quantizer.reconstruct_n(0, cells.nlist)
-            if family != families[-1] and (found := probes.trial(cells)) < recall:
-                say(f"approximate search: {family} finds {found:.3f} of a sample: too coarse for these vectors")
-                continue
-            fill_cells(index, cells, progress)
+        cells = train_cells(index, family, say, centres)
+        centres = cells.quantizer.reconstruct_n(0, cells.nlist)
+        if family != families[-1] and (found := probes.trial(cells)) < recall:
+            say(f"approximate search: {family} finds {found:.3f} of a sample: too coarse for these vectors")
+            continue
+        fill_cells(index, cells, progress)
         setting = probes.choose(cells, recall)
         if best is None or setting.recall > best[2].recall:
             best = (family, cells, setting)
@@ -231,6 +237,8 @@ class _Probes:
             start = int(draw.integers(0, max(1, len(texts[i]) - keep + 1)))
             end = start + keep if i % 4 == 1 else len(texts[i])  # most people leave out the region, which stands first
             texts[i] = texts[i][start:end].strip() or texts[i]
+        from m3gal_cli.retrieval.exact import ExactSearcher
+
         self.vectors = embedder.queries(texts)
         self.truth = ExactSearcher(index).search(self.vectors, min(RECALL_OF, len(index))).rows
 
@@ -304,13 +312,24 @@ def _rescore(index: Index, found: Found, i: int, rows: NDArray[np.int64], query:
     found.rows[i, : len(rows)], found.scores[i, : len(rows)] = rows, scores
 
 
-def _read(path: Path, index: Index) -> Any | None:
-    """The faiss index in a file, or None where there is none that fits."""
+def _read(path: Path, index: Index, size: Any) -> Any | None:
+    """The faiss index in a file of so many bytes, its codes mapped where faiss can; None where none is there that fits.
+
+    Mapped, codes are read as they are looked at: a file cut short would end the process.
+    """
     import faiss
 
+    on_disk: Any = getattr(faiss, "OnDiskInvertedLists", None)  # not on Windows
     try:
-        cells = faiss.read_index(str(path))
-    except RuntimeError:
+        if path.stat().st_size != size:
+            return None
+        cells: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if on_disk else 0)
+    except (OSError, RuntimeError):
         return None
-    fits = isinstance(cells, faiss.IndexIVF) and cells.ntotal == len(index) and cells.d == index.dim
-    return cells if fits else None
+    if not isinstance(cells, faiss.IndexIVF) or cells.ntotal != len(index) or cells.d != index.dim:
+        return None
+    codes: Any = cells.invlists
+    lists = faiss.downcast_InvertedLists(codes)
+    if on_disk and isinstance(lists, on_disk):
+        lists.prefetch_nthread = 0  # threads that look ahead, started anew by every query, take longer than it
+    return cells

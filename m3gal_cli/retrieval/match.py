@@ -12,7 +12,6 @@ from m3gal_cli.data.coordinates import haversine_m
 from m3gal_cli.data.queries import Query
 from m3gal_cli.retrieval.area import Area, Box
 from m3gal_cli.retrieval.embed import QueryEncoder
-from m3gal_cli.retrieval.exact import ExactSearcher
 from m3gal_cli.retrieval.hybrid import Candidates, Hybrid, probabilities
 from m3gal_cli.retrieval.index import Index
 from m3gal_cli.retrieval.searcher import Found, Searcher, nothing
@@ -49,15 +48,12 @@ class Matcher:
     Args:
         index: the places.
         embedder: the model that the index was made with; of it, queries need the query encoder alone.
-        searcher: the way to search; exact without one.
+        searcher: the way to search.
         hybrid: scores the best of a search again; None: the search's own order stands.
     """
 
-    def __init__(
-        self, index: Index, embedder: QueryEncoder, searcher: Searcher | None = None, hybrid: Hybrid | None = None
-    ) -> None:
-        self.index, self.embedder, self.hybrid = index, embedder, hybrid
-        self.searcher: Searcher = searcher or ExactSearcher(index, embedder.device)
+    def __init__(self, index: Index, embedder: QueryEncoder, searcher: Searcher, hybrid: Hybrid | None = None) -> None:
+        self.index, self.embedder, self.searcher, self.hybrid = index, embedder, searcher, hybrid
 
     def answer(
         self, queries: Sequence[Query], k: int, within_km: float | None = None, box: Box | None = None

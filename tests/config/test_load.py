@@ -174,6 +174,13 @@ def test_wrong_values(text: str, words: str) -> None:
     assert lines[0].endswith(f"(--set {text.partition('=')[0]})") or "must rise" in lines[0]
 
 
+def test_all_of_the_answer_is_no_approximate_search() -> None:
+    (line,) = wrong("eval.recall=1", **{"eval.index": "ann"})
+    assert line == "eval.recall 1 is what eval.index exact gives; ann takes a share below 1, e.g. 0.99"
+    for index in ("auto", "exact", "milvus"):
+        assert load_config(None, {"eval.index": index}, ["eval.recall=1"], {}).eval.recall == 1
+
+
 def test_all_errors_at_once_each_with_its_source(tmp_path: Path) -> None:
     profile = write(tmp_path / "a.yaml", "optim: {lr: fast, epochs: 0}\ncolour: blue")
     lines = wrong("momentum.m=2", profile=profile, environ={"M3GAL_EVAL__TOP_K": "none"}, **{"run.print_freq": 0})

@@ -13,6 +13,7 @@ from toy import ToyEmbedder
 
 from m3gal_cli.data.coordinates import EARTH_RADIUS_M
 from m3gal_cli.data.queries import Query
+from m3gal_cli.retrieval.exact import ExactSearcher
 from m3gal_cli.retrieval.hybrid import Candidates, Hybrid, Weights, open_lexicon
 from m3gal_cli.retrieval.match import Matcher
 
@@ -44,7 +45,8 @@ def test_matches_against_loops(
 ) -> None:
     embedder = ToyEmbedder(reach=5)
     queries = [Query(i, f"typed {i}", 24.95 if i % 2 else None, 60.16 if i % 2 else None) for i in range(8)]
-    matcher = Matcher(index_of(tmp_path / "index", POIS, embedder, 3), embedder)
+    index = index_of(tmp_path / "index", POIS, embedder, 3)
+    matcher = Matcher(index, embedder, ExactSearcher(index))
     answers = matcher.answer(queries, top_k, within_km, box)
     assert [(a["id"], a["query"]) for a in answers] == [(q.id, q.text) for q in queries]
     distinct = POIS.drop(index=3)
@@ -75,7 +77,8 @@ def test_matches_against_loops(
 
 def test_answers_are_plain_values(tmp_path: Path) -> None:
     embedder = ToyEmbedder()
-    matcher = Matcher(index_of(tmp_path / "index", POIS, embedder), embedder)
+    index = index_of(tmp_path / "index", POIS, embedder)
+    matcher = Matcher(index, embedder, ExactSearcher(index))
     (answer,) = matcher.answer([Query("q", "typed", 24.95, 60.16)], 2)
     for match in answer["matches"]:
         assert {type(v) for v in match.values()} <= {int, float, str}
@@ -90,7 +93,8 @@ def test_a_hybrid_score_orders_what_the_search_finds(
     embedder = ToyEmbedder(reach=5)
     index = index_of(tmp_path / "index", POIS, embedder, 3)
     hybrid = Hybrid(Weights((0.001, 0.5, 2.0, 1.0, 3.0, 1.0), 30), open_lexicon(index), depth=4)
-    matcher, plain = Matcher(index, embedder, hybrid=hybrid), Matcher(index, embedder)
+    search = ExactSearcher(index)
+    matcher, plain = Matcher(index, embedder, search, hybrid), Matcher(index, embedder, search)
     queries = [Query(i, f"bakery typed {i}", 24.95 if i % 2 else None, 60.16 if i % 2 else None) for i in range(6)]
     answers = matcher.answer(queries, top_k, box=box)
     for query, answer, dense in zip(queries, answers, plain.answer(queries, max(4, top_k), box=box), strict=True):
