@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,37 @@ class Drawn:
         return InputExample(texts=[QUERY + record.query, *(PASSAGE + p.text for p in passages)], label=0)
 
 
+class Encoder:
+    """A sentence-transformers model that encodes each passage once."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._known: dict[str, Scores] = {}
+
+    def queries(self, texts: Sequence[str]) -> Scores:
+        """Unit vectors. Shape: N texts -> (N, D)."""
+        return self._encoded(QUERY, texts)
+
+    def passages(self, texts: Sequence[str]) -> Scores:
+        """Unit vectors. Shape: N texts -> (N, D)."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known.update(zip(new, self._encoded(PASSAGE, new), strict=True))
+        return np.stack([self._known[text] for text in texts])
+
+    def _encoded(self, prefix: str, texts: Sequence[str]) -> Scores:
+        asked = [prefix + text for text in texts]
+        found = self.model.encode(asked, batch_size=ENCODED_AT_ONCE, normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(found, np.float64)
+
+
 def load(encoder: str) -> Any:
     """The encoder with mean pooling, in float32 on the CPU."""
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()  # that a BERT comes without its pooler is no news
+    logging.disable_progress_bar()
     model = SentenceTransformer(encoder, device="cpu").float()
     model.max_seq_length = TOKENS
     return model
@@ -76,16 +104,15 @@ def finetune(model: Any, records: Sequence[Record], seed: int) -> None:
     )
 
 
-def encoded(model: Any, texts: Sequence[str], prefix: str) -> Scores:
-    """Unit vectors. Shape: N texts -> (N, D)."""
-    asked = [prefix + text for text in texts]
-    found = model.encode(asked, batch_size=ENCODED_AT_ONCE, normalize_embeddings=True, show_progress_bar=False)
-    return np.asarray(found, np.float64)
+@lru_cache(maxsize=1)
+def untrained(encoder: str) -> Encoder:
+    """The encoder as it is; all folds ask for the same passages."""
+    return Encoder(load(encoder))
 
 
 def zero_shot(job: Job) -> Result:
     """The encoder as it is."""
-    return Result(rows_of(load(job.options.encoder), job))
+    return Result(rows_of(untrained(job.options.encoder), job))
 
 
 def finetuned(job: Job) -> Result:
@@ -94,7 +121,7 @@ def finetuned(job: Job) -> Result:
     began = time.perf_counter()
     finetune(model, job.fold.train, job.seed)
     minutes = (time.perf_counter() - began) / 60
-    return Result(rows_of(model.eval(), job), minutes)
+    return Result(rows_of(Encoder(model.eval()), job), minutes)
 
 
 def settings(options: Options) -> dict[str, Any]:
@@ -107,22 +134,16 @@ def as_it_is(options: Options) -> dict[str, Any]:
     return {name: value for name, value in settings(options).items() if name in ("encoder", "tokens")}
 
 
-def rows_of(model: Any, job: Job) -> dict[str, Row]:
+def rows_of(encoder: Encoder, job: Job) -> dict[str, Row]:
     """The cosine alone, with distance, with BM25, and with both."""
     val, test = Board(job.fold.val, job.fold.pois), Board(job.fold.test, job.fold.pois)
-    texts = list(dict.fromkeys([*val.texts, *test.texts]))
-    numbers = {text: i for i, text in enumerate(texts)}
-    vectors = encoded(model, texts, PASSAGE)
-    index = LexicalIndex(test.texts)
-    dense, lexical, near = [], [], []
-    for board in (val, test):
-        own = vectors[[numbers[t] for t in board.texts]]
-        dense.append(encoded(model, board.queries, QUERY) @ own.T)
-        lexical.append(lexical_scores(board, index if board is test else LexicalIndex(board.texts)))
-        near.append(board.nearness())
+    index, own = LexicalIndex(test.texts), encoder.passages(test.texts)
+    dense = [encoder.queries(board.queries) @ encoder.passages(board.texts).T for board in (val, test)]
+    lexical = [lexical_scores(val, LexicalIndex(val.texts)), lexical_scores(test, index)]
+    near = [val.nearness(), test.nearness()]
 
-    def ask(i: int, names: Sequence[str] = ()) -> int:
-        scores = own @ encoded(model, [test.queries[i]], QUERY)[0]
+    def ask(i: int, names: Sequence[str]) -> int:
+        scores = own @ encoder.queries([test.queries[i]])[0]
         if DISTANCE in names:
             scores += test.nearness_of(i)
         if LEXICAL in names:

@@ -99,9 +99,9 @@ def gathered(lines: Sequence[dict[str, Any]], dev: bool, labels: int | None = No
 
 
 def shown(number: float) -> str:
-    """.742, and 1.000."""
-    text = f"{number:.3f}"
-    return text[1:] if text.startswith("0") else text.replace("-0", "-", 1)
+    """.742, 1.000, -.250."""
+    text = f"{number:.3f}".replace("-0.000", "0.000")
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
 
 
 def cell(found: tuple[float, float, float] | None, signed: bool = False) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import results
+from command import m3gal
 from quality import drive, methods, ours, sentence
 from quality.baselines import bm25
 from quality.board import Board
@@ -57,6 +58,13 @@ def test_it_runs_what_is_not_there_and_prints_what_is(
     assert command(monkeypatch, *common, "--errors", "bm25") == 0
     assert "# bm25: " in capsys.readouterr().out
     assert (tmp_path / "kept" / results.ERRORS).is_file()
+
+
+def in_this_process(*words: object, log: Path) -> None:
+    """Stands in for a command in a process of its own, which takes its time to import torch."""
+    answer = m3gal(*words)
+    assert answer.code == 0, answer.err
+    log.write_text(answer.err, encoding="utf-8")
 
 
 def test_what_it_refuses(
@@ -115,7 +123,10 @@ def test_which_runs_are_asked_for_and_what_their_hash_is_of() -> None:
     assert changed(replace(options, encoder="/models/bert")) == everything - {"bm25", "bm25 + distance"}
 
 
-def test_a_training_of_ours_from_the_profile_to_its_rows(geotes: Path, tmp_path: Path) -> None:
+def test_a_training_of_ours_from_the_profile_to_its_rows(
+    geotes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ours, "m3gal", in_this_process)
     profile = tmp_path / "tiny.yaml"
     profile.write_text(PROFILE.replace("data: {dir: FOLDER}\n", "").replace("epochs: 3", "epochs: 1"), encoding="utf-8")
     recipe = ours.Recipe("tiny", str(profile), ("optim.batch_size=8",))

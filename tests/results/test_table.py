@@ -77,7 +77,14 @@ def test_the_table_in_words() -> None:
     assert first == "| a |" + " 1.000 (1.000 to 1.000) |" * 5 + "  | 2.5 | 2 × 1 |"
     assert second.startswith("| b: text | .333 (.000 to 1.000) |")
     assert second.endswith("|  | 2.7 + 20 |  | 2 × 2 (3 done) |")
-    assert [shown(x) for x in (0.5, 1.0, -0.25, 0.0)] == [".500", "1.000", "-.250", ".000"]
+    assert [shown(x) for x in (0.5, 1.0, -0.25, 0.0, -1e-9, 10.0)] == [
+        ".500",
+        "1.000",
+        "-.250",
+        ".000",
+        ".000",
+        "10.000",
+    ]
     assert cell((0.1, -0.1, 0.3), signed=True) == "+.100 (-.100 to .300)"
 
 
