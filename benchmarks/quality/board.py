@@ -10,12 +10,12 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 from m3gal_cli.data.coordinates import haversine_m
 from m3gal_cli.data.records import PoiKey, Record, poi_key
@@ -23,8 +23,9 @@ from m3gal_cli.evaluation.ranks import gold_ranks
 from m3gal_cli.retrieval.lexical import LexicalIndex
 
 NEAR_M = 2_000.0  # a place so far away counts 1/e of one on the spot
-WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
+SHARPNESS = 20.0  # 1 / temperature, to begin with
 TIMED = 20  # queries
+WEIGHING = {"weights": "likelihood", "near_m": NEAR_M}  # how weights are learned, among the settings of a method
 Scores = NDArray[np.float64]
 
 
@@ -124,18 +125,33 @@ def lexical_scores(board: Board, lexical: LexicalIndex) -> Scores:
 
 
 def learn_weights(board: Board, base: Scores, terms: Sequence[Scores]) -> tuple[float, ...]:
-    """The weights of terms added to ``base`` with which the board's queries have the best mean reciprocal rank.
+    """The weights, from 0, of terms added to ``base`` under which the gold of the board's queries is likeliest.
 
-    All of ``WEIGHTS`` are tried, for every term; of equally good ones the smallest are taken, the first term's first.
+    Likely is what a softmax over the table says, at the temperature that fits best. This is smooth, so that a few dozen
+    queries tell more than by counting ranks: over five folds of BM25 with distance, weights by likelihood vary by a
+    fifth and reach more than those by the best mean reciprocal rank.
 
     Shape: base, terms: (Q, M) each.
     """
-    best, chosen = -1.0, (0.0,) * len(terms)
-    for weights in product(WEIGHTS, repeat=len(terms)):
-        score = float((1.0 / board.ranks(weighted(base, terms, weights))).mean())
-        if score > best + 1e-12:
-            best, chosen = score, weights
-    return chosen
+    scores = np.stack([base, *terms])[:, :, : board.rows]
+    start, lowest = [SHARPNESS, *(0.1 * SHARPNESS for _ in terms)], [(1e-3, None), *((0.0, None) for _ in terms)]
+    found = minimize(unlikeliness, start, (scores, board.gold[:, : board.rows]), "L-BFGS-B", True, bounds=lowest)
+    return tuple(float(x) for x in found.x[1:] / found.x[0])
+
+
+def unlikeliness(factors: Scores, scores: Scores, gold: NDArray[np.bool_]) -> tuple[float, Scores]:
+    """Mean of -log of the probability of the gold, rows level with it together, and its gradient; convex in factors.
+
+    Shape:
+        factors: (T,). scores: (T, Q, N). gold: (Q, N); a query without gold counts for nothing -> scalar, (T,).
+    """
+    known = gold.any(axis=1)
+    scores, gold = scores[:, known], gold[known]
+    logits = np.tensordot(factors, scores, 1)
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    total, right = weights.sum(axis=1), np.maximum((weights * gold).sum(axis=1), 1e-300)
+    off = weights / total[:, None] - weights * gold / right[:, None]
+    return float(np.log(total / right).mean()), np.einsum("qn,tqn->t", off, scores) / len(gold)
 
 
 def weighted(base: Scores, terms: Sequence[Scores], weights: Sequence[float]) -> Scores:

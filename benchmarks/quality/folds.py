@@ -93,7 +93,11 @@ def make_fold(source: Source, name: str, plan: Plan) -> Fold:
         what = f"{len(rest)} queries besides those of the test, {plan.validation} of them for validation"
         raise InputError(f"{what}: none is left to train on", where=source.folder)
     val, train = rest[: plan.validation], rest[plan.validation :]
-    return Fold(name, test, *([records[i] for i in part] for part in (train, val, test)), pois=source.pois)
+
+    def of(numbers: list[int]) -> list[Record]:
+        return [records[i] for i in numbers]
+
+    return Fold(name, test, of(train), of(val), of(test), source.pois)
 
 
 def fold_names(plan: Plan) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from m3gal_cli.errors import InputError
 from quality import baselines, sentence
+from quality.board import WEIGHING
 from quality.job import Method
 from quality.ours import VIEWS_PROFILE, Recipe
 
@@ -25,7 +26,7 @@ RECIPES = [
 
 METHODS = [
     Method("bm25", baselines.bm25),
-    Method("bm25 + distance", baselines.bm25_distance),
+    Method("bm25 + distance", baselines.bm25_distance, lambda options: WEIGHING),
     Method("zero-shot", sentence.zero_shot, sentence.as_it_is),
     Method("sentence-transformers", sentence.finetuned, sentence.settings, seeded=True),
     *(Method(r.name, r.run, r.settings, seeded=True, curve=r.curve) for r in RECIPES),

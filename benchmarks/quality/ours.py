@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from m3gal_cli.cli.exit_codes import INTERRUPTED
 from m3gal_cli.config.load import load_config
 from m3gal_cli.data.records import Record
 from m3gal_cli.errors import InputError
@@ -121,20 +122,29 @@ def finetune(recipe: Recipe, job: Job, run: Path, data: Path, start: Path | None
 
 def run_options(run: Path) -> list[Any]:
     """Where a run is kept, and that it goes on where it stopped."""
-    return ["--runs-dir", run.parent, "--output-name", run.name, *(["--resume", "auto"] if run.exists() else [])]
+    again = ["--resume", "auto"] if (run / "last").exists() else []  # a checkpoint was saved before it was stopped
+    return ["--runs-dir", run.parent, "--output-name", run.name, *again]
 
 
 def sets_of(sets: Sequence[str]) -> list[str]:
+    """``--set`` before each."""
     return [word for text in sets for word in ("--set", text)]
 
 
 def m3gal(*words: Any, log: Path) -> None:
-    """Run a command of ours; what it says goes to ``log``. Raises InputError with its last words where it fails."""
+    """Run a command of ours; what it says goes to ``log``.
+
+    Raises:
+        InputError: with its last words where it fails.
+        KeyboardInterrupt: it was stopped by one.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "m3gal_cli", *map(str, words)]
     with log.open("a", encoding="utf-8") as file:
         done = subprocess.run(command, stdout=file, stderr=file, env=os.environ | {"PYTHONPATH": path}, check=False)
+    if done.returncode == INTERRUPTED:
+        raise KeyboardInterrupt
     if done.returncode:
         last = " / ".join(log.read_text(encoding="utf-8").split("\n")[-4:]).strip(" /")
         raise InputError(f"m3gal {words[0]} ended with {done.returncode}: {last[-300:]}", where=log)
@@ -180,7 +190,8 @@ def placeless(fold: Fold) -> Fold:
 
 def remember_texts(embedder: Any) -> None:
     """Let an embedder encode every POI text once: both evaluations, with and without places, ask for the same ones."""
-    encode, kept = embedder.poi_texts, {}
+    encode = embedder.poi_texts
+    kept: dict[str, Any] = {}
 
     def poi_texts(texts: Sequence[str], progress: Any = None) -> Any:
         new = [text for text in dict.fromkeys(texts) if text not in kept]

@@ -18,7 +18,7 @@ import numpy as np
 
 from m3gal_cli.data.records import Record
 from m3gal_cli.retrieval.lexical import LexicalIndex
-from quality.board import Board, Row, Scores, learn_weights, lexical_scores, milliseconds, weighted
+from quality.board import WEIGHING, Board, Row, Scores, learn_weights, lexical_scores, milliseconds, weighted
 from quality.folds import trainable
 from quality.job import Job, Options, Result
 
@@ -126,12 +126,12 @@ def finetuned(job: Job) -> Result:
 
 def settings(options: Options) -> dict[str, Any]:
     """What a finetuned encoder depends on."""
-    return {"encoder": Path(options.encoder).name, "tokens": TOKENS, **RECIPE}
+    return {"encoder": Path(options.encoder).name, "tokens": TOKENS, **WEIGHING, **RECIPE}
 
 
 def as_it_is(options: Options) -> dict[str, Any]:
     """What the encoder as it is depends on."""
-    return {name: value for name, value in settings(options).items() if name in ("encoder", "tokens")}
+    return {name: value for name, value in settings(options).items() if name not in RECIPE}
 
 
 def rows_of(encoder: Encoder, job: Job) -> dict[str, Row]:

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from quality.board import NEAR_M, WEIGHTS, Board, learn_weights, lexical_scores, milliseconds, weighted
+from quality.board import NEAR_M, Board, learn_weights, lexical_scores, milliseconds, unlikeliness, weighted
 
 from m3gal_cli.data.coordinates import METRES_PER_DEGREE
 from m3gal_cli.data.records import Passage, Record
@@ -66,20 +66,31 @@ def test_lexical_scores_are_shares_of_the_best() -> None:
     assert (scores[1] == 0).all()  # signs alone
 
 
-def test_learned_weights_are_the_first_of_the_best() -> None:
-    board = Board(RECORDS, POIS)
+def test_unlikeliness_by_hand() -> None:
+    scores = np.array([[[1.0, 2.0, 2.0], [0.0, 0.0, 0.0]], [[0.0, 1.0, 1.0], [3.0, 0.0, 0.0]]])
+    gold = np.array([[False, True, True], [False, False, False]])  # the second query has no gold
+    value, gradient = unlikeliness(np.array([2.0, 0.5]), scores, gold)
+    assert value == pytest.approx(-math.log(2 * math.exp(4.5) / (2 * math.exp(4.5) + math.exp(2))))
+    for i, step in enumerate(np.eye(2) * 1e-6):
+        moved = [unlikeliness(np.array([2.0, 0.5]) + sign * step, scores, gold)[0] for sign in (1, -1)]
+        assert gradient[i] == pytest.approx((moved[0] - moved[1]) / 2e-6, abs=1e-7)
+
+
+def test_learned_weights_are_the_likeliest() -> None:
     draw = np.random.default_rng(1)
-    base, *terms = draw.normal(size=(3, 3, 5))
-
-    def quality(weights: tuple[float, ...]) -> float:
-        ranks = board.judge(base + weights[0] * terms[0] + weights[1] * terms[1]).ranks
-        return sum(1 / rank for rank in ranks)
-
-    tried = list(product(WEIGHTS, WEIGHTS))
-    assert learn_weights(board, base, terms) == max(tried, key=quality)  # max takes the first
-    assert quality(learn_weights(board, base, terms)) > quality((0.0, 0.0))
-    assert learn_weights(board, base, [np.zeros_like(base)]) == (0.0,)
-    np.testing.assert_allclose(weighted(base, terms, (0.5, 2.0)), base + 0.5 * terms[0] + 2 * terms[1])
+    rows = [(f"place {i}", 24.0 + i / 100, 60.0) for i in range(12)]
+    pois = pd.DataFrame(rows, columns=["address", "lng", "lat"])
+    board = Board([Record(f"q{i}", [Passage(*rows[i % 12])], []) for i in range(60)], pois)
+    helps, hurts = 0.3 * board.gold, -0.3 * board.gold
+    base, good, bad = (x + 0.3 * draw.normal(size=helps.shape) for x in (helps, helps, hurts))
+    weight, nothing = learn_weights(board, base, [good, bad])
+    assert nothing == 0.0
+    factors = product(np.linspace(1, 12, 45), np.linspace(0.2, 2, 46))
+    _, tried = min((unlikeliness(np.array([a, a * w]), np.stack([base, good]), board.gold)[0], w) for a, w in factors)
+    assert weight == pytest.approx(tried, abs=0.05)
+    scores = weighted(base, [good, bad], (weight, 2.0))
+    np.testing.assert_allclose(scores, base + weight * good + 2 * bad)
+    assert (1 / board.ranks(base + weight * good)).mean() > (1 / board.ranks(base)).mean()
 
 
 def test_milliseconds_are_of_one_query() -> None:

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import results
 from command import m3gal
 from quality import drive, methods, ours, sentence
 from quality.baselines import bm25
 from quality.board import Board
-from quality.folds import Plan, Source, make_fold
+from quality.folds import Fold, Plan, Source, make_fold
 from quality.job import Job, Options, Result
 from quality.store import Store
 from town import PROFILE, record
@@ -152,6 +153,36 @@ def test_a_command_of_ours_that_fails_says_why(tmp_path: Path) -> None:
         ours.pretrained_run("e5-views.yaml", Options("x", tmp_path / "no.osm.pbf", None, tmp_path))
     given = Options("x", None, tmp_path / "given", tmp_path)
     assert ours.pretrained_run("e5-views.yaml", given) == tmp_path / "given"
+
+
+def test_what_the_commands_of_a_recipe_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(ours, "m3gal", lambda *words, log: asked.append([str(w) for w in words]))
+    extract = tmp_path / "a.osm.pbf"
+    extract.touch()
+    options = Options("e5", extract, None, tmp_path)
+    recipe = ours.Recipe("r", "e5.yaml", ("optim.lr=1",), views="e5-views.yaml", few=("optim.epochs=6",))
+    start = ours.pretrained_run("e5-views.yaml", options)
+    assert [words[0] for words in asked] == ["data", "pretrain"]
+    assert ours.pretrained_run("e5-views.yaml", options) == start
+    assert len(asked) == 2  # made once
+
+    def line(labels: int | None, begun: bool = False) -> str:
+        folder = tmp_path / f"job{labels}{begun}"
+        if begun:
+            (folder / "run" / "last").mkdir(parents=True)
+        job = Job(Fold("0", [], [], [], [], pd.DataFrame()), 3, labels, folder, options)
+        ours.finetune(recipe, job, folder / "run", tmp_path / "data", start)
+        return " ".join(asked[-1])
+
+    assert f"--init {start}" in line(None)
+    assert "--set optim.lr=1" in line(None)
+    assert "optim.epochs" not in line(None) + line(0)
+    assert "--set optim.epochs=6" in line(50)
+    assert "--max-steps 0" in line(0)
+    assert "--max-steps" not in line(50)
+    assert "--resume auto" in line(None, begun=True)
+    assert "--init" not in line(None, begun=True)
 
 
 def test_negatives_are_drawn_anew(tmp_path: Path) -> None:
