@@ -99,9 +99,9 @@ def pretrained_run(profile: str, options: Options) -> Path:
     run = folder / "run"
     if not (folder / "done").is_file():
         data = folder / "views"
-        if not (data / "done").is_file():
+        if not (folder / "views.done").is_file():
             m3gal("data", "osm", options.extract, "--output", data, log=folder / "log.txt")
-            (data / "done").touch()
+            (folder / "views.done").touch()
         asked = ["--config", profile, "--text-encoder", options.encoder, "--data-dir", data, *sets_of(QUIET)]
         m3gal("pretrain", *asked, *run_options(run), log=folder / "log.txt")
         (folder / "done").touch()

@@ -157,7 +157,12 @@ def test_a_command_of_ours_that_fails_says_why(tmp_path: Path) -> None:
 
 def test_what_the_commands_of_a_recipe_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
-    monkeypatch.setattr(ours, "m3gal", lambda *words, log: asked.append([str(w) for w in words]))
+
+    def ask(*words: object, log: Path) -> None:
+        asked.append([str(w) for w in words])
+        log.parent.mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(ours, "m3gal", ask)
     extract = tmp_path / "a.osm.pbf"
     extract.touch()
     options = Options("e5", extract, None, tmp_path)
