@@ -175,7 +175,7 @@ def test_what_the_commands_of_a_recipe_are(tmp_path: Path, monkeypatch: pytest.M
     def line(labels: int | None, begun: bool = False) -> str:
         folder = tmp_path / f"job{labels}{begun}"
         if begun:
-            (folder / "run" / "last").mkdir(parents=True)
+            (folder / "run" / "last").mkdir(parents=True, exist_ok=True)
         job = Job(Fold("0", [], [], [], [], pd.DataFrame()), 3, labels, folder, options)
         ours.finetune(recipe, job, folder / "run", tmp_path / "data", start)
         return " ".join(asked[-1])
