@@ -26,12 +26,15 @@ REFERENCE = "reference found instead of the place"
 OTHER = "something else"
 KINDS = (ALIKE, NUMBER, BRANCH, REFERENCE, OTHER)
 
+CLOSE_M = 200.0
 NEARLY = 0.9  # of the pairs of neighbouring characters are shared
 SEED = 2023
-# 12, 12b, b of 座, and numerals or sides that tell parts of a compound apart
-_NUMBER = re.compile(r"\d+[a-z]?|[a-z](?=[座幢栋区])|[一二三四五六七八九十东南西北]+(?=[区期幢栋号弄座门苑单])")
+# 12, 12b, 12幢, b座, and numerals or sides that tell parts of a compound apart
+_NUMBER = re.compile(
+    r"[一二三四五六七八九十东南西北]+\d*(?=[区期幢栋号弄座门苑单])|\d+[a-z]?(?:号楼|单元|[号幢栋座楼弄])?|[a-z](?=[座幢栋区])"
+)
 _BRACKET = re.compile(r"[(（\[].*")
-_PART = re.compile(r"[-—·(（].*")
+_PART = re.compile(r"[-—(（].*")
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def kind_of(query: str, gold: str, found: str) -> str:
     1. The whole texts read the same, or share nine tenths of their pairs of neighbouring characters.
     2. The names differ in numbers alone (12, 3b, 一区, 南门).
     3. The names are the same, or are so before a bracket: another branch.
-    4. The names are the same before a dash, dot or bracket, or one begins with the other: parts of one compound.
+    4. The names are the same before a dash or bracket, or one begins with the other: parts of one compound.
     5. The query holds the name of what was found: it was the reference.
     6. The addresses are the same before the first number: one street.
     """
@@ -149,7 +152,9 @@ def page(mistakes: Sequence[Mistake], name: str, count: int = 30) -> str:
     chosen = np.sort(np.random.default_rng(SEED).permutation(len(mistakes))[:count])
     out = [f"# {name}: {len(mistakes)} errors", ""]
     kinds = [m.kind for m in mistakes]
-    out += [f"- {kinds.count(kind)} × {kind}" for kind in KINDS]
+    for kind in KINDS:
+        near = sum(m.apart_m <= CLOSE_M for m in mistakes if m.kind == kind)
+        out.append(f"- {kinds.count(kind)} × {kind}, {near} of them within {CLOSE_M:.0f} m of the gold")
     for kind in KINDS:
         shown = [mistakes[i] for i in chosen if kinds[i] == kind]
         out += ["", f"## {kind}: {len(shown)} of {len(chosen)} drawn"] if shown else []

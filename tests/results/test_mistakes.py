@@ -20,6 +20,9 @@ from m3gal_cli.evaluation.ranks import MISS
         ("mill lane", "Mill Lane 3, shop", "mill-lane 3 (shop)", ALIKE),
         ("桃花里3幢", "桃花里小区3幢,住宅区,青石路8号,东区", "桃花里小区5幢,住宅区,青石路8号,东区", NUMBER),
         ("桃花里北门", "桃花里北门,出入口,青石路8号,东区", "桃花里南门,出入口,竹溪路19号,东区", NUMBER),
+        ("桃花里3幢", "桃花里3幢,住宅区,青石路8号,东区", "桃花里12号楼,住宅区,竹溪路1号,西区", NUMBER),
+        ("桃花里北门", "桃花里(西北1门),出入口,青石路8号,东区", "桃花里(东门),出入口,竹溪路19号,东区", NUMBER),
+        ("丽景公寓", "绿岛·丽景公寓,住宅区,青石路8号,东区", "绿岛·翠苑,住宅区,竹溪路19号,东区", OTHER),
         ("castle 3b", "castle hill 3b, house", "castle hill 14, flats and shops of the town", NUMBER),
         ("面馆", "老王面馆(青石路店),餐饮,青石路8号,东区", "老王面馆(竹溪店),餐饮,竹溪路19号,西区", BRANCH),
         ("面馆", "老王面馆,餐饮,青石路8号,东区", "老王面馆,餐饮,竹溪路19号,西区", BRANCH),
@@ -70,8 +73,8 @@ def test_the_page_counts_all_and_shows_some() -> None:
     lines = [line(1, [2, 2, MISS], [0, 0, 0])]
     text = page(mistakes_of(lines, "m", RECORDS, POIS), "m", count=2)
     assert "m: 3 errors" in text
-    assert f"- 1 × {REFERENCE}" in text
-    assert f"- 2 × {OTHER}" in text
+    assert f"- 1 × {REFERENCE}, 0 of them within 200 m of the gold" in text
+    assert f"- 2 × {OTHER}, 1 of them within 200 m" in text
     assert text.count("\n  - gold (") == text.count("\n  - found (") == 2
     assert "of 2 drawn" in text
 
