@@ -8,7 +8,7 @@ from quality.board import WEIGHING
 from quality.job import Method
 from quality.ours import VIEWS_PROFILE, Recipe
 
-# The published recipe, cut to 2 of its 30 epochs (the rates fall after the 10th and the 20th: not here) and to batches of
+# The published recipe, cut to 2 of its 30 epochs (rates fall after the 10th and the 20th: not here) and to batches of
 # 16 queries instead of 64, which a few GB of memory hold. All else is as published: SGD, the mlp location encoder, the
 # pooled [CLS] (an encoder that comes without its pooler gets a new one), all 39 negatives of a query.
 PUBLISHED = ("optim.epochs=2", "optim.schedule=[]", "optim.batch_size=16", "run.published_checkpoint=false")
