@@ -150,9 +150,9 @@ def test_a_command_of_ours_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"m3gal finetune ended with 2: .*no such configuration"):
         ours.m3gal("finetune", "--config", "none.yaml", log=tmp_path / "log.txt")
     with pytest.raises(InputError, match="no map extract"):
-        ours.pretrained_run("e5-views.yaml", Options("x", tmp_path / "no.osm.pbf", None, tmp_path))
+        ours.pretrained_run("views.yaml", Options("x", tmp_path / "no.osm.pbf", None, tmp_path))
     given = Options("x", None, tmp_path / "given", tmp_path)
-    assert ours.pretrained_run("e5-views.yaml", given) == tmp_path / "given"
+    assert ours.pretrained_run("views.yaml", given) == tmp_path / "given"
 
 
 def test_what_the_commands_of_a_recipe_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,10 +166,10 @@ def test_what_the_commands_of_a_recipe_are(tmp_path: Path, monkeypatch: pytest.M
     extract = tmp_path / "a.osm.pbf"
     extract.touch()
     options = Options("e5", extract, None, tmp_path)
-    recipe = ours.Recipe("r", "e5.yaml", ("optim.lr=1",), views="e5-views.yaml", few=("optim.epochs=6",))
-    start = ours.pretrained_run("e5-views.yaml", options)
+    recipe = ours.Recipe("r", "geotes.yaml", ("optim.lr=1",), views="views.yaml", few=("optim.epochs=6",))
+    start = ours.pretrained_run("views.yaml", options)
     assert [words[0] for words in asked] == ["data", "pretrain"]
-    assert ours.pretrained_run("e5-views.yaml", options) == start
+    assert ours.pretrained_run("views.yaml", options) == start
     assert len(asked) == 2  # made once
 
     def line(labels: int | None, begun: bool = False) -> str:
