@@ -23,12 +23,14 @@ if TYPE_CHECKING:  # torch comes when a model is wanted
     from m3gal_cli.core.checkpoint import Checkpoint
     from m3gal_cli.retrieval.bulk import Share
     from m3gal_cli.retrieval.embed import Embedder, Progress, QueryEncoder
+    from m3gal_cli.retrieval.hybrid import Weights
     from m3gal_cli.retrieval.identity import Identity
     from m3gal_cli.retrieval.index import Index
     from m3gal_cli.retrieval.match import Matcher
 
 PUBLISHED_PROFILE = "paper.yaml"
-NOT_THE_MODEL = {"trainer.pt", "README.md", "online.safetensors"}  # files of a checkpoint that scores do not need
+# Files of a checkpoint that vectors do not need.
+NOT_THE_MODEL = {"trainer.pt", "README.md", "online.safetensors", "hybrid.json"}
 RUN_FILES = ("suffix", "test_suffix", "views", "train", "val", "test", "poi")  # what a run's settings hold of its data
 Say = Callable[[str], None]
 
@@ -76,6 +78,34 @@ class Session:
             int8 = runtime == "onnx-int8"
             return open_onnx(lambda: self._open(("query",)), self.model_identity(), self._kept, int8, self.say)
         return self.embedder if "embedder" in self.__dict__ else self._embedder(("query",))
+
+    @cached_property
+    def weights(self) -> Weights | None:
+        """Of the hybrid score, if the checkpoint has some and ``eval.hybrid`` asks for it. Raises InputError."""
+        from m3gal_cli.retrieval.hybrid import Weights
+
+        return Weights.load(self.checkpoint) if self.config.eval.hybrid else None
+
+    def learn_weights(self, progress: Progress) -> Weights | None:
+        """Learn ``weights`` on the run's validation records and keep them in the checkpoint; None where there are few.
+
+        Raises:
+            InputError: unreadable records or POI table.
+        """
+        from m3gal_cli.config.paths import find_records
+        from m3gal_cli.data.records import read_records
+        from m3gal_cli.data.tables import read_pois
+        from m3gal_cli.training.balance import learn
+
+        data, table = self.config.data, find_pois(self.config.data)
+        path = find_records(data, "val")
+        if path is None or not self.config.eval.hybrid:
+            return None
+        pois = None if table is None else read_pois(table, data.datum)
+        found = learn(read_records(path, data.datum), pois, self.embedder, self.config.seed, progress)
+        if found is not None:
+            found.save(self.checkpoint.resolve())
+        return found
 
     def model_identity(self) -> Identity:
         """Of the whole model, for what is kept of it on the disk."""
@@ -143,13 +173,15 @@ class Session:
     def matcher(self, index: Index, progress: Progress) -> Matcher:
         """What answers queries from an index, by the settings of ``eval``. Raises InputError."""
         from m3gal_cli.retrieval.choose import make_searcher
+        from m3gal_cli.retrieval.hybrid import Hybrid, open_lexicon
         from m3gal_cli.retrieval.match import Matcher
 
         asked, encoder = self.config.eval, self.query_encoder
         searcher = make_searcher(
             *(asked.index, index, encoder, lambda: self.device, asked.uri, asked.recall, self.say, progress)
         )
-        return Matcher(index, encoder, searcher)
+        hybrid = None if self.weights is None else Hybrid(self.weights, open_lexicon(index))
+        return Matcher(index, encoder, searcher, hybrid)
 
     @property
     def _kept(self) -> Path:

@@ -17,6 +17,7 @@ def command(
     set_: o.Sets = None,
     text_encoder: o.TextEncoder = None,
     bm25: o.Bm25 = None,
+    hybrid: o.Hybrid = None,
     as_json: o.AsJson = False,
     fail_under: o.FailUnder = None,
     runs_dir: o.RunsDir = None,
@@ -37,9 +38,8 @@ def command(
 
     settings = session.config
     records, path = e.records_for(settings)
-    e.check_known(checks, max(len(r.passages) for r in records), settings.eval.bm25)
-    evaluation = evaluate_rerank(
-        records, session.embedder, settings.data.max_words, bm25=settings.eval.bm25, seed=settings.seed
-    )
+    e.check_known(checks, max(len(r.passages) for r in records), e.kinds_of(session))
+    asked = settings.eval.bm25, settings.seed, session.weights
+    evaluation = evaluate_rerank(records, session.embedder, settings.data.max_words, *asked)
     title = f"rerank: {len(records):,} queries of {path.name}, {evaluation.n_candidates} candidates each"
     e.report(evaluation, session, title, as_json, checks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from m3gal_cli.evaluation.result import Evaluation
     from m3gal_cli.session import Session
 
-KINDS = ("text", "location", "fused", "bm25")
+KINDS = ("text", "location", "fused", "hybrid", "bm25")
 
 
 def open_session(values: dict[str, Any], load: bool = True) -> Session:
@@ -65,13 +66,21 @@ def parse_checks(texts: list[str] | None) -> list[tuple[str, str, float]]:
     return checks
 
 
-def check_known(checks: list[tuple[str, str, float]], candidates: int | None = None, bm25: bool = True) -> None:
+def kinds_of(session: Session) -> list[str]:
+    """Kinds of score that its evaluations have."""
+    absent = {"bm25": not session.config.eval.bm25, "hybrid": session.weights is None}
+    return [kind for kind in KINDS if not absent.get(kind)]
+
+
+def check_known(
+    checks: list[tuple[str, str, float]], candidates: int | None = None, kinds: Sequence[str] = KINDS
+) -> None:
     """Raise InputError where a check is of a score or metric that there will not be; None: as candidates may be."""
     if not checks:
         return
     from m3gal_cli.evaluation.metrics import metric_names
 
-    kinds, names = [k for k in KINDS if bm25 or k != "bm25"], metric_names(candidates)
+    names = metric_names(candidates)
     for kind, metric, _ in checks:
         if kind not in kinds or metric not in names:
             hint = f"Scores: {', '.join(kinds)}; metrics: {', '.join(names)}."

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from m3gal_cli.data.records import Record
+from m3gal_cli.evaluation.hybrid import hybrid_of, query_of
 from m3gal_cli.evaluation.ranks import gold_ranks
 from m3gal_cli.evaluation.result import Evaluation, RowScores, best_match_m, summarise
 from m3gal_cli.retrieval.embed import Embedder
+from m3gal_cli.retrieval.hybrid import Candidates, Weights
 from m3gal_cli.retrieval.lexical import LexicalIndex
 
 
@@ -44,13 +48,20 @@ def rerank_scores(
 
 
 def evaluate_rerank(
-    records: Sequence[Record], embedder: Embedder, max_words: int | None = None, bm25: bool = False, seed: int = 0
+    records: Sequence[Record],
+    embedder: Embedder,
+    max_words: int | None = None,
+    bm25: bool = False,
+    seed: int = 0,
+    hybrid: Weights | None = None,
 ) -> Evaluation:
     """Metrics over candidate sets. A candidate that equals a positive in text and coordinates is gold."""
     began = time.perf_counter()
-    scores = rerank_scores(records, embedder, max_words)
+    scores: dict[str, NDArray[Any]] = dict(rerank_scores(records, embedder, max_words))
     if bm25:
         scores["bm25"] = _bm25_scores(records, scores["text"].shape)
+    if hybrid is not None:
+        scores["hybrid"] = _hybrid_scores(records, scores["fused"], hybrid)
     width = scores["text"].shape[1]
     gold = np.zeros((len(records), width), bool)
     valid = np.zeros((len(records), width), bool)
@@ -64,6 +75,18 @@ def evaluate_rerank(
         metres = [best_match_m(r, t[: len(p)], *p.T) for r, t, p in zip(records, table, places, strict=True)]
         rows[kind] = RowScores([gold_ranks(table, gold, valid)], [np.array(metres)])
     return summarise(rows, records, width, False, time.perf_counter() - began, seed)
+
+
+def _hybrid_scores(records: Sequence[Record], fused: NDArray[np.float32], weights: Weights) -> NDArray[np.float64]:
+    """Shape: -> (Q, C)."""
+    passages = [(p.text, p.lng, p.lat) for r in records for p in r.passages]
+    hybrid = hybrid_of(weights, pd.DataFrame(passages, columns=["address", "lng", "lat"]))
+    out = np.full(fused.shape, -np.inf)
+    for i, record in enumerate(records):
+        places, own = np.array([(p.lng, p.lat) for p in record.passages], np.float64), slice(len(record.passages))
+        found = Candidates([p.text for p in record.passages], fused[i, own], places[:, 0], places[:, 1])
+        out[i, own] = hybrid.scores(query_of(record), found)
+    return out
 
 
 def _bm25_scores(records: Sequence[Record], shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -37,6 +37,7 @@ RECALL_OF = 10  # neighbours that recall is measured over
 PROBES = 400  # queries that it is measured with
 REORDERED = (50, 100, 200, 400, 1000)  # candidates scored again, as tried
 TRAINED_ON = 40  # vectors a cell that k-means sees
+CERTAIN = 1.64  # standard errors that the measured recall lies above the target: 95% certain
 TRIAL = 20  # one row in so many is tried before all are added, and so many times fewer candidates
 FEW_ROWS = 100_000  # an area with fewer POIs is searched exactly: that takes no longer
 Say = Callable[[str], None]
@@ -146,7 +147,7 @@ def open_ann(
     probes = _Probes(index, embedder)
     if cells is not None:
         family, settings, size = known["family"], known["settings"], known["bytes"]
-        setting = probes.choose(index, cells, recall)
+        setting = probes.choose(cells, recall)
     else:
         names = list(families or families_for(len(index), index.dim))
         family, cells, setting = _made(index, probes, recall, names, say, progress)
@@ -173,11 +174,11 @@ def _made(
     for family in families:
         cells = train_cells(index, family, say, centres)
         centres = cells.quantizer.reconstruct_n(0, cells.nlist)
-        if family != families[-1] and (found := probes.trial(index, cells)) < recall:
+        if family != families[-1] and (found := probes.trial(cells)) < recall:
             say(f"approximate search: {family} finds {found:.3f} of a sample: too coarse for these vectors")
             continue
         fill_cells(index, cells, progress)
-        setting = probes.choose(index, cells, recall)
+        setting = probes.choose(cells, recall)
         if best is None or setting.recall > best[2].recall:
             best = (family, cells, setting)
         if setting.recall >= recall:
@@ -227,23 +228,26 @@ class _Probes:
     """Queries to measure recall with: addresses of POIs, most of them cut as people cut them; their truth."""
 
     def __init__(self, index: Index, embedder: QueryEncoder) -> None:
+        self.index = index
         draw = np.random.default_rng(1)
         rows = np.sort(draw.choice(len(index), min(PROBES, len(index)), replace=False))
         texts = index.pois["address"].take(rows).to_pylist()
         for i in (i for i in range(len(texts)) if i % 4):
             keep = max(2, len(texts[i]) // 2)
             start = int(draw.integers(0, max(1, len(texts[i]) - keep + 1)))
-            texts[i] = texts[i][start : start + keep].strip() or texts[i]
+            end = start + keep if i % 4 == 1 else len(texts[i])  # most people leave out the region, which stands first
+            texts[i] = texts[i][start:end].strip() or texts[i]
         from m3gal_cli.retrieval.exact import ExactSearcher
 
         self.vectors = embedder.queries(texts)
         self.truth = ExactSearcher(index).search(self.vectors, min(RECALL_OF, len(index))).rows
 
-    def trial(self, index: Index, cells: Any) -> float:
+    def trial(self, cells: Any) -> float:
         """Recall that the codes leave, all cells looked at, on one row in ``TRIAL``; ``cells`` comes back empty.
 
         The true neighbours in the sample are to be among the best by their codes, ``TRIAL`` times fewer than at most.
         """
+        index = self.index
         rows = np.arange(0, len(index), TRIAL)
         if len(rows) < RECALL_OF:
             return 1.0
@@ -259,36 +263,36 @@ class _Probes:
         cells.reset()
         return float(np.mean([np.isin(true, own).mean() for true, own in zip(found.T, near, strict=True)]))
 
-    def choose(self, index: Index, cells: Any, target: float) -> Setting:
-        """The quickest setting that reaches the target; the one with the best recall, if none does."""
+    def choose(self, cells: Any, target: float) -> Setting:
+        """The quickest setting that reaches the target with 95% certainty; if none does, that with the best recall."""
         reached: list[Setting] = []
         best: Setting | None = None
         count = 1
         while True:
             probe = min(count, cells.nlist)
-            take = min(REORDERED[-1], len(index))
+            take = min(REORDERED[-1], len(self.index))
             rows = _probe(cells, self.vectors, probe, take)
             for reorder in sorted({min(r, take) for r in REORDERED}):
-                recall = self._recall(rows[:, :reorder])
-                setting = Setting(probe, reorder, round(recall, 4), 0.0)
-                if best is None or recall > best.recall:
+                shares = self._shares(rows[:, :reorder])
+                setting = Setting(probe, reorder, round(float(shares.mean()), 4), 0.0)
+                if best is None or setting.recall > best.recall:
                     best = setting
-                if recall >= target:
-                    reached.append(self._timed(index, cells, setting))
+                if shares.mean() - CERTAIN * shares.std() / np.sqrt(len(shares)) >= target:
+                    reached.append(self._timed(cells, setting))
                     break
             enough = len(reached) >= 3 or (len(reached) > 1 and reached[-1].ms > 1.2 * reached[-2].ms)
             if probe == cells.nlist or enough:
                 break
             count *= 2
-        return min(reached, key=lambda s: s.ms) if reached else self._timed(index, cells, best)
+        return min(reached, key=lambda s: s.ms) if reached else self._timed(cells, best)
 
-    def _recall(self, rows: NDArray[np.int64]) -> float:
-        shares = [np.isin(true, found).mean() for true, found in zip(self.truth, rows, strict=True)]
-        return float(np.mean(shares))
+    def _shares(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Share of the true neighbours found, a query. Shape: (Q, n) -> (Q,)."""
+        return np.array([np.isin(true, found).mean() for true, found in zip(self.truth, rows, strict=True)])
 
-    def _timed(self, index: Index, cells: Any, setting: Setting | None) -> Setting:
+    def _timed(self, cells: Any, setting: Setting | None) -> Setting:
         assert setting is not None
-        searcher, seconds = AnnSearcher(index, cells, setting), []
+        searcher, seconds = AnnSearcher(self.index, cells, setting), []
         for query in self.vectors[:40]:
             began = time.perf_counter()
             searcher.search(query[None], RECALL_OF)
@@ -319,12 +323,13 @@ def _read(path: Path, index: Index, size: Any) -> Any | None:
     try:
         if path.stat().st_size != size:
             return None
-        cells = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if on_disk else 0)
+        cells: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if on_disk else 0)
     except (OSError, RuntimeError):
         return None
     if not isinstance(cells, faiss.IndexIVF) or cells.ntotal != len(index) or cells.d != index.dim:
         return None
-    lists: Any = cells.invlists and faiss.downcast_InvertedLists(cells.invlists)
+    codes: Any = cells.invlists
+    lists = faiss.downcast_InvertedLists(codes)
     if on_disk and isinstance(lists, on_disk):
         lists.prefetch_nthread = 0  # threads that look ahead, started anew by every query, take longer than it
     return cells

@@ -145,6 +145,11 @@ class Index:
                 place["poi_id"] = json.loads(place["poi_id"])
         return found
 
+    def addresses(self, rows: NDArray[np.int64]) -> list[str]:
+        """Addresses of these rows. Shape: (n,) -> n."""
+        found: list[str] = self.pois["address"].take(pa.array(rows)).to_pylist()
+        return found
+
     def poi(self, row: int) -> dict[str, Any]:
         """poi_id, address, lng, lat of a row."""
         return self.places(np.array([row]))[0]

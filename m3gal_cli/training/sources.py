@@ -22,6 +22,7 @@ def model_settings(model: ModelConfig, normalizer: Normalizer) -> ModelSettings:
         location_encoder=model.location_encoder,
         fourier_min_m=model.fourier_min_m,
         fourier_max_m=model.fourier_max_m,
+        location_weight=model.location_weight,
         normalizer=normalizer,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,9 @@ def _run(
     source = _source(run, start)
     checkpoint = open_checkpoint(source, config, with_trainer=True) if source else new_model(config, table)
     own = source is not None and source.resolve().is_relative_to(run.path.resolve())
+    if not own:  # how places count is no matter of weights: a new run decides it anew
+        settings = replace(checkpoint.model.settings, location_weight=config.model.location_weight)
+        checkpoint.model.settings = settings
     validation = _validation_records(config)
     torch.manual_seed(config.seed)
     positions = max_positions(checkpoint.model.encoder_q.text_encoder.config)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from m3gal_cli.config.schema import Config
 from m3gal_cli.core.losses import Losses
 from m3gal_cli.core.model import M3gal
 
@@ -71,6 +72,17 @@ def trainable(module: nn.Module, freeze: list[str]) -> list[nn.Parameter]:
         if any(word in name for word in freeze):
             parameter.requires_grad_(False)
     return [p for p in module.parameters() if p.requires_grad]
+
+
+def location_side(query: Tensor, config: Config) -> tuple[Tensor, float]:
+    """Queries as the location loss sees them, and its temperature.
+
+    In the loss ``apart`` the location encoder learns from queries that it does not change: in a joint loss the text
+    tells nearly all, and location scores stay at chance.
+    """
+    if config.optim.loss != "apart":
+        return query, config.momentum.temperature
+    return query.detach(), config.momentum.location_temperature or config.momentum.temperature
 
 
 def unreached(model: M3gal, stage: str, loss: str) -> list[nn.Module]:

@@ -100,7 +100,7 @@ def test_codes_that_are_too_coarse_are_found_out_on_a_sample(
     probes = module._Probes(index, GivenVectors(VECTORS))  # type: ignore[arg-type]
     rows = np.arange(0, len(VECTORS), module.TRIAL)
     shares = []
-    share = probes.trial(index, coarse)
+    share = probes.trial(coarse)
     assert coarse.ntotal == 0
     coarse.add(VECTORS[rows])
     near = module._probe(coarse, probes.vectors, 16, 10) * module.TRIAL
