@@ -132,10 +132,14 @@ def test_a_training_of_ours_from_the_profile_to_its_rows(
     profile.write_text(PROFILE.replace("data: {dir: FOLDER}\n", "").replace("epochs: 3", "epochs: 1"), encoding="utf-8")
     recipe = ours.Recipe("tiny", str(profile), ("optim.batch_size=8",))
     assert recipe.settings(Options("scratch", None, None, tmp_path))["optim"]["batch_size"] == 8
-    fold = make_fold(Source(geotes), "0", PLAN)
+    fold = make_fold(Source(geotes), "0", Plan(validation=20))  # enough to learn the weights of the hybrid score on
     job = Job(fold, 3, None, tmp_path / "job", Options("scratch", None, None, tmp_path), timed=True)
     result = recipe.run(job)
-    assert {"text", "location", "fused", f"text, {ours.PLACELESS}"} <= set(result.rows)
+    kinds = {"text", "location", "fused", "hybrid"}
+    assert set(result.rows) == kinds | {f"{kind}, {ours.PLACELESS}" for kind in kinds}
+    for kind in ("text", "location", "fused"):  # of these, where the query was typed is no part
+        assert result.rows[kind].ranks == result.rows[f"{kind}, {ours.PLACELESS}"].ranks
+    assert len(result.rows["hybrid"].ranks) == len(result.rows["hybrid"].rerank or ()) == len(fold.test)
     fused = result.rows["fused"]
     assert len(fused.ranks) == len(fused.rerank or ()) == len(fused.found or ()) == len(fold.test)
     gold = Board(fold.test, fold.pois).gold
