@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from m3gal_cli.evaluation.result import Evaluation
     from m3gal_cli.session import Session
 
-KINDS = ("text", "location", "fused", "bm25")
+KINDS = ("text", "location", "fused", "cross", "bm25")
 
 
 def open_session(values: dict[str, Any], load: bool = True) -> Session:
@@ -61,17 +61,20 @@ def parse_checks(texts: list[str] | None) -> list[tuple[str, str, float]]:
             hint = "Write METRIC=VALUE, e.g. recall@1=0.5 or text.mrr@5=0.4."
             raise InputError(f"--fail-under {text!r} is no check", hint=hint)
         checks.append((kind if dot else "fused", metric, value))
-    check_known(checks)
+    check_known(checks, cross=True)
     return checks
 
 
-def check_known(checks: list[tuple[str, str, float]], candidates: int | None = None, bm25: bool = True) -> None:
+def check_known(
+    checks: list[tuple[str, str, float]], candidates: int | None = None, bm25: bool = True, cross: bool = False
+) -> None:
     """Raise InputError where a check is of a score or metric that there will not be; None: as candidates may be."""
     if not checks:
         return
     from m3gal_cli.evaluation.metrics import metric_names
 
-    kinds, names = [k for k in KINDS if bm25 or k != "bm25"], metric_names(candidates)
+    left_out = [kind for kind, asked in (("bm25", bm25), ("cross", cross)) if not asked]
+    kinds, names = [k for k in KINDS if k not in left_out], metric_names(candidates)
     for kind, metric, _ in checks:
         if kind not in kinds or metric not in names:
             hint = f"Scores: {', '.join(kinds)}; metrics: {', '.join(names)}."
@@ -83,7 +86,7 @@ def report(
 ) -> None:
     """Print the evaluation; exit 1 where a check fails."""
     if as_json:
-        print_json(evaluation.to_json(str(session.checkpoint)))
+        print_json(evaluation.to_json(str(session.checkpoint), session.config.eval.reranker))
     else:
         out().print(metrics_table(title, evaluation.metrics, evaluation.intervals))
         if any(row["n_queries"] < evaluation.n_queries for row in evaluation.slices.values()):

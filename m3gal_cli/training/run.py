@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from m3gal_cli.core.checkpoint import Checkpoint, is_checkpoint, save_checkpoint, unsaved
+from m3gal_cli.core.checkpoint import CROSS_ENCODER, Stored, is_checkpoint, kind_of, save_checkpoint, unsaved
 from m3gal_cli.core.durable import discard, point, sweep
 from m3gal_cli.data.files import atomic_text, make_folder
 from m3gal_cli.errors import InputError
@@ -104,7 +104,7 @@ class RunDirectory:
             except ValueError:
                 continue
 
-    def save(self, checkpoint: Checkpoint, is_best: bool) -> Path:
+    def save(self, checkpoint: Stored[Any], is_best: bool) -> Path:
         """Save a checkpoint as the last (and the best) one; of older ones that are neither, the ``keep`` newest stay.
 
         Whenever it is killed, ``last`` and ``best`` lead to whole checkpoints. Raises InputError (disk full, …).
@@ -145,8 +145,9 @@ class RunDirectory:
 
 
 def newest_run(folder: Path) -> Path:
-    """The run with the newest checkpoint. Raises InputError where there is none."""
-    runs = [p for p in folder.glob("*") if is_checkpoint(p / "last")] if folder.is_dir() else []
+    """The run with the newest checkpoint of a bi-encoder. Raises InputError where there is none."""
+    found = [p for p in folder.glob("*") if is_checkpoint(p / "last")] if folder.is_dir() else []
+    runs = [p for p in found if kind_of(p / "last") != CROSS_ENCODER]
     if not runs:
         hint = "Train one with m3gal pretrain or m3gal finetune, or give --checkpoint."
         raise InputError("no run with a checkpoint", where=folder, hint=hint)
