@@ -185,7 +185,7 @@ def read_meta(path: Path, folder: Path, kind: str, formats: Collection[int]) -> 
         raise InputError("no such checkpoint" if not path.exists() else "is no checkpoint", where=path, hint=hint)
     with damage_told(path):
         meta: dict[str, Any] = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
-        own, form = (meta["kind"] if "kind" in meta else BI_ENCODER), meta["format"]
+        form, own = meta["format"], meta.get("kind", BI_ENCODER)
     if own != kind:
         raise InputError(f"is a {own}, and a {kind} is wanted", where=path, hint=WANTED[kind])
     if form not in formats:

@@ -29,10 +29,12 @@ class CrossSettings:
     Args:
         pooling: ``pooler``, ``cls`` or ``mean`` over the tokens that are not padding.
         max_length: tokens a pair is cut at, the longer text first; no more than the encoder has positions.
+        types: whether the encoder is told which tokens are the passage's, as BERT is (see ``has_types``).
     """
 
     pooling: str = "mean"
     max_length: int = 96
+    types: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -101,10 +103,8 @@ class PairTokenizer:
     """
 
     def __init__(self, tokenizer: Any, model: CrossEncoder) -> None:
-        config = model.text_config
-        self.tokenizer = with_separator(tokenizer)
-        self.max_length = min(model.settings.max_length, max_positions(config))
-        self.typed = getattr(config, "type_vocab_size", 0) > 1 and "token_type_ids" in tokenizer.model_input_names
+        self.tokenizer, self.typed = with_separator(tokenizer), model.settings.types
+        self.max_length = min(model.settings.max_length, max_positions(model.text_config))
         self.pad_id = int(tokenizer.pad_token_id or 0)
 
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> PairTable:
@@ -120,6 +120,12 @@ class PairTokenizer:
         # Two texts of characters that the tokenizer drops might be no token at all; one padding token keeps their row.
         rows = [row or [self.pad_id] for row in rows]
         return PairTable(rows, self.pad_id, [row or [0] for row in types] if self.typed else None)
+
+
+def has_types(tokenizer: Any, text_config: Any) -> bool:
+    """Whether tokenizer and encoder tell the two texts of a pair apart by the types of their tokens."""
+    known = with_separator(tokenizer)("a", "b", return_token_type_ids=True).get("token_type_ids", ())
+    return int(getattr(text_config, "type_vocab_size", 0)) > 1 and 1 in known
 
 
 def with_separator(tokenizer: Any) -> Any:

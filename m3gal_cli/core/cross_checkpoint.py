@@ -1,10 +1,10 @@
 """Checkpoints of cross-encoders: a directory that a bi-encoder's cannot be taken for, nor the other way round.
 
-    cross_encoder/       a transformers directory: config, weights, tokenizer
-    score.safetensors    the linear layer that makes the score
-    README.md            what it is and how it is opened
-    trainer.pt           optimizer, random states (read weights-only)
-    m3gal.json           kind, format version, settings, stage, epoch, step, metrics; written last
+cross_encoder/       a transformers directory: config, weights, tokenizer
+score.safetensors    the linear layer that makes the score
+README.md            what it is and how it is opened
+trainer.pt           optimizer, random states (read weights-only)
+m3gal.json           kind, format version, settings, stage, epoch, step, metrics; written last
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ layer = load_file("{score}")
 
 def scores(query, passages):
     pairs = [query] * len(passages), passages
-    batch = tokenizer(*pairs, truncation="longest_first", max_length={length}, padding=True, return_tensors="pt")
+    cut = {{"truncation": "longest_first", "max_length": {length}, "padding": True, "return_tensors": "pt"}}
+    batch = tokenizer(*pairs, return_token_type_ids={types}, **cut)
     mask = batch["attention_mask"]
     with torch.inference_mode():
         out = model(**batch)
@@ -82,6 +83,7 @@ class CrossCheckpoint(Stored[CrossEncoder]):
         self.write_trainer(folder)
         meta = {"kind": CROSS_ENCODER, "format": FORMATS[-1]} | self.meta() | {"settings": settings.to_json()}
         named = {"folder": TEXT_FOLDER, "score": SCORE_FILE, "length": length, "pooled": POOLED[settings.pooling]}
+        named["types"] = settings.types
         text = CARD.format(stage=self.stage or "not trained", step=self.step, epoch=self.epoch, **named)
         (folder / CARD_FILE).write_text(text, encoding="utf-8")
         write_meta(folder, meta)

@@ -22,7 +22,8 @@ class TokenBatch(NamedTuple):
     """Texts as padded chunks; row i of the batch is row ``order[i]`` of the chunks, one after the other.
 
     Shape:
-        chunks: (b, L) ids, (b, L) mask and whatever else the table has of a token, int64. order: (B,) int64, or None where it is 0, 1, 2, …
+        chunks: (b, L) ids, (b, L) mask and whatever else the table has of a token, int64. order: (B,) int64, or None
+            where it is 0, 1, 2, …
     """
 
     chunks: list[tuple[Tensor, ...]]

@@ -89,9 +89,7 @@ def evaluate_cross(
     return _judged(records, {"cross": cross_scores(records, scorer, max_words)}, began, seed)
 
 
-def _judged(
-    records: Sequence[Record], scores: dict[str, NDArray[np.float32]], began: float, seed: int
-) -> Evaluation:
+def _judged(records: Sequence[Record], scores: dict[str, NDArray[np.float32]], began: float, seed: int) -> Evaluation:
     width = next(iter(scores.values())).shape[1]
     gold = np.zeros((len(records), width), bool)
     valid = np.zeros((len(records), width), bool)

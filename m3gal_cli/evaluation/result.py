@@ -97,9 +97,7 @@ def summarise(
     return evaluation
 
 
-def _slices(
-    records: Sequence[Record], ranks: NDArray[np.int64], candidates: int
-) -> dict[str, dict[str, float]]:
+def _slices(records: Sequence[Record], ranks: NDArray[np.int64], candidates: int) -> dict[str, dict[str, float]]:
     """Metrics of queries typed near their gold and far from it, where records say where they were typed."""
     own = typed_m(records)
     chosen = {"within 2 km of the gold": own <= NEAR_M, "beyond 10 km of the gold": own > FAR_M}

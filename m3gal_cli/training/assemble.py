@@ -22,7 +22,7 @@ from m3gal_cli.core.checkpoint import (
     poi_sources,
     published_poi_sources,
 )
-from m3gal_cli.core.cross import CrossEncoder, CrossSettings
+from m3gal_cli.core.cross import CrossEncoder, CrossSettings, has_types
 from m3gal_cli.core.cross_checkpoint import CrossCheckpoint, load_cross
 from m3gal_cli.core.model import M3gal
 from m3gal_cli.core.scratch import small_config, train_tokenizer
@@ -107,7 +107,8 @@ def cross_checkpoint(source: Path | None, config: Config, texts: Sequence[str]) 
     else:
         start = open_checkpoint(found, config, parts=("query",))
         text_model, tokenizer = start.model.encoder_q.text_encoder, start.tokenizer
-    settings = CrossSettings(config.model.pooling, config.model.max_length)
+    types = has_types(tokenizer, text_model.config)
+    settings = CrossSettings(config.model.pooling, config.model.max_length, types)
     return CrossCheckpoint(CrossEncoder(text_model, settings), tokenizer)
 
 

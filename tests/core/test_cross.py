@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import processors
 from toy import TEXTS, toy_checkpoint, toy_cross
 
 from m3gal_cli.core.checkpoint import BI_ENCODER, CROSS_ENCODER, kind_of, load_checkpoint, poi_sources, save_checkpoint
-from m3gal_cli.core.cross import CrossEncoder, CrossSettings, PairTokenizer, with_separator
+from m3gal_cli.core.cross import PairTokenizer, has_types, with_separator
 from m3gal_cli.core.cross_checkpoint import CrossCheckpoint, load_cross
 from m3gal_cli.core.scratch import small_config
-from m3gal_cli.core.text import build_text_model, load_tokenizer
+from m3gal_cli.core.text import load_tokenizer
 from m3gal_cli.errors import InputError
 
 LONG = "harbour street 莫干山路东村 north gate mall " * 5
@@ -29,7 +30,8 @@ CPU = torch.device("cpu")
 def by_definition(checkpoint: CrossCheckpoint, query: str, passage: str) -> float:
     """One pair alone, through transformers and a dot product in float64."""
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
-    room = {"truncation": "longest_first", "max_length": model.settings.max_length}
+    room: dict[str, Any] = {"truncation": "longest_first", "max_length": model.settings.max_length}
+    room["return_token_type_ids"] = model.settings.types
     with torch.inference_mode():
         out = model.text_encoder(**tokenizer(query, passage, return_tensors="pt", **room))
     hidden = out.last_hidden_state[0]
@@ -41,7 +43,7 @@ def by_definition(checkpoint: CrossCheckpoint, query: str, passage: str) -> floa
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("limit", [None, 3])
 def test_scores_by_definition(pooling: str, recompute: bool, limit: int | None) -> None:
-    checkpoint = toy_cross(pooling=pooling, max_length=24)
+    checkpoint = toy_cross(pooling=pooling, max_length=24, types=recompute)
     model, table = checkpoint.model, PairTokenizer(checkpoint.tokenizer, checkpoint.model)(PAIRS)
     model.recompute = recompute
     batch = table.batch(np.arange(len(PAIRS)), CPU, limit)
@@ -65,7 +67,7 @@ def test_gradients_are_those_of_the_plain_pass() -> None:
 
 def test_the_form_of_a_pair() -> None:
     """[CLS] query [SEP] passage [SEP], types 0 and 1; of a pair that is too long the longer text is cut."""
-    checkpoint = toy_cross(max_length=12)
+    checkpoint = toy_cross(max_length=12, types=True)
     inner = checkpoint.tokenizer
     first, last = inner.cls_token_id, inner.sep_token_id
 
@@ -79,13 +81,21 @@ def test_the_form_of_a_pair() -> None:
     assert table.types is not None
     assert table.types[0].tolist() == [0] * (len(query) + 2) + [1] * (len(passage) + 1)
     assert table[1].tolist() == [first, *query, last, *ids(LONG)[: 9 - len(query)], last]
-    assert sorted([len(table[2]), int(table.types[2].sum())]) == [5, 12] or int(table.types[2].sum()) in (5, 6)
-    shape = small_config(len(inner), 16, 1, 2, 0.0)
+    assert len(table[2]) == 12
+    assert table.types[2].sum() in (5, 6), "both texts keep half of the room"
+    assert PairTokenizer(inner, toy_cross().model)(PAIRS).types is None
+
+
+def test_types_where_tokenizer_and_encoder_have_them() -> None:
+    tokenizer = toy_cross().tokenizer
+    shape = small_config(len(tokenizer), 16, 1, 2, 0.0)
+    assert has_types(tokenizer, shape)
     shape.type_vocab_size = 1
-    untyped = CrossEncoder(build_text_model(shape), CrossSettings(max_length=12)).eval()
-    table = PairTokenizer(inner, untyped)(PAIRS)
-    assert table.types is None
-    assert untyped(table.batch(np.arange(3), CPU)).shape == (3,)
+    assert not has_types(tokenizer, shape)
+    alike = tokenizer.backend_tokenizer
+    special = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("[CLS]", "[SEP]")]
+    alike.post_processor = processors.TemplateProcessing(pair="[CLS] $A [SEP] $B:0 [SEP]:0", special_tokens=special)
+    assert not has_types(tokenizer, small_config(len(tokenizer), 16, 1, 2, 0.0))
 
 
 def test_a_tokenizer_that_leaves_out_sep_gets_it_for_pairs(tmp_path: Path) -> None:
@@ -96,7 +106,8 @@ def test_a_tokenizer_that_leaves_out_sep_gets_it_for_pairs(tmp_path: Path) -> No
     made = with_separator(bare)
     for query, passage in PAIRS:
         assert made(query, passage)["input_ids"] == whole(query, passage)["input_ids"]
-        assert made(query, passage)["token_type_ids"] == whole(query, passage)["token_type_ids"]
+        found, wanted = (t(query, passage, return_token_type_ids=True) for t in (made, whole))
+        assert found["token_type_ids"] == wanted["token_type_ids"]
     assert bare.sep_token_id not in bare("north gate", "harbour")["input_ids"], "the bi-encoder's stays as it is"
     assert with_separator(whole) is whole
 
@@ -110,7 +121,7 @@ def scores(checkpoint: CrossCheckpoint) -> list[float]:
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_what_is_loaded_scores_as_what_was_saved(tmp_path: Path, pooling: str) -> None:
-    checkpoint = toy_cross(pooling=pooling, max_length=20)
+    checkpoint = toy_cross(pooling=pooling, max_length=20, types=pooling == "mean")
     checkpoint.stage, checkpoint.epoch, checkpoint.step = "reranker", 2, 34
     checkpoint.metrics, checkpoint.trainer = {"cross.recall@1": 0.5}, {"position": {"step": 34}}
     save_checkpoint(tmp_path / "step", checkpoint)
@@ -124,9 +135,12 @@ def test_what_is_loaded_scores_as_what_was_saved(tmp_path: Path, pooling: str) -
     assert {p.name for p in tmp_path.iterdir()} == {"step"}
 
 
+@pytest.mark.parametrize("types", [False, True])
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_the_card_opens_it_without_m3gal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pooling: str) -> None:
-    checkpoint = toy_cross(pooling=pooling, max_length=20)
+def test_the_card_opens_it_without_m3gal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pooling: str, types: bool
+) -> None:
+    checkpoint = toy_cross(pooling=pooling, max_length=20, types=types)
     save_checkpoint(tmp_path / "step", checkpoint)
     [code] = re.findall(r"```python\n(.*?)```", (tmp_path / "step" / "README.md").read_text(), flags=re.DOTALL)
     monkeypatch.chdir(tmp_path / "step")
