@@ -18,7 +18,7 @@ class CandidateLists:
             listed twice stands twice.
 
     Attributes:
-        passages: the distinct passages, in the order in which they first come.
+        passages: the distinct passages, in the order in which they first come, positives of all queries first.
         positives, negatives: their numbers, of each query.
     """
 

@@ -23,8 +23,8 @@ def with_mined(
     """The records with the ``most`` best of all their passages, by the fused score, as further negatives.
 
     What may be the place that is meant is left out: what reads like a positive or lies exactly where one does. Of the
-    others those that the record does not have yet come behind its own; equal scores stand in the order in which the
-    passages first come.
+    others those that the record does not have yet come behind its own; equal scores stand in the order of
+    ``CandidateLists``.
 
     Args:
         max_words: characters at which queries and passages are cut.

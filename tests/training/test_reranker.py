@@ -127,7 +127,8 @@ def test_mined_negatives_against_a_sort(most: int) -> None:
     for i in range(20):
         chosen = [pool[j] for j in random.permutation(len(pool))[:6]]
         records.append(Record(f"q{i}", chosen[: 1 + i % 2], chosen[1 + i % 2 :]))
-    everyone = list({p.key: p for r in records for p in r.passages}.values())
+    sides = [*(r.positives for r in records), *(r.negatives for r in records)]
+    everyone = list({p.key: p for side in sides for p in side}.values())
     for before, after in zip(records, with_mined(records, embedder, most=most), strict=True):
         q = embedder.queries([before.query])[0]
         k = embedder.poi_texts([p.text for p in everyone]) + embedder.locations(
