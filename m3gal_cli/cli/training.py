@@ -15,6 +15,8 @@ from m3gal_cli.cli.dry_run import try_out
 from m3gal_cli.cli.exit_codes import INTERRUPTED
 from m3gal_cli.errors import InputError
 
+RERANKER = "finetune --reranker"  # how this stage is asked for
+
 Epochs = Annotated[int | None, typer.Option(help="Passes over the rows.", rich_help_panel=o.TRAINING)]
 Lr = Annotated[float | None, typer.Option(help="Rate of the text encoders.", rich_help_panel=o.TRAINING)]
 GcLr = Annotated[float | None, typer.Option(help="Rate of the location encoder.", rich_help_panel=o.TRAINING)]
@@ -67,8 +69,6 @@ DryRun = Annotated[
         help="Check settings and data, take one step, tell sizes and times; write nothing.", rich_help_panel=o.RUN
     ),
 ]
-RERANKER = "finetune --reranker"  # how this stage is asked for
-
 AsJson = Annotated[
     bool, typer.Option("--json", help="With --dry-run: one JSON object instead of tables.", rich_help_panel=o.RUN)
 ]
