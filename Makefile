@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 # Where a machine has no CPU build of torch at hand, PyPI's Linux wheel brings 3 GB of CUDA; PyTorch's own index does not.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: setup test lint demo slow milvus clean
+.PHONY: setup test lint demo slow milvus results clean
 
 setup: $(VENV)/ready
 
@@ -35,6 +35,12 @@ milvus: setup
 	@$(BIN)/pip install --quiet --no-deps "$(MILVUS)" || \
 		{ echo "NOT TESTED with a Milvus server: no $(MILVUS) to be had for this machine" >&2; exit 0; }; \
 	.ci/alone $(BIN)/pytest -m milvus_server -rs
+
+# Hours: every method of benchmarks/quality on folds of real queries that is not done yet, then the table of all of them.
+# More options: make results RESULTS="--methods bm25 zero-shot --seeds 1".
+RESULTS ?=
+results: setup
+	$(BIN)/python benchmarks/results.py $(RESULTS)
 
 # What a user would type, in a folder of its own.
 demo: export PATH := $(BIN):$(PATH)

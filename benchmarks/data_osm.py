@@ -14,7 +14,6 @@ kernel counts it. The files lie in a temporary folder and go in the end, unless 
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import osmium
+from figures import parser_of, show
 from osmium.osm import mutable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -191,12 +191,11 @@ def measure(path: Path, folder: Path, options: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--megabytes", type=float, default=200, help="size of the extract to make, 10^6 bytes")
     parser.add_argument(
         "--extract", type=Path, default=PREFERRED, help="what to copy; the sample city if it is not there"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout instead of a table")
     parser.add_argument(
         "--keep", type=Path, nargs="?", const=Path(tempfile.gettempdir()) / "m3gal_benchmark",
         help="leave the large extract and the tables in this folder (%(const)s if none is named)",
@@ -213,11 +212,7 @@ def main() -> None:
         path, copies = large_extract(Pattern.read(source), folder, given.megabytes)
         print(f"measuring {path.name} ...", file=sys.stderr)
         figures = {"extract": source.name, "copies": copies, **measure(path, folder, given.rest)}
-    if given.json:
-        print(json.dumps(figures))
-        return
-    for name, value in figures.items():
-        print(f"{name.replace('_', ' '):<24} {value}")
+    show(figures, given.json)
 
 
 if __name__ == "__main__":

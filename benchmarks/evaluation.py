@@ -15,7 +15,6 @@ of all the counting, places' vectors and exact scores included.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import sys
 import time
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from figures import parser_of, show
 from numpy.typing import ArrayLike, NDArray
 
 from m3gal_cli.data.records import Passage, Record
@@ -162,14 +162,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     for name, default in (("pois", 300_000), ("queries", 2000), ("dim", 384), ("depth", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--text-dir", help="keep vectors of texts there, on the disk")
     parser.add_argument("--against-all", action="store_true", help="compare ranks with those of all scores")
-    parser.add_argument("--json", action="store_true")
-    figures = measure(parser.parse_args())
-    print(json.dumps(figures) if "--json" in sys.argv else "\n".join(f"{k}: {v}" for k, v in figures.items()))
+    options = parser.parse_args()
+    show(measure(options), options.json)
 
 
 if __name__ == "__main__":

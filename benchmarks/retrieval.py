@@ -26,17 +26,19 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from figures import parser_of, show
 from generated_city import City, addresses, build, text_vectors
 from transformers.utils import logging
 
-from m3gal_cli.core.checkpoint import poi_sources, save_checkpoint
+from m3gal_cli.core.checkpoint import save_checkpoint
+from m3gal_cli.core.files import poi_sources
 from m3gal_cli.retrieval import bulk
-from m3gal_cli.retrieval.ann import AnnSearcher, open_ann
-from m3gal_cli.retrieval.embed import Embedder, Vectors
+from m3gal_cli.retrieval.ann import open_ann
+from m3gal_cli.retrieval.embed import Embedder, QueryEncoder, Vectors
 from m3gal_cli.retrieval.exact import ExactSearcher
 from m3gal_cli.retrieval.identity import Identity
 from m3gal_cli.retrieval.index import MANIFEST, SHARDS, Index
@@ -227,7 +229,7 @@ def memory_of(path: Path, kind: str, queries: Path) -> int:
     """Bytes that a process holds beyond its libraries while it searches; run in a process of its own."""
     import faiss
 
-    from m3gal_cli.retrieval.ann import CELLS, FOLDER, SETTINGS, Setting
+    from m3gal_cli.retrieval.ann import FOLDER, SETTINGS
 
     torch.ones(8, 8) @ torch.ones(8, 8)
     faiss.IndexFlatIP(8).add(np.ones((8, 8), np.float32))
@@ -235,8 +237,8 @@ def memory_of(path: Path, kind: str, queries: Path) -> int:
     index, asked = Index(path), np.load(queries)
     if kind == "ann":
         known = json.loads((path / FOLDER / SETTINGS).read_text(encoding="utf-8"))["settings"]
-        cells = faiss.read_index(str(path / FOLDER / CELLS))
-        searcher: Searcher = AnnSearcher(index, cells, Setting(**next(iter(known.values()))))
+        encoder = cast(QueryEncoder, None)  # nothing is to be encoded where the setting is known
+        searcher: Searcher = open_ann(index, encoder, float(next(iter(known))), say, _silent)
     else:
         searcher = ExactSearcher(index)
     for query in asked:
@@ -324,7 +326,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--pois", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, help="width of the vectors (the text encoder's)")
     parser.add_argument("--text-encoder", help="transformers directory instead of a small random one")
@@ -336,7 +338,6 @@ def main() -> None:
     parser.add_argument("--others", help="faiss families and Milvus URIs to set beside, e.g. Flat,HNSW32,pois.db")
     parser.add_argument("--folder", type=Path, help="where the database stays for the next time (else a temporary one)")
     parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
-    parser.add_argument("--json", action="store_true", help="one object on stdout")
     options = parser.parse_args()
     logging.set_verbosity_error()
     if options.memory:
@@ -345,11 +346,7 @@ def main() -> None:
         return
     with nullcontext(options.folder) if options.folder else tempfile.TemporaryDirectory() as folder:
         figures = measure(options, Path(folder))
-    if options.json:
-        print(json.dumps(figures, indent=1))
-    else:
-        for name, value in figures.items():
-            print(f"{name:28} {value}")
+    show(figures, options.json)
 
 
 if __name__ == "__main__":

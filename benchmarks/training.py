@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import statistics
 import sys
 import tempfile
@@ -32,6 +31,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from figures import parser_of, show
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 from transformers.utils import logging
@@ -242,7 +242,7 @@ def profile(step: Callable[[np.ndarray], Any], rows: np.ndarray, device: torch.d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--views", type=Path, help="view table (the bundled sample city's)")
     parser.add_argument("--text-encoder", help="transformers directory instead of random weights")
     parser.add_argument("--layers", type=int, default=12)
@@ -253,16 +253,11 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32,bf16", help="sides of ours: fp32, bf16 or both")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--profile", action="store_true", help="where a step of ours spends its time, on stderr")
-    parser.add_argument("--json", action="store_true", help="one object on stdout")
     options = parser.parse_args()
     logging.set_verbosity_error()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(options, Path(folder))
-    if options.json:
-        print(json.dumps(figures, indent=1))
-    else:
-        for name, value in figures.items():
-            print(f"{name:24} {value}")
+    show(figures, options.json)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,12 +24,14 @@ if TYPE_CHECKING:  # torch comes when a model is wanted
     from m3gal_cli.retrieval.bulk import Share
     from m3gal_cli.retrieval.cross import CrossScorer
     from m3gal_cli.retrieval.embed import Embedder, Progress, QueryEncoder
+    from m3gal_cli.retrieval.hybrid import Weights
     from m3gal_cli.retrieval.identity import Identity
     from m3gal_cli.retrieval.index import Index
     from m3gal_cli.retrieval.match import Matcher
 
 PUBLISHED_PROFILE = "paper.yaml"
-NOT_THE_MODEL = {"trainer.pt", "README.md", "online.safetensors"}  # files of a checkpoint that scores do not need
+# Files of a checkpoint that vectors do not need.
+NOT_THE_MODEL = {"trainer.pt", "README.md", "online.safetensors", "hybrid.json"}
 RUN_FILES = ("suffix", "test_suffix", "views", "train", "val", "test", "poi")  # what a run's settings hold of its data
 Say = Callable[[str], None]
 
@@ -92,14 +94,40 @@ class Session:
         choose_attention(checkpoint.model, self.device, precision)
         return CrossScorer(checkpoint, self.device, self.config.eval.batch_tokens, precision)
 
+    @cached_property
+    def weights(self) -> Weights | None:
+        """Of the hybrid score, if the checkpoint has some and ``eval.hybrid`` asks for it. Raises InputError."""
+        from m3gal_cli.retrieval.hybrid import Weights
+
+        return Weights.load(self.checkpoint) if self.config.eval.hybrid else None
+
+    def learn_weights(self, progress: Progress) -> Weights | None:
+        """Learn ``weights`` on the run's validation records and keep them in the checkpoint; None where there are few.
+
+        Raises:
+            InputError: unreadable records or POI table.
+        """
+        from m3gal_cli.config.paths import find_records
+        from m3gal_cli.data.records import read_records
+        from m3gal_cli.data.tables import read_pois
+        from m3gal_cli.training.balance import learn
+
+        data, table = self.config.data, find_pois(self.config.data)
+        path = find_records(data, "val")
+        if path is None or not self.config.eval.hybrid:
+            return None
+        pois = None if table is None else read_pois(table, data.datum)
+        found = learn(read_records(path, data.datum), pois, self.embedder, self.config.seed, progress)
+        if found is not None:
+            found.save(self.checkpoint.resolve())
+        return found
+
     def model_identity(self) -> Identity:
         """Of the whole model, for what is kept of it on the disk."""
-        from m3gal_cli.core.model import resolve_precision
         from m3gal_cli.retrieval.identity import Identity
-        from m3gal_cli.training.assemble import published_settings
+        from m3gal_cli.training.sources import published_settings
 
-        files = [self.checkpoint]
-        also: dict[str, Any] = {"precision": resolve_precision(self.config.eval.precision, self.device)}
+        files, also = [self.checkpoint], dict[str, Any]()
         if self.checkpoint.is_dir():
             found = sorted(p for p in self.checkpoint.resolve().rglob("*") if p.is_file())
             files = [p for p in found if p.name not in NOT_THE_MODEL and "onnx" not in p.parent.name]
@@ -108,6 +136,11 @@ class Session:
             also |= {"text_encoder": source, "settings": asdict(settings)}
             files += sorted(p for p in Path(source).glob("*") if p.is_file())
         return Identity(tuple(files), also)
+
+    def texts_identity(self) -> Identity:
+        """Of what makes vectors of texts: the whole model, and the precision that it runs with."""
+        model = self.model_identity()
+        return replace(model, also=model.also | {"precision": self._precision})
 
     @property
     def texts_folder(self) -> Path:
@@ -132,17 +165,21 @@ class Session:
             InputError: no table, an unreadable one, a full disk.
         """
         from m3gal_cli.data.files import require_file, stem_of
-        from m3gal_cli.data.tables import read_pois
         from m3gal_cli.retrieval.bulk import Share, Sources, open_or_build
         from m3gal_cli.retrieval.identity import Identity
-        from m3gal_cli.training.assemble import poi_sources_of
+        from m3gal_cli.training.sources import poi_sources_of
+
+        def read() -> Any:
+            from m3gal_cli.data.tables import read_pois
+
+            return read_pois(table, datum)
 
         table, datum = require_file(self.poi_table, "POI table"), self.config.data.datum
         files, also = poi_sources_of(self.checkpoint, self.config)
         sources = Sources(
             Identity(tuple(files), also),
             Identity((table,), {"datum": datum}),
-            lambda: read_pois(table, datum),
+            read,
             lambda: self.embedder,
         )
         path = Path(self.config.eval.index_dir or self._kept / "index" / stem_of(table))
@@ -151,13 +188,15 @@ class Session:
     def matcher(self, index: Index, progress: Progress) -> Matcher:
         """What answers queries from an index, by the settings of ``eval``. Raises InputError."""
         from m3gal_cli.retrieval.choose import make_searcher
+        from m3gal_cli.retrieval.hybrid import Hybrid, open_lexicon
         from m3gal_cli.retrieval.match import Matcher
 
         asked, encoder = self.config.eval, self.query_encoder
         searcher = make_searcher(
-            *(asked.index, index, encoder, self.device, asked.uri, asked.recall, self.say, progress)
+            *(asked.index, index, encoder, lambda: self.device, asked.uri, asked.recall, self.say, progress)
         )
-        return Matcher(index, encoder, searcher)
+        hybrid = None if self.weights is None else Hybrid(self.weights, open_lexicon(index))
+        return Matcher(index, encoder, searcher, hybrid)
 
     @property
     def _kept(self) -> Path:
@@ -170,13 +209,18 @@ class Session:
         return open_checkpoint(self.checkpoint, self.config, parts=parts)
 
     def _embedder(self, parts: Sequence[str]) -> Embedder:
-        from m3gal_cli.core.model import choose_attention, resolve_precision
+        from m3gal_cli.core.model import choose_attention
         from m3gal_cli.retrieval.embed import Embedder
 
-        precision = resolve_precision(self.config.eval.precision, self.device)
         checkpoint = self._open(parts)
-        choose_attention(checkpoint.model, self.device, precision)
-        return Embedder(checkpoint, self.device, self.config.eval.batch_tokens, precision)
+        choose_attention(checkpoint.model, self.device, self._precision)
+        return Embedder(checkpoint, self.device, self.config.eval.batch_tokens, self._precision)
+
+    @property
+    def _precision(self) -> str:
+        from m3gal_cli.core.model import resolve_precision
+
+        return resolve_precision(self.config.eval.precision, self.device)
 
 
 def open_session(
@@ -199,7 +243,7 @@ def open_session(
     Raises:
         InputError: no such checkpoint, wrong settings.
     """
-    from m3gal_cli.training.run import CONFIG_FILE, find_checkpoint, newest_run, run_of
+    from m3gal_cli.training.finding import CONFIG_FILE, find_checkpoint, newest_run, run_of
 
     given = dict(given)
     asked = load_config(profile, given, sets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ import torch
 from typer.testing import CliRunner
 
 from m3gal_cli.cli.app import app
-from m3gal_cli.core.checkpoint import CROSS_ENCODER, kind_of
 from m3gal_cli.core.cross_checkpoint import load_cross
+from m3gal_cli.core.files import CROSS_ENCODER, kind_of
 from m3gal_cli.core.layout import read_weights
+
+ROOT = Path(__file__).resolve().parents[1]
+# Of a program of its own.
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,12 @@ def m3gal(*args: object, stdin: str | None = None) -> Answer:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Answer(result.exit_code, result.stdout, result.stderr)
+
+
+def done(answer: Answer) -> Answer:
+    """The answer of a command that did its work."""
+    assert answer.code == 0, answer.err
+    return answer
 
 
 def steps(run: Path) -> list[dict[str, Any]]:

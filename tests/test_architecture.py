@@ -11,6 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "m3gal_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
+BENCHMARKS = sorted((PACKAGE.parent / "benchmarks").rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 
 # What a room may import of the others: cli -> config, data, training, retrieval, evaluation -> core.
@@ -151,6 +152,13 @@ def test_measures_of_the_house(path: Path) -> None:
     assert [node.name for node in functions(path) if node.end_lineno - node.lineno >= 60] == []
     if room(path) != "cli":
         assert [node.name for node in functions(path) if arguments(node) > 8] == []
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.name)
+def test_measures_of_the_benchmarks(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    assert [node.name for node in functions(path) if node.end_lineno - node.lineno >= 60] == []
+    assert [node.name for node in functions(path) if arguments(node) > 8] == []
 
 
 HELP = """

@@ -19,6 +19,7 @@ def command(
     text_encoder: o.TextEncoder = None,
     reranker: o.Reranker = None,
     bm25: o.Bm25 = None,
+    hybrid: o.Hybrid = None,
     as_json: o.AsJson = False,
     fail_under: o.FailUnder = None,
     runs_dir: o.RunsDir = None,
@@ -40,7 +41,7 @@ def command(
     settings, scorer = session.config, session.reranker
     records, path = e.records_for(settings)
     widest = max(len(r.passages) for r in records)
-    e.check_known(checks, widest, settings.eval.bm25, cross=scorer is not None)
+    e.check_known(checks, widest, e.kinds_of(session, cross=scorer is not None))
     with RowProgress("reading pairs") as progress:
         evaluation = evaluate_rerank(
             records,
@@ -48,6 +49,7 @@ def command(
             settings.data.max_words,
             bm25=settings.eval.bm25,
             seed=settings.seed,
+            hybrid=session.weights,
             scorer=scorer,
             progress=progress,
         )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FILES = "Files for other tools"
 LARGE_FOR_BM25 = 500_000  # rows
-UNITS = {"encoding POIs": "texts", "counting": "POIs", "BM25": "queries"}
+UNITS = {"encoding POIs": "texts", "counting": "POIs", "BM25": "queries", "hybrid": "queries"}
 
 RunFile = Annotated[
     Path | None, typer.Option(help="TREC run of the best fused matches of each query.", rich_help_panel=FILES)
@@ -50,6 +50,7 @@ def command(
     set_: o.Sets = None,
     text_encoder: o.TextEncoder = None,
     bm25: o.Bm25 = None,
+    hybrid: o.Hybrid = None,
     as_json: o.AsJson = False,
     fail_under: o.FailUnder = None,
     run_file: RunFile = None,
@@ -79,14 +80,14 @@ def command(
     settings = session.config
     records, path = e.records_for(settings)
     pois = read_pois(session.poi_table, settings.data.datum)
-    e.check_known(checks, len(pois), settings.eval.bm25)
+    e.check_known(checks, len(pois), e.kinds_of(session))
     if settings.eval.bm25 and len(pois) > LARGE_FOR_BM25:
         note(f"BM25 over {len(pois):,} rows takes long and some 3 KB a row; --no-bm25 leaves it out")
     budget = BUDGET if text_dir is None else 0
-    texts = TextStore(text_dir or session.texts_folder, session.model_identity(), budget, note)
+    texts = TextStore(text_dir or session.texts_folder, session.texts_identity(), budget, note)
     depth = run_depth if run_file is not None else 0
     with _stages() as stages:
-        asked = Options(settings.eval.bm25, settings.seed, depth, texts)
+        asked = Options(settings.eval.bm25, settings.seed, depth, texts, session.weights)
         evaluation = evaluate_retrieval(records, pois, session.embedder, asked, stages)
     _write(evaluation, records, pois, run_file, qrels_file)
     title = f"retrieval: {len(records):,} queries of {path.name} among {len(pois):,} POIs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from m3gal_cli.evaluation.result import Evaluation
     from m3gal_cli.session import Session
 
-KINDS = ("text", "location", "fused", "cross", "bm25")
+KINDS = ("text", "location", "fused", "cross", "hybrid", "bm25")
 
 
 def open_session(values: dict[str, Any], load: bool = True) -> Session:
@@ -61,20 +62,25 @@ def parse_checks(texts: list[str] | None) -> list[tuple[str, str, float]]:
             hint = "Write METRIC=VALUE, e.g. recall@1=0.5 or text.mrr@5=0.4."
             raise InputError(f"--fail-under {text!r} is no check", hint=hint)
         checks.append((kind if dot else "fused", metric, value))
-    check_known(checks, cross=True)
+    check_known(checks)
     return checks
 
 
+def kinds_of(session: Session, cross: bool = False) -> list[str]:
+    """Kinds of score that its evaluations have; ``cross``: whether this one asks a cross-encoder too."""
+    absent = {"bm25": not session.config.eval.bm25, "hybrid": session.weights is None, "cross": not cross}
+    return [kind for kind in KINDS if not absent.get(kind)]
+
+
 def check_known(
-    checks: list[tuple[str, str, float]], candidates: int | None = None, bm25: bool = True, cross: bool = False
+    checks: list[tuple[str, str, float]], candidates: int | None = None, kinds: Sequence[str] = KINDS
 ) -> None:
     """Raise InputError where a check is of a score or metric that there will not be; None: as candidates may be."""
     if not checks:
         return
     from m3gal_cli.evaluation.metrics import metric_names
 
-    left_out = [kind for kind, asked in (("bm25", bm25), ("cross", cross)) if not asked]
-    kinds, names = [k for k in KINDS if k not in left_out], metric_names(candidates)
+    names = metric_names(candidates)
     for kind, metric, _ in checks:
         if kind not in kinds or metric not in names:
             hint = f"Scores: {', '.join(kinds)}; metrics: {', '.join(names)}."

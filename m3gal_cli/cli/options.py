@@ -49,6 +49,10 @@ Reranker = Annotated[
     Path | None,
     typer.Option(help="Run or checkpoint of a cross-encoder, by m3gal finetune --reranker: adds the row cross."),
 ]
+Hybrid = Annotated[
+    bool | None,
+    typer.Option("--hybrid/--no-hybrid", help="Score the best 200 again by words, neighbours and the typed place."),
+]
 BertFromLocal = Annotated[bool, typer.Option("--bert-from-local", hidden=True)]
 Ignored = Annotated[bool, typer.Option(hidden=True)]
 IgnoredInt = Annotated[int | None, typer.Option(hidden=True)]
@@ -89,6 +93,7 @@ SETTING_OF = {
     "bm25": "eval.bm25",
     "mine": "data.mine",
     "reranker": "eval.reranker",
+    "hybrid": "eval.hybrid",
     "top_k": "eval.top_k",
     "index": "eval.index",
     "index_dir": "eval.index_dir",

@@ -58,6 +58,14 @@ Runtime = Annotated[
         rich_help_panel=SEARCH,
     ),
 ]
+Hybrid = Annotated[
+    bool | None,
+    typer.Option(
+        "--hybrid/--no-hybrid",
+        help="Score the best 200 again by words, neighbours and the typed place (default: if learned).",
+        rich_help_panel=SEARCH,
+    ),
+]
 WithinKm = Annotated[
     float | None, typer.Option(help="Only places so near to where a query was typed.", rich_help_panel=SEARCH)
 ]
@@ -87,6 +95,7 @@ def command(
     uri: Uri = None,
     recall: Recall = None,
     encoder_runtime: Runtime = None,
+    hybrid: Hybrid = None,
     build_only: BuildOnly = False,
     data_dir: o.DataDir = None,
     data_suffix: o.DataSuffix = None,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from m3gal_cli.cli import options as o
-from m3gal_cli.cli.console import error
+from m3gal_cli.cli.console import error, note
 from m3gal_cli.cli.dry_run import try_out
 from m3gal_cli.cli.exit_codes import INTERRUPTED
 from m3gal_cli.errors import InputError
@@ -129,6 +130,23 @@ def command_of(
     return command
 
 
+def _weigh(run: Path) -> None:
+    """Learn the weights of the hybrid score of a run's best checkpoint, where it has validation records."""
+    from m3gal_cli.cli.progress import RowProgress
+    from m3gal_cli.session import open_session
+
+    session = open_session(run, {}, say=note)
+    try:
+        with RowProgress("weighing") as progress:
+            weights = session.learn_weights(progress)
+    except InputError as problem:  # the run is whole without them
+        note(f"no hybrid score: {problem}")
+        return
+    if weights is not None:
+        known = "  ".join(f"{name} {value:.2f}" for name, value in weights.named().items())
+        note(f"hybrid score, learned on {weights.queries} validation queries: {known}")
+
+
 def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
     """Run a stage from the arguments of its command; prints the run's path on stdout."""
     from m3gal_cli.config.load import load_config
@@ -162,4 +180,6 @@ def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
         error(f"interrupted at step {stopped.step}; saved {stopped.path}\nContinue with: {again}")
         raise typer.Exit(INTERRUPTED) from None
     if run.main:
+        if stage != RERANKER:
+            _weigh(run.path)
         sys.stdout.write(f"{run.path}\n")

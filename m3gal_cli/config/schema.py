@@ -80,6 +80,9 @@ class ModelConfig(Section):
     location_encoder: Literal["mlp", "fourier"] = Field("fourier", description="mlp is the published one")
     fourier_min_m: Positive = Field(200.0, description="shortest wavelength of the fourier encoder, metres")
     fourier_max_m: Positive = Field(200_000.0, description="longest wavelength of the fourier encoder, metres")
+    location_weight: float = Field(
+        1.0, gt=0, le=1, description="w of the score q.k + w q.g' (published: 1); every new run sets it anew"
+    )
     normalizer: Literal["fit"] | NormalizerConfig = Field(
         "fit", description="z-score of coordinates: fit on the training table, or lng_mean, lng_std, lat_mean, lat_std"
     )
@@ -103,6 +106,9 @@ class MomentumConfig(Section):
     m_location: Momentum = Field(0.999, description="momentum of the key location encoder, reached by the ramp")
     m_location_increment: Momentum = Field(0.01, description="growth of that momentum before every epoch, from 0")
     temperature: Positive = Field(0.07, description="T of both softmaxes")
+    location_temperature: Positive | None = Field(
+        None, description="T of the location's own softmax in the loss apart; empty: as temperature"
+    )
 
 
 class OptimConfig(Section):
@@ -125,9 +131,13 @@ class OptimConfig(Section):
     )
     batch_size: int = Field(128, ge=1, description="rows (finetuning: queries) a step")
     loss: Annotated[
-        Literal["fused", "text", "location"],
+        Literal["fused", "text", "location", "apart"],
         BeforeValidator(lambda v: LOSS_NAMES.get(v, v) if isinstance(v, str) else v),
-    ] = Field("fused", description="what is minimised; total_loss and text_loss mean fused and text")
+    ] = Field(
+        "fused",
+        description="what is minimised; total_loss and text_loss mean fused and text; apart: text and location each "
+        "for itself, the location without changing the text encoders",
+    )
     clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
     accumulate: int = Field(1, ge=1, description="parts that a batch is taken in, one after the other, to save memory")
     encode_chunk: int | None = Field(
@@ -174,6 +184,11 @@ class EvalConfig(Section):
         None, description="run or checkpoint of a cross-encoder (finetune --reranker) that scores the best candidates"
     )
     bm25: bool = Field(True, description="add a BM25 row (character 1-2-grams) for honesty")
+    hybrid: bool = Field(
+        True,
+        description="score the best 200 of a search again by words, neighbours and where the query was typed; its "
+        "weights are learned on the validation records at the end of a training",
+    )
     top_k: int = Field(5, ge=1, description="matches a query in predict")
     index: Literal["auto", "exact", "ann", "milvus"] = Field(
         "auto", description="how predict searches; auto: exact up to 1,000,000 POIs or on a GPU, else ann (approximate)"
@@ -182,7 +197,12 @@ class EvalConfig(Section):
         None, description="folder of the POIs' vectors; empty: index/TABLE in the run, else in the working folder"
     )
     uri: str | None = Field(None, description="Milvus: a server (http://HOST:19530) or a file of Milvus Lite")
-    recall: float = Field(0.95, gt=0, le=1, description="share of the exact answer that an approximate search holds")
+    recall: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="share of the exact answer that an approximate search holds; with 1, auto means exact",
+    )
     encoder_runtime: Literal["torch", "onnx", "onnx-int8"] = Field(
         "torch", description="what encodes queries in predict; onnx and onnx-int8 need the extra onnx"
     )
@@ -204,4 +224,10 @@ class Config(Section):
     def _schedule_rises(self) -> Config:
         if self.optim.schedule != sorted(self.optim.schedule):
             raise ValueError(f"optim.schedule must rise, got {self.optim.schedule}")
+        return self
+
+    @model_validator(mode="after")
+    def _all_is_exact(self) -> Config:
+        if self.eval.index == "ann" and self.eval.recall == 1:
+            raise ValueError("eval.recall 1 is what eval.index exact gives; ann takes a share below 1, e.g. 0.99")
         return self

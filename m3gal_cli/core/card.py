@@ -20,7 +20,7 @@ tags: [sentence-transformers, feature-extraction, geographic-retrieval, m3gal]
 Three encoders into one space of {dim} dimensions: `query_encoder` (what is typed), `poi_encoder` (a place's text) and
 `location_encoder` (a place's coordinates). All vectors have length 1. The score of a place for a query is
 
-    query · (text of the place + location of the place)
+    query · (text of the place + {weight}location of the place)
 
 so that one vector a place, the sum of its two, is all that an index holds.
 
@@ -144,6 +144,7 @@ def model_card(model: M3gal, tokenizer: Any, meta: dict[str, Any]) -> str:
     no_sep = SLOW_NO_SEP if getattr(tokenizer, "backend_tokenizer", None) is None else NO_SEP
     return CARD.format(
         dim=model.dim,
+        weight="" if settings.location_weight == 1.0 else f"{settings.location_weight:g} × ",
         stage=meta["stage"] or "not trained",
         step=meta["step"],
         epoch=meta["epoch"],

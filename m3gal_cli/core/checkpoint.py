@@ -26,20 +26,16 @@ from torch import Tensor, nn
 
 from m3gal_cli.core.card import model_card
 from m3gal_cli.core.durable import place, sync
-from m3gal_cli.core.layout import FORMATS, poi_files, read_weights, text_files, text_folder, write_parts
+from m3gal_cli.core.files import BI_ENCODER, FORMATS, META_FILE, check_kind, is_checkpoint, text_folder
+from m3gal_cli.core.layout import read_weights, write_parts
 from m3gal_cli.core.model import PARTS, M3gal
 from m3gal_cli.core.settings import ModelSettings
 from m3gal_cli.core.text import build_text_model, load_text_config, load_tokenizer, undrawn
 from m3gal_cli.errors import InputError
 
-META_FILE, TRAINER_FILE, CARD_FILE = "m3gal.json", "trainer.pt", "README.md"
+TRAINER_FILE, CARD_FILE = "trainer.pt", "README.md"
 ALL_PARTS = (*PARTS.values(), "gc_encoder.")
 QUEUE_NAMES = ("queue", "gc_queue", "queue_ptr")
-BI_ENCODER, CROSS_ENCODER = "bi-encoder", "cross-encoder"  # kinds of checkpoint
-WANTED = {
-    BI_ENCODER: "Give a run of m3gal pretrain or m3gal finetune; a cross-encoder goes to --reranker.",
-    CROSS_ENCODER: "Give a run of m3gal finetune --reranker; a bi-encoder goes to --checkpoint.",
-}
 ModelT = TypeVar("ModelT", bound=nn.Module)
 Read = TypeVar("Read")
 
@@ -85,20 +81,6 @@ class Checkpoint(Stored[M3gal]):
 def write_meta(folder: Path, meta: dict[str, Any]) -> None:
     """Write ``META_FILE``, which makes a folder a checkpoint: the last thing to be written."""
     (folder / META_FILE).write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether ``path`` is one of our checkpoint directories."""
-    return (path / META_FILE).is_file()
-
-
-def kind_of(path: Path) -> str | None:
-    """``BI_ENCODER`` or ``CROSS_ENCODER``; None for what is no checkpoint directory or cannot be read."""
-    try:
-        meta = json.loads((path / META_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return str(meta.get("kind", BI_ENCODER)) if isinstance(meta, dict) else None
 
 
 def save_checkpoint(path: Path, checkpoint: Stored[Any]) -> None:
@@ -186,8 +168,7 @@ def read_meta(path: Path, folder: Path, kind: str, formats: Collection[int]) -> 
     with damage_told(path):
         meta: dict[str, Any] = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
         form, own = meta["format"], meta.get("kind", BI_ENCODER)
-    if own != kind:
-        raise InputError(f"is a {own}, and a {kind} is wanted", where=path, hint=WANTED[kind])
+    check_kind(path, own, kind)
     if form not in formats:
         what = f"the checkpoint has format {form}, this m3gal reads {' and '.join(map(str, formats))}"
         raise InputError(what, where=path, hint="Load it with the m3gal that wrote it.")
@@ -202,26 +183,6 @@ def read_trainer(folder: Path, wanted: bool) -> dict[str, Any] | None:
 def known(meta: dict[str, Any]) -> dict[str, Any]:
     """What ``META_FILE`` says of the training, as fields of a checkpoint."""
     return {name: meta.get(name) for name in ("stage", "epoch", "step", "metrics")}
-
-
-def poi_sources(path: Path) -> tuple[list[Path], dict[str, Any]]:
-    """What the vectors of POIs of one of our checkpoints come from: files, and settings. Raises InputError."""
-    folder = path.resolve()
-    try:
-        meta = read_meta(path, folder, BI_ENCODER, FORMATS)
-        settings = {name: value for name, value in meta["settings"].items() if name != "query_prefix"}
-        return poi_files(folder, meta["format"]), {"format": meta["format"], "settings": settings}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError("cannot read the checkpoint", where=path, hint="Take another one of the run.") from error
-
-
-def published_poi_sources(path: Path, text_encoder: str, settings: ModelSettings) -> tuple[list[Path], dict[str, Any]]:
-    """As ``poi_sources``, of a checkpoint file of the published code."""
-    folder = Path(text_encoder)
-    shared = {name: value for name, value in settings.to_json().items() if name != "query_prefix"}
-    if folder.is_dir():
-        return [path.resolve(), *text_files(folder)], {"settings": shared}
-    return [path.resolve()], {"settings": shared, "text_encoder": text_encoder}
 
 
 def _prefixes(parts: Collection[str] | None) -> tuple[str, ...]:

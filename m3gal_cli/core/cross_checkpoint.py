@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from m3gal_cli.core.card import POOLED
 from m3gal_cli.core.checkpoint import (
     CARD_FILE,
-    CROSS_ENCODER,
     Stored,
     damage_told,
     known,
@@ -29,7 +28,8 @@ from m3gal_cli.core.checkpoint import (
     write_meta,
 )
 from m3gal_cli.core.cross import CrossEncoder, CrossSettings, with_separator
-from m3gal_cli.core.layout import WEIGHTS_FILE, save_tokenizer, save_weights
+from m3gal_cli.core.files import CROSS_ENCODER, WEIGHTS_FILE
+from m3gal_cli.core.layout import save_tokenizer, save_weights
 from m3gal_cli.core.sentence import standalone_tokenizer
 from m3gal_cli.core.text import build_text_model, load_text_config, load_tokenizer
 from m3gal_cli.core.tokenizer import max_positions

@@ -19,16 +19,12 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from m3gal_cli.core.files import CONFIG_FILE, FORMATS, LOCATION_FOLDER, POI_FOLDER, QUERY_FOLDER, WEIGHTS_FILE
 from m3gal_cli.core.location import location_recipe
 from m3gal_cli.core.model import M3gal
 from m3gal_cli.core.sentence import standalone_tokenizer, write_modules
 from m3gal_cli.core.tokenizer import max_positions
 
-FORMATS = (1, 2)
-WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
-QUERY_FOLDER, POI_FOLDER, LOCATION_FOLDER = "query_encoder", "poi_encoder", "location_encoder"
-OLD_TEXT_FOLDER = "text_encoder"
-NO_TEXT_FILES = {".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".ot", ".onnx", ".index", ".md"}
 # file -> what its weights' names begin with in the model (the published names)
 FILES = {
     f"{QUERY_FOLDER}/{WEIGHTS_FILE}": "encoder_q.text_encoder.",
@@ -36,24 +32,6 @@ FILES = {
     f"{LOCATION_FOLDER}/online.safetensors": "gc_encoder.",
     f"{LOCATION_FOLDER}/{WEIGHTS_FILE}": "gc_encoder_shadow.",
 }
-
-
-def text_folder(path: Path, form: int) -> Path:
-    """The folder of a checkpoint that holds the text encoders' config and tokenizer."""
-    return path / (OLD_TEXT_FOLDER if form == 1 else QUERY_FOLDER)
-
-
-def poi_files(path: Path, form: int) -> list[Path]:
-    """The files of a checkpoint directory that decide the vectors of POIs; what queries alone need is left out."""
-    sides = (f"{POI_FOLDER}/{WEIGHTS_FILE}", f"{LOCATION_FOLDER}/{WEIGHTS_FILE}")
-    weights = (WEIGHTS_FILE,) if form == 1 else sides
-    return [*(path / name for name in weights), *text_files(text_folder(path, form))]
-
-
-def text_files(folder: Path) -> list[Path]:
-    """Config and tokenizer of a transformers directory: all its files but weights and what is for people."""
-    hidden = (p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    return sorted(p for p in hidden if p.suffix.lower() not in NO_TEXT_FILES)
 
 
 def read_weights(path: Path, form: int = FORMATS[-1], prefixes: Collection[str] | None = None) -> dict[str, Tensor]:

@@ -18,6 +18,11 @@ class Losses(NamedTuple):
     location: Tensor
     fused: Tensor
 
+    @property
+    def apart(self) -> Tensor:
+        """Text and location each for itself."""
+        return self.text + self.location
+
 
 def queue_logits(
     query: Tensor, positive: Tensor, queue: Tensor, temperature: float, blocked: Tensor | None = None
@@ -41,13 +46,13 @@ def score_logits(query: Tensor, passage: Tensor, temperature: float) -> Tensor:
         return query @ passage.T / temperature
 
 
-def pretrain_losses(text_logits: Tensor, location_logits: Tensor) -> Losses:
-    """Cross entropies with target 0.
+def pretrain_losses(text_logits: Tensor, location_logits: Tensor, weight: float = 1.0) -> Losses:
+    """Cross entropies with target 0; ``weight`` is that of the location in the fused score (published: 1).
 
     Shape:
         text_logits, location_logits: (B, 1 + K).
     """
-    return Losses(*map(_first_is_right, (text_logits, location_logits, text_logits + location_logits)))
+    return Losses(*map(_first_is_right, (text_logits, location_logits, text_logits + weight * location_logits)))
 
 
 def _first_is_right(logits: Tensor) -> Tensor:
@@ -120,10 +125,12 @@ def _negatives_over_positives(log_odds: Tensor) -> Tensor:
     return F.softplus(log_odds).mean()
 
 
-def candidate_losses(text_logits: Tensor, location_logits: Tensor, positive: Tensor, count: Tensor) -> Losses:
-    """Losses over the candidates of each query (see ``positives_cross_entropy`` for the shapes)."""
+def candidate_losses(
+    text_logits: Tensor, location_logits: Tensor, positive: Tensor, count: Tensor, weight: float = 1.0
+) -> Losses:
+    """Losses over the candidates of each query (see ``positives_cross_entropy``, ``pretrain_losses``)."""
     return Losses(
         positives_cross_entropy(text_logits, positive, count),
         positives_cross_entropy(location_logits, positive, count),
-        positives_cross_entropy(text_logits + location_logits, positive, count),
+        positives_cross_entropy(text_logits + weight * location_logits, positive, count),
     )

@@ -51,6 +51,7 @@ class ModelSettings:
         query_prefix, passage_prefix: put before a query and before a POI's text.
         location_encoder: ``mlp`` (published) or ``fourier``.
         fourier_min_m, fourier_max_m: shortest and longest wavelength of the ``fourier`` encoder, metres.
+        location_weight: w of the score q.k + w q.g' (published: 1); POI vectors are k + w g'.
         normalizer: z-score of the coordinates.
     """
 
@@ -62,6 +63,7 @@ class ModelSettings:
     location_encoder: str = "mlp"
     fourier_min_m: float = 200.0
     fourier_max_m: float = 200_000.0
+    location_weight: float = 1.0
     normalizer: Normalizer = field(default=PUBLISHED_NORMALIZER)
 
     def to_json(self) -> dict[str, Any]:

@@ -119,6 +119,24 @@ def to_wgs84(lng: ArrayLike, lat: ArrayLike, datum: Datum) -> tuple[Floats, Floa
     return _either(in_china(*back), back, (x, y))
 
 
+def parse_lnglat(text: str, where: str, datum: Datum = "wgs84") -> tuple[float, float]:
+    """``"lng,lat"`` in degrees to WGS-84 floats. Raises InputError naming what is wrong."""
+    parts = text.split(",")
+    try:
+        lng, lat = (float(p) for p in parts)
+    except ValueError as error:
+        hint = "Write longitude, comma, latitude in degrees."
+        raise InputError(f'expected "lng,lat", got {text!r}', where=where, hint=hint) from error
+    if not (abs(lng) <= 180.0 and abs(lat) <= 90.0):  # also refuses NaN
+        swapped = abs(lng) <= 90.0 < abs(lat) <= 180.0
+        what = f"({lng:g}, {lat:g}) is no place in degrees" + (": lng and lat look swapped" if swapped else "")
+        raise InputError(what, where=where, hint="lng in [-180, 180] comes before lat in [-90, 90].")
+    if datum == "wgs84":
+        return lng, lat
+    x, y = to_wgs84(lng, lat, datum)
+    return float(x), float(y)
+
+
 def geohash_digits(lng: ArrayLike, lat: ArrayLike, length: int = GEOHASH_LENGTH) -> NDArray[np.int64]:
     """Geohash digits as integers 0-31 (not base-32 letters), most significant first.
 

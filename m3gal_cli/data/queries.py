@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Protocol
 
+from m3gal_cli.data.coordinates import parse_lnglat
 from m3gal_cli.data.files import suffix_of
 from m3gal_cli.data.lines import BadInput, Lines
-from m3gal_cli.data.records import parse_lnglat
 from m3gal_cli.errors import InputError
 
 QueryFormat = Literal["jsonl", "csv", "geojson"]
@@ -221,19 +222,20 @@ class _GeoJson(_Parsed):
     def __init__(self, lines: Lines) -> None:
         super().__init__(lines)
         self._opened = False
-        self._first: str | None = None  # line, looked at and not yet taken
+        self._number = 0  # of the line that was taken last
+        self._ahead: deque[tuple[int, str | BadInput]] = deque()  # lines by number, looked at and not yet taken
         self._features: list[Any] | None = None
 
     @property
     def line(self) -> int:
-        return super().line if self._features is None else self.count
+        return self._number if self._features is None else self.count
 
     @property
     def at(self) -> str:
         return super().at if self._features is None else f"{self._lines.name}: feature {self.count}"
 
     def ready(self) -> bool:
-        return self._features is not None or super().ready()
+        return self._features is not None or bool(self._ahead) or super().ready()
 
     def __next__(self) -> Query:
         if not self._opened:
@@ -244,23 +246,32 @@ class _GeoJson(_Parsed):
                 raise StopIteration
             self.count += 1
             return _feature(self._features[self.count - 1], self.count, self.at)
-        try:
-            text = self._text()
-        except BadInput:
-            self.count += 1
-            raise
+        if not self._ahead and not self._look():
+            raise StopIteration
         self.count += 1
-        return _feature(self._json(text), self.count, self.at)
+        self._number, text = self._ahead.popleft()
+        if isinstance(text, BadInput):
+            raise text
+        return _feature(self._json(text.strip()), self.count, self.at)
 
     def _open(self) -> None:
-        """Look at the first line: a whole feature, or the beginning of a collection?"""
+        """Look at the first line: a whole feature, or the beginning of a collection?
+
+        One that is neither is a broken line where the next one is a feature.
+        """
+        if not self._look() or _is_feature(self._ahead[0][1]):
+            return
+        by_line = self._look() and _is_feature(self._ahead[1][1])
+        if by_line and not _goes_on(self._ahead[0][1]):
+            return
+        while self._look():
+            pass
         name, hint = self._lines.name, "Write a FeatureCollection, or a Feature a line."
         try:
-            self._first = self._text()
-            if _is_feature(self._first):
-                return
-            found = self._json("\n".join([self._first, self._lines.rest()]))
+            found = self._whole()
         except BadInput as error:
+            if by_line:
+                return
             raise InputError(error.what, where=name, hint=hint) from error
         features = _get(found, "features")
         if not isinstance(features, list):
@@ -270,22 +281,44 @@ class _GeoJson(_Parsed):
             hint = "Convert it: GeoJSON is in degrees, WGS-84."
             raise InputError(f"the coordinates are in {crs!r}", where=f"{name}: crs", hint=hint)
         self._features = features
+        self._ahead.clear()
 
-    def _text(self) -> str:
-        """The next line that is not blank, without the record separator of RFC 8142."""
-        held, self._first = self._first, None
-        if held is not None:
-            return held
-        for line in self._lines:
-            text = line.strip().lstrip("\x1e")
-            if text:
-                return text
-        raise StopIteration
+    def _look(self) -> bool:
+        """Have one more line ahead that is not blank; False where there is none."""
+        try:
+            # str.strip also takes the record separator of RFC 8142.
+            found: str | BadInput | None = next((line for line in self._lines if line.strip()), None)
+        except BadInput as error:
+            found = error
+        if found is not None:
+            self._ahead.append((self._lines.number, found))
+        return found is not None
+
+    def _whole(self) -> Any:
+        """The lines ahead as one value, each where it stands in the source. Raises BadInput."""
+        parts, last = list[str](), 1
+        for number, line in self._ahead:
+            if isinstance(line, BadInput):
+                raise line
+            parts.append("\n" * (number - last) + line)
+            last = number
+        return self._json("".join(parts))
 
 
-def _is_feature(text: str) -> bool:
+def _goes_on(line: str | BadInput) -> bool:
+    """Whether a line may be the beginning of a JSON value that ends in another line."""
     try:
-        return bool(_get(json.loads(text), "type") == "Feature")
+        json.loads(str(line).rstrip())
+    except json.JSONDecodeError as error:
+        return isinstance(line, str) and error.pos >= len(line.rstrip())
+    except (ValueError, RecursionError):
+        pass
+    return False
+
+
+def _is_feature(line: str | BadInput) -> bool:
+    try:
+        return isinstance(line, str) and _get(json.loads(line.strip()), "type") == "Feature"
     except (ValueError, RecursionError):
         return False
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from m3gal_cli.data.coordinates import Datum, haversine_m, to_wgs84
+from m3gal_cli.data.coordinates import Datum, haversine_m, parse_lnglat, to_wgs84
 from m3gal_cli.data.files import atomic_text, require_file, suffix_of
 from m3gal_cli.data.published import load_published_dataset
 from m3gal_cli.data.tables import COORDINATE_DECIMALS, iter_json_lines
@@ -262,21 +262,3 @@ def _passages(row: dict[str, Any], name: str, where: str, known: dict[Any, Passa
             known[key] = Passage(text, *parse_lnglat(gis[-1], f"{at}.gis"), docid)
         passages.append(known[key])
     return passages
-
-
-def parse_lnglat(text: str, where: str, datum: Datum = "wgs84") -> tuple[float, float]:
-    """``"lng,lat"`` in degrees to WGS-84 floats. Raises InputError naming what is wrong."""
-    parts = text.split(",")
-    try:
-        lng, lat = (float(p) for p in parts)
-    except ValueError as error:
-        hint = "Write longitude, comma, latitude in degrees."
-        raise InputError(f'expected "lng,lat", got {text!r}', where=where, hint=hint) from error
-    if not (abs(lng) <= 180.0 and abs(lat) <= 90.0):  # also refuses NaN
-        swapped = abs(lng) <= 90.0 < abs(lat) <= 180.0
-        what = f"({lng:g}, {lat:g}) is no place in degrees" + (": lng and lat look swapped" if swapped else "")
-        raise InputError(what, where=where, hint="lng in [-180, 180] comes before lat in [-90, 90].")
-    if datum == "wgs84":
-        return lng, lat
-    x, y = to_wgs84(lng, lat, datum)
-    return float(x), float(y)

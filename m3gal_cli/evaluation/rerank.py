@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from m3gal_cli.data.records import Record
+from m3gal_cli.evaluation.hybrid import hybrid_of, query_of
 from m3gal_cli.evaluation.ranks import gold_ranks
 from m3gal_cli.evaluation.result import Evaluation, RowScores, best_match_m, summarise
 from m3gal_cli.retrieval.cross import CrossScorer
 from m3gal_cli.retrieval.embed import Embedder, Progress
+from m3gal_cli.retrieval.hybrid import Candidates, Weights
 from m3gal_cli.retrieval.lexical import LexicalIndex
 
 
@@ -61,6 +65,7 @@ def evaluate_rerank(
     max_words: int | None = None,
     bm25: bool = False,
     seed: int = 0,
+    hybrid: Weights | None = None,
     scorer: CrossScorer | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -70,14 +75,17 @@ def evaluate_rerank(
         max_words: characters at which queries and passages are cut.
         bm25: add a row ``bm25``.
         seed: of the bootstrap.
+        hybrid: adds a row ``hybrid``, by these weights.
         scorer: adds a row ``cross``; ``progress`` is told how many pairs it has read.
     """
     began = time.perf_counter()
-    scores = rerank_scores(records, embedder, max_words)
+    scores: dict[str, NDArray[Any]] = dict(rerank_scores(records, embedder, max_words))
     if scorer is not None:
         scores["cross"] = cross_scores(records, scorer, max_words, progress)
     if bm25:
         scores["bm25"] = _bm25_scores(records, scores["text"].shape)
+    if hybrid is not None:
+        scores["hybrid"] = _hybrid_scores(records, scores["fused"], hybrid)
     return _judged(records, scores, began, seed)
 
 
@@ -89,7 +97,7 @@ def evaluate_cross(
     return _judged(records, {"cross": cross_scores(records, scorer, max_words)}, began, seed)
 
 
-def _judged(records: Sequence[Record], scores: dict[str, NDArray[np.float32]], began: float, seed: int) -> Evaluation:
+def _judged(records: Sequence[Record], scores: dict[str, NDArray[Any]], began: float, seed: int) -> Evaluation:
     width = next(iter(scores.values())).shape[1]
     gold = np.zeros((len(records), width), bool)
     valid = np.zeros((len(records), width), bool)
@@ -103,6 +111,18 @@ def _judged(records: Sequence[Record], scores: dict[str, NDArray[np.float32]], b
         metres = [best_match_m(r, t[: len(p)], *p.T) for r, t, p in zip(records, table, places, strict=True)]
         rows[kind] = RowScores([gold_ranks(table, gold, valid)], [np.array(metres)])
     return summarise(rows, records, width, False, time.perf_counter() - began, seed)
+
+
+def _hybrid_scores(records: Sequence[Record], fused: NDArray[np.float32], weights: Weights) -> NDArray[np.float64]:
+    """Shape: -> (Q, C)."""
+    passages = [(p.text, p.lng, p.lat) for r in records for p in r.passages]
+    hybrid = hybrid_of(weights, pd.DataFrame(passages, columns=["address", "lng", "lat"]))
+    out = np.full(fused.shape, -np.inf)
+    for i, record in enumerate(records):
+        places, own = np.array([(p.lng, p.lat) for p in record.passages], np.float64), slice(len(record.passages))
+        found = Candidates([p.text for p in record.passages], fused[i, own], places[:, 0], places[:, 1])
+        out[i, own] = hybrid.scores(query_of(record), found)
+    return out
 
 
 def _bm25_scores(records: Sequence[Record], shape: tuple[int, ...]) -> NDArray[np.float32]:

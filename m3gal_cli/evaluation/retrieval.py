@@ -16,16 +16,18 @@ from numpy.typing import NDArray
 
 from m3gal_cli.data.records import PoiKey, Record, poi_key
 from m3gal_cli.errors import InputError
+from m3gal_cli.evaluation.hybrid import hybrid_of, score_matches
 from m3gal_cli.evaluation.result import KINDS, Evaluation, Found, RowScores, summarise
 from m3gal_cli.evaluation.tally import First, Golds, Positives, Setting, Tally
 from m3gal_cli.retrieval.embed import Embedder
+from m3gal_cli.retrieval.hybrid import DEPTH, Weights
 from m3gal_cli.retrieval.lexical import LexicalIndex
 from m3gal_cli.retrieval.rows import PoiRows
 from m3gal_cli.retrieval.sweep import Sweep
 from m3gal_cli.retrieval.texts import TextStore
 from m3gal_cli.retrieval.tiles import Tile
 
-ENCODING, COUNTING, LEXICAL = "encoding POIs", "counting", "BM25"
+ENCODING, COUNTING, LEXICAL, HYBRID = "encoding POIs", "counting", "BM25", "hybrid"
 STRIPPED_AT_ONCE = 100_000
 Stages = Callable[[str, int, int], None]  # the stage, what is done of it, and all of it
 
@@ -39,12 +41,14 @@ class Options:
         seed: of the bootstrap.
         depth: keep so many of the best fused matches of each query, for a run file.
         texts: where vectors of texts are kept.
+        hybrid: weights of the hybrid score, for a row of it.
     """
 
     bm25: bool = False
     seed: int = 0
     depth: int = 0
     texts: TextStore = field(default_factory=TextStore)
+    hybrid: Weights | None = None
 
 
 def evaluate_retrieval(
@@ -73,7 +77,8 @@ def evaluate_retrieval(
     sweep = Sweep(rows, texts, embedder)
     places, scores = sweep.exact(queries, golds.query, golds.row)
     tallies = {kind: Tally(setting, golds.best(scores[kind])) for kind in KINDS}
-    first = First(options.depth, golds, again) if options.depth else None
+    depth = max(options.depth, DEPTH if options.hybrid else 0)
+    first = First(depth, golds, again) if depth else None
 
     def use(tile: Tile) -> None:
         tallies[tile.kind].add(tile)
@@ -82,11 +87,19 @@ def evaluate_retrieval(
 
     sweep.run(queries, places, use, lambda done, total: tell(COUNTING, done, total))
     found = {kind: RowScores([tally.ranks()], [tally.metres()]) for kind, tally in tallies.items()}
+    matches = first.found() if first is not None else []
+    if options.hybrid is not None:
+        own = [(rows[:DEPTH], scores[:DEPTH]) for rows, scores in matches]
+        found["hybrid"] = score_matches(
+            *(records, pois, own, lambda i, rows: golds.has(np.full(len(rows), i), rows), found["fused"].ranks[0]),
+            hybrid_of(options.hybrid, pois),
+            lambda done: tell(HYBRID, done, len(records)),
+        )
     if options.bm25:
         found["bm25"] = _bm25(records, pois, setting, lambda done: tell(LEXICAL, done, len(records)))
     evaluation = summarise(found, records, len(rows), True, time.perf_counter() - began, options.seed)
     gold = np.stack([golds.query[~again], golds.row[~again]], axis=1)
-    evaluation.found = Found(first.found() if first is not None else [], gold)
+    evaluation.found = Found([(r[: options.depth], s[: options.depth]) for r, s in matches], gold)
     return evaluation
 
 

@@ -14,8 +14,9 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,12 @@ from m3gal_cli.data.files import atomic_path, atomic_text, make_folder
 from m3gal_cli.errors import InputError
 from m3gal_cli.retrieval.area import Area
 from m3gal_cli.retrieval.embed import Progress, QueryEncoder, Vectors
-from m3gal_cli.retrieval.exact import ExactSearcher, products
 from m3gal_cli.retrieval.index import Index, read_json
-from m3gal_cli.retrieval.searcher import Found, best_of, nothing
+from m3gal_cli.retrieval.plain import FEW, best_among
+from m3gal_cli.retrieval.searcher import Found, best_of, by_area, nothing, products
+
+if TYPE_CHECKING:
+    from m3gal_cli.retrieval.exact import ExactSearcher
 
 FORMAT, FOLDER, CELLS, SETTINGS = 1, "ann", "cells.faiss", "ann.json"
 RECALL_OF = 10  # neighbours that recall is measured over
@@ -63,23 +67,25 @@ class AnnSearcher:
 
     def __init__(self, index: Index, cells: Any, setting: Setting) -> None:
         self.index, self.cells, self.setting = index, cells, setting
-        self.exact = ExactSearcher(index)
+
+    @cached_property
+    def exact(self) -> ExactSearcher:
+        """Searches areas with few POIs for many queries at once; torch comes with the first of these."""
+        from m3gal_cli.retrieval.exact import ExactSearcher
+
+        return ExactSearcher(self.index)
 
     def search(self, queries: Vectors, k: int, areas: Sequence[Area | None] | None = None) -> Found:
         """As ``Searcher.search``; of an area with few POIs exact."""
         queries = np.ascontiguousarray(queries, np.float32)
         found = nothing(len(queries), k)
-        free = [i for i in range(len(queries)) if areas is None or areas[i] is None]
-        if free:
-            wide = max(1.0, k / RECALL_OF)
-            for i, rows in zip(free, self._candidates(queries[free], wide, k), strict=True):
-                _rescore(self.index, found, i, rows, queries[i], k)
-        groups: dict[Area, list[int]] = {}
-        for i, area in enumerate(areas or ()):
+        for area, chosen in by_area(len(queries), areas).items():
             if area is not None:
-                groups.setdefault(area, []).append(i)
-        for area, chosen in groups.items():
-            self._within(area, chosen, queries, k, found)
+                self._within(area, chosen, queries, k, found)
+                continue
+            wide = max(1.0, k / RECALL_OF)
+            for i, rows in zip(chosen, self._candidates(queries[chosen], wide, k), strict=True):
+                _rescore(self.index, found, i, rows, queries[i], k)
         return found
 
     def _within(self, area: Area, chosen: list[int], queries: Vectors, k: int, found: Found) -> None:
@@ -94,7 +100,9 @@ class AnnSearcher:
             for i, rows in zip(chosen, parts, strict=True):
                 _rescore(self.index, found, i, rows, queries[i], k)
         if missing:
-            answer = self.exact.among(allowed, queries[missing], k)
+            few = len(missing) <= FEW
+            own = queries[missing]
+            answer = best_among(self.index, allowed, own, k) if few else self.exact.among(allowed, own, k)
             found.rows[missing], found.scores[missing] = answer.rows, answer.scores
 
     def _candidates(self, queries: Vectors, wide: float, k: int) -> list[NDArray[np.int64]]:
@@ -129,45 +137,54 @@ def open_ann(
         raise InputError(f"recall {recall:g} is out of range", hint="Give a share below 1, e.g. --recall 0.95.")
     import faiss
 
-    folder = index.path / FOLDER
+    folder, name = index.path / FOLDER, f"{recall:g}"
     known = read_json(folder / SETTINGS)
-    if not isinstance(known, dict) or known.get("format") != FORMAT:
-        known = None
-    if known and (own := known["settings"].get(f"{recall:g}")):
-        if (cells := _read(folder / CELLS, index)) is not None:
-            return AnnSearcher(index, cells, Setting(**own))
-        known = None
+    cells = None
+    if isinstance(known, dict) and known.get("format") == FORMAT:
+        cells = _read(folder / CELLS, index, known.get("bytes"))
+    if cells is not None and name in known["settings"]:
+        return AnnSearcher(index, cells, Setting(**known["settings"][name]))
     probes = _Probes(index, embedder)
-    tried = [known["family"]] if known else list(families or families_for(len(index), index.dim))
-    best: tuple[str, Any, Setting] | None = None
-    centres: Vectors | None = None
-    for family in tried:
-        cells = _read(folder / CELLS, index) if known else None
-        if cells is None:
-            cells = train_cells(index, family, say, centres)
-            centres = cells.quantizer.reconstruct_n(0, cells.nlist)
-            if family != tried[-1] and (found := probes.trial(index, cells)) < recall:
-                say(f"approximate search: {family} finds {found:.3f} of a sample: too coarse for these vectors")
-                continue
-            fill_cells(index, cells, progress)
-        setting = probes.choose(index, cells, recall)
-        if best is None or setting.recall > best[2].recall:
-            best = (family, cells, setting)
-        if setting.recall >= recall:
-            break
-    assert best is not None
-    family, cells, setting = best
-    make_folder(folder)
-    with atomic_path(folder / CELLS) as temporary:
-        faiss.write_index(cells, str(temporary))
-    settings = (known or {}).get("settings", {}) | {f"{recall:g}": asdict(setting)}
+    if cells is not None:
+        family, settings, size = known["family"], known["settings"], known["bytes"]
+        setting = probes.choose(cells, recall)
+    else:
+        names = list(families or families_for(len(index), index.dim))
+        family, cells, setting = _made(index, probes, recall, names, say, progress)
+        make_folder(folder)
+        with atomic_path(folder / CELLS) as temporary:
+            faiss.write_index(cells, str(temporary))
+        settings, size = {}, (folder / CELLS).stat().st_size
     with atomic_text(folder / SETTINGS) as file:
-        json.dump({"format": FORMAT, "family": family, "settings": settings}, file, indent=1)
+        settings |= {name: asdict(setting)}
+        json.dump({"format": FORMAT, "family": family, "bytes": size, "settings": settings}, file, indent=1)
     tell = f"approximate search: {family}, {setting.cells} cells a query, {setting.reorder} candidates scored: "
     say(tell + f"recall@{RECALL_OF} {setting.recall:.3f}, {setting.ms:.1f} ms a query")
     if setting.recall < recall:
         say(f"recall {recall:g} is not reached: --index exact finds all")
     return AnnSearcher(index, cells, setting)
+
+
+def _made(
+    index: Index, probes: _Probes, recall: float, families: list[str], say: Say, progress: Progress
+) -> tuple[str, Any, Setting]:
+    """The first family that reaches the target, else the best: its name, its cells with all rows, its setting."""
+    best: tuple[str, Any, Setting] | None = None
+    centres: Vectors | None = None
+    for family in families:
+        cells = train_cells(index, family, say, centres)
+        centres = cells.quantizer.reconstruct_n(0, cells.nlist)
+        if family != families[-1] and (found := probes.trial(cells)) < recall:
+            say(f"approximate search: {family} finds {found:.3f} of a sample: too coarse for these vectors")
+            continue
+        fill_cells(index, cells, progress)
+        setting = probes.choose(cells, recall)
+        if best is None or setting.recall > best[2].recall:
+            best = (family, cells, setting)
+        if setting.recall >= recall:
+            break
+    assert best is not None
+    return best
 
 
 def families_for(rows: int, dim: int) -> list[str]:
@@ -211,6 +228,7 @@ class _Probes:
     """Queries to measure recall with: addresses of POIs, most of them cut as people cut them; their truth."""
 
     def __init__(self, index: Index, embedder: QueryEncoder) -> None:
+        self.index = index
         draw = np.random.default_rng(1)
         rows = np.sort(draw.choice(len(index), min(PROBES, len(index)), replace=False))
         texts = index.pois["address"].take(rows).to_pylist()
@@ -219,14 +237,17 @@ class _Probes:
             start = int(draw.integers(0, max(1, len(texts[i]) - keep + 1)))
             end = start + keep if i % 4 == 1 else len(texts[i])  # most people leave out the region, which stands first
             texts[i] = texts[i][start:end].strip() or texts[i]
+        from m3gal_cli.retrieval.exact import ExactSearcher
+
         self.vectors = embedder.queries(texts)
         self.truth = ExactSearcher(index).search(self.vectors, min(RECALL_OF, len(index))).rows
 
-    def trial(self, index: Index, cells: Any) -> float:
+    def trial(self, cells: Any) -> float:
         """Recall that the codes leave, all cells looked at, on one row in ``TRIAL``; ``cells`` comes back empty.
 
         The true neighbours in the sample are to be among the best by their codes, ``TRIAL`` times fewer than at most.
         """
+        index = self.index
         rows = np.arange(0, len(index), TRIAL)
         if len(rows) < RECALL_OF:
             return 1.0
@@ -242,14 +263,14 @@ class _Probes:
         cells.reset()
         return float(np.mean([np.isin(true, own).mean() for true, own in zip(found.T, near, strict=True)]))
 
-    def choose(self, index: Index, cells: Any, target: float) -> Setting:
+    def choose(self, cells: Any, target: float) -> Setting:
         """The quickest setting that reaches the target with 95% certainty; if none does, that with the best recall."""
         reached: list[Setting] = []
         best: Setting | None = None
         count = 1
         while True:
             probe = min(count, cells.nlist)
-            take = min(REORDERED[-1], len(index))
+            take = min(REORDERED[-1], len(self.index))
             rows = _probe(cells, self.vectors, probe, take)
             for reorder in sorted({min(r, take) for r in REORDERED}):
                 shares = self._shares(rows[:, :reorder])
@@ -257,21 +278,21 @@ class _Probes:
                 if best is None or setting.recall > best.recall:
                     best = setting
                 if shares.mean() - CERTAIN * shares.std() / np.sqrt(len(shares)) >= target:
-                    reached.append(self._timed(index, cells, setting))
+                    reached.append(self._timed(cells, setting))
                     break
             enough = len(reached) >= 3 or (len(reached) > 1 and reached[-1].ms > 1.2 * reached[-2].ms)
             if probe == cells.nlist or enough:
                 break
             count *= 2
-        return min(reached, key=lambda s: s.ms) if reached else self._timed(index, cells, best)
+        return min(reached, key=lambda s: s.ms) if reached else self._timed(cells, best)
 
     def _shares(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Share of the true neighbours found, a query. Shape: (Q, n) -> (Q,)."""
         return np.array([np.isin(true, found).mean() for true, found in zip(self.truth, rows, strict=True)])
 
-    def _timed(self, index: Index, cells: Any, setting: Setting | None) -> Setting:
+    def _timed(self, cells: Any, setting: Setting | None) -> Setting:
         assert setting is not None
-        searcher, seconds = AnnSearcher(index, cells, setting), []
+        searcher, seconds = AnnSearcher(self.index, cells, setting), []
         for query in self.vectors[:40]:
             began = time.perf_counter()
             searcher.search(query[None], RECALL_OF)
@@ -291,13 +312,24 @@ def _rescore(index: Index, found: Found, i: int, rows: NDArray[np.int64], query:
     found.rows[i, : len(rows)], found.scores[i, : len(rows)] = rows, scores
 
 
-def _read(path: Path, index: Index) -> Any | None:
-    """The faiss index in a file, or None where there is none that fits."""
+def _read(path: Path, index: Index, size: Any) -> Any | None:
+    """The faiss index in a file of so many bytes, its codes mapped where faiss can; None where none is there that fits.
+
+    Mapped, codes are read as they are looked at: a file cut short would end the process.
+    """
     import faiss
 
+    on_disk: Any = getattr(faiss, "OnDiskInvertedLists", None)  # not on Windows
     try:
-        cells = faiss.read_index(str(path))
-    except RuntimeError:
+        if path.stat().st_size != size:
+            return None
+        cells: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if on_disk else 0)
+    except (OSError, RuntimeError):
         return None
-    fits = isinstance(cells, faiss.IndexIVF) and cells.ntotal == len(index) and cells.d == index.dim
-    return cells if fits else None
+    if not isinstance(cells, faiss.IndexIVF) or cells.ntotal != len(index) or cells.d != index.dim:
+        return None
+    codes: Any = cells.invlists
+    lists = faiss.downcast_InvertedLists(codes)
+    if on_disk and isinstance(lists, on_disk):
+        lists.prefetch_nthread = 0  # threads that look ahead, started anew by every query, take longer than it
+    return cells

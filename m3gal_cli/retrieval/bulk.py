@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from m3gal_cli.core.durable import discard
 from m3gal_cli.data.files import atomic_path, atomic_text, make_folder
@@ -39,6 +38,9 @@ from m3gal_cli.retrieval.index import (
     shard_path,
     write_pois,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SHARD_ROWS = 8192
 POLL_S = 0.2

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
-import torch
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, get_args
 
 from m3gal_cli.errors import InputError
 from m3gal_cli.retrieval.bulk import Say
 from m3gal_cli.retrieval.embed import Progress, QueryEncoder
-from m3gal_cli.retrieval.exact import ExactSearcher
 from m3gal_cli.retrieval.index import Index
+from m3gal_cli.retrieval.plain import PLAIN_ROWS, PlainSearcher
 from m3gal_cli.retrieval.searcher import Kind, Searcher
+
+if TYPE_CHECKING:
+    import torch
 
 EXACT_POIS = 1_000_000  # up to so many, a CPU scans them all in a moment
 
@@ -20,7 +23,7 @@ def make_searcher(
     kind: Kind,
     index: Index,
     embedder: QueryEncoder,
-    device: torch.device | str,
+    device: Callable[[], torch.device],
     uri: str | None,
     recall: float,
     say: Say,
@@ -29,9 +32,9 @@ def make_searcher(
     """The searcher of this kind.
 
     Args:
-        kind: exact, ann (approximate), milvus, or auto: exact up to 1,000,000 POIs or on a GPU, else ann.
+        kind: exact, ann (approximate), milvus, or auto: exact up to 1,000,000 POIs, on a GPU or for recall 1, else ann.
         embedder: the model, for queries to tune an approximate search on.
-        device: where an exact search scans.
+        device: says where an exact search scans; only asked where that matters, as the answer takes torch.
         uri: where Milvus answers, or its file; of milvus alone.
         recall: share of the exact answer that an approximate one holds.
         say, progress: are told what is made first, if something is.
@@ -42,7 +45,7 @@ def make_searcher(
     if kind not in get_args(Kind):
         raise InputError(f"unknown index {kind!r}", hint=f"Use one of: {', '.join(get_args(Kind))}.")
     if kind == "auto":
-        kind = "exact" if torch.device(device).type != "cpu" or len(index) <= EXACT_POIS else "ann"
+        kind = "exact" if recall == 1 or len(index) <= EXACT_POIS or device().type != "cpu" else "ann"
     if kind == "ann":
         from m3gal_cli.retrieval.ann import open_ann
 
@@ -54,4 +57,8 @@ def make_searcher(
         from m3gal_cli.retrieval.milvus import open_milvus
 
         return open_milvus(index, uri, progress)
-    return ExactSearcher(index, device)
+    if len(index) <= PLAIN_ROWS and "torch" not in sys.modules:
+        return PlainSearcher(index, device)
+    from m3gal_cli.retrieval.exact import ExactSearcher
+
+    return ExactSearcher(index, device())

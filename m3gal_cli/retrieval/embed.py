@@ -81,7 +81,7 @@ class Embedder:
         return self._texts(texts, self.model.settings.passage_prefix, self.model.embed_poi_text, progress)
 
     def locations(self, lng: ArrayLike, lat: ArrayLike) -> Vectors:
-        """Places in degrees to vectors, by the key location encoder."""
+        """Places in degrees to vectors, by the key location encoder; of the length that the score gives them."""
         import torch
 
         z = self.normalised(lng, lat)
@@ -93,6 +93,8 @@ class Embedder:
             for start in range(0, len(distinct), 4096):
                 part = torch.from_numpy(distinct[start : start + 4096]).to(self.device)
                 out[start : start + 4096] = self.model.embed_poi_location(part).cpu().numpy()
+        if (weight := self.model.settings.location_weight) != 1.0:
+            out *= np.float32(weight)
         return out[inverse.reshape(-1)]
 
     def normalised(self, lng: ArrayLike, lat: ArrayLike) -> NDArray[np.floating]:

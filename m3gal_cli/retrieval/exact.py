@@ -19,9 +19,9 @@ from m3gal_cli.retrieval.area import Area
 from m3gal_cli.retrieval.embed import Vectors
 from m3gal_cli.retrieval.head import open_head
 from m3gal_cli.retrieval.index import Index, Shard, read_only
-from m3gal_cli.retrieval.searcher import Found, best_of, nothing
+from m3gal_cli.retrieval.plain import FEW, best_among, blocks
+from m3gal_cli.retrieval.searcher import Found, best_of, by_area, nothing, products
 
-FEW = 3  # queries up to which the vectors are read as they are; above, they are widened once for all queries
 SCORES_AT_ONCE = 4_000_000
 PAIRS_AT_ONCE = 1 << 14  # of a query and a row, scored in float32
 # Half the distance between 1 and the next number. A scan rounds the query, the vectors and the result, and a GPU may
@@ -53,11 +53,8 @@ class ExactSearcher:
         found = nothing(len(queries), k)
         if not len(self.index):
             return found
-        groups: dict[Area | None, list[int]] = {}
-        for i in range(len(queries)):
-            groups.setdefault(areas[i] if areas is not None else None, []).append(i)
         at_once = max(1, SCORES_AT_ONCE // self.index.shard_rows)
-        for area, chosen in groups.items():
+        for area, chosen in by_area(len(queries), areas).items():
             rows = None if area is None else self.index.rows_in(area)
             for first in range(0, len(chosen), at_once):
                 own = chosen[first : first + at_once]
@@ -70,17 +67,7 @@ class ExactSearcher:
         """The best ``k`` of these rows (rising numbers) for each query. Shape: (n,), (Q, D)."""
         if len(queries) > FEW:
             return self._scanned(queries, k, rows)
-        found = nothing(len(queries), k)
-        pools: list[list[tuple[NDArray[np.int64], Vectors]]] = [[] for _ in queries]
-        for part, vectors in self._blocks(rows):
-            for i, query in enumerate(queries):
-                pools[i].append(best_of(part, products(vectors, query), k))
-        for i, pool in enumerate(pools):
-            if pool:
-                all_rows, all_scores = (np.concatenate(column) for column in zip(*pool, strict=True))
-                own, scores = best_of(all_rows, all_scores, k)
-                found.rows[i, : len(own)], found.scores[i, : len(own)] = own, scores
-        return found
+        return best_among(self.index, rows, queries, k)
 
     def _all(self, queries: Vectors, k: int) -> Found:
         if self.head is None or k > len(self.index):
@@ -103,12 +90,6 @@ class ExactSearcher:
             out[own] = products(self.index.vectors(rows)[which], queries[query[own]])
         return out
 
-    def _blocks(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
-        """These rows and their vectors, so many at a time as a shard holds."""
-        for first in range(0, len(rows), self.index.shard_rows):
-            part = rows[first : first + self.index.shard_rows]
-            yield part, self.index.vectors(part)
-
     def _scanned(self, queries: Vectors, k: int, rows: NDArray[np.int64] | None = None) -> Found:
         """The best ``k`` of these rows, or of all, for each query."""
         half = self.device.type == "cpu" and len(queries) <= self.few
@@ -124,7 +105,7 @@ class ExactSearcher:
     def _parts(self, rows: NDArray[np.int64] | None) -> Iterator[tuple[int, NDArray[np.int64], Shard | Vectors]]:
         """Number of the shard (-1: of several), numbers of the rows and vectors, in turn."""
         if rows is not None:
-            yield from ((-1, part, vectors) for part, vectors in self._blocks(rows))
+            yield from ((-1, part, vectors) for part, vectors in blocks(self.index, rows))
             return
         for number, (first, shard) in enumerate(self.index.shards()):
             yield number, np.arange(first, first + len(shard)), shard
@@ -197,16 +178,6 @@ def _unit(queries: Vectors) -> tuple[Vectors, NDArray[np.float64]]:
     norms = np.sqrt(np.square(queries, dtype=np.float64).sum(axis=1, keepdims=True))
     scale = np.where(norms > 0, norms, 1.0)
     return (queries / scale).astype(np.float32), scale
-
-
-def products(vectors: Vectors, queries: Vectors) -> Vectors:
-    """q·v of each row, summed the same way for every row, so that equal rows are equal to the bit.
-
-    Shape:
-        vectors: (n, D). queries: (D,), one for all rows, or (n, D), one a row -> (n,).
-    """
-    asked = queries if queries.ndim == 2 else np.broadcast_to(queries, vectors.shape)
-    return np.einsum("nd,nd->n", vectors, asked, optimize=False).astype(np.float32, copy=False)
 
 
 def _each(vectors: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:

@@ -15,23 +15,26 @@ from __future__ import annotations
 
 import json
 import mmap
+import sys
 import warnings
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from numpy.typing import NDArray
 
 from m3gal_cli.errors import InputError
 from m3gal_cli.retrieval.area import Area, Coordinates
 from m3gal_cli.retrieval.embed import Vectors
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
 
 FORMAT = 1
 MANIFEST, BUILDING, POIS, SHARDS = "manifest.json", "building.json", "pois.parquet", "vectors"
@@ -75,7 +78,9 @@ class Index:
         try:
             self.dim, self._size, self.shard_rows = (int(manifest[name]) for name in ("dim", "rows", "shard_rows"))
             self.largest_norm, self.largest_rest = (float(manifest[f"largest_{name}"]) for name in ("norm", "rest"))
-            self.pois: pa.Table = pq.read_table(path / POIS, columns=list(COLUMNS))
+            with pq.ParquetFile(path / POIS) as file:
+                self.pois: pa.Table = file.read(columns=list(COLUMNS)).select(COLUMNS)  # a missing one is told of
+            self.lng, self.lat = (_numbers(self.pois[name]) for name in ("lng", "lat"))
             self._shards, self._rests = (
                 [mapped(of(path, i)) for i in range(shard_count(self._size, self.shard_rows))]
                 for of in (shard_path, rest_path)
@@ -87,7 +92,6 @@ class Index:
         whole &= all(s.dtype == np.float16 for s in (*self._shards, *self._rests))
         if not whole or len(self.pois) != self._size:
             raise InputError("a damaged index: its files do not fit its manifest", where=path, hint=hint)
-        self.lng, self.lat = (self.pois[name].to_numpy().astype(np.float64, copy=False) for name in ("lng", "lat"))
         self._ids_are_json = (self.pois.schema.metadata or {}).get(IDS_KEY) == IDS_JSON
 
     def __len__(self) -> int:
@@ -118,9 +122,7 @@ class Index:
             for half, mapping in ((rounded, self._shards[number]), (rest, self._rests[number])):
                 half[a:b] = mapping[at]
                 let_go(mapping)  # rows here and there would hold most of the file in memory before long
-        # torch widens halves several times as fast as numpy.
-        whole: Vectors = torch.from_numpy(rounded).float().add_(torch.from_numpy(rest).float()).numpy()
-        return whole
+        return _sum(rounded, rest)
 
     def rows_in(self, area: Area) -> NDArray[np.int64]:
         """Rows of the POIs in an area, rising."""
@@ -137,10 +139,15 @@ class Index:
 
     def places(self, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
         """poi_id, address, lng, lat of these rows. Shape: (n,) -> n."""
-        found: list[dict[str, Any]] = self.pois.take(pa.array(rows)).to_pylist()
+        found: list[dict[str, Any]] = self.pois.take(_column(rows)).to_pylist()
         if self._ids_are_json:
             for place in found:
                 place["poi_id"] = json.loads(place["poi_id"])
+        return found
+
+    def addresses(self, rows: NDArray[np.int64]) -> list[str]:
+        """Addresses of these rows. Shape: (n,) -> n."""
+        found: list[str] = self.pois["address"].take(pa.array(rows)).to_pylist()
         return found
 
     def poi(self, row: int) -> dict[str, Any]:
@@ -174,9 +181,34 @@ def let_go(rows: NDArray[Any]) -> None:
 
 def read_only(rows: NDArray[Any]) -> torch.Tensor:
     """A mapped array as a tensor that shares it and must not be written to."""
+    import torch
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
         return torch.from_numpy(rows)
+
+
+# From arrays to columns and back: the usual calls of pyarrow import pandas, which takes half a second.
+
+
+def _numbers(column: pa.ChunkedArray) -> Coordinates:
+    """A column of numbers as an array."""
+    return np.from_dlpack(column.combine_chunks()).astype(np.float64, copy=False)
+
+
+def _column(rows: NDArray[np.int64]) -> pa.Array:
+    """An array of numbers as a column."""
+    return pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows, np.int64))])
+
+
+def _sum(rounded: Shard, rest: Shard) -> Vectors:
+    """Both parts of vectors put together. Where torch is there, it widens halves several times as fast as numpy."""
+    if "torch" not in sys.modules:
+        return rounded.astype(np.float32) + rest.astype(np.float32)
+    import torch
+
+    whole: Vectors = torch.from_numpy(rounded).float().add_(torch.from_numpy(rest).float()).numpy()
+    return whole
 
 
 def shard_count(rows: int, shard_rows: int) -> int:

@@ -19,13 +19,18 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 
-def character_ngrams(text: str) -> list[str]:
-    """Character 1- and 2-grams of a text, letters and digits only, NFKC and lower case; no 2-gram spans a gap."""
+def grams_of(words: Iterable[str]) -> list[str]:
+    """Character 1- and 2-grams of words; no 2-gram spans a gap."""
     grams: list[str] = []
-    for word in words_of(text):
+    for word in words:
         grams += word
         grams += [word[i : i + 2] for i in range(len(word) - 1)]
     return grams
+
+
+def character_ngrams(text: str) -> list[str]:
+    """Character 1- and 2-grams of a text, letters and digits only, NFKC and lower case; no 2-gram spans a gap."""
+    return grams_of(words_of(text))
 
 
 class LexicalIndex:

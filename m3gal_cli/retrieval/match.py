@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, NotRequired, TypedDict, final
+
+import numpy as np
 
 from m3gal_cli.data.coordinates import haversine_m
 from m3gal_cli.data.queries import Query
 from m3gal_cli.retrieval.area import Area, Box
 from m3gal_cli.retrieval.embed import QueryEncoder
-from m3gal_cli.retrieval.exact import ExactSearcher
+from m3gal_cli.retrieval.hybrid import Candidates, Hybrid, probabilities
 from m3gal_cli.retrieval.index import Index
-from m3gal_cli.retrieval.searcher import Searcher
+from m3gal_cli.retrieval.searcher import Found, Searcher, nothing
 
 
 class Match(TypedDict):
     """A place, and how well it fits.
 
-    score is q·k + q·g' in [-2, 2]; lng and lat are degrees, WGS-84; distance_m, metres from where the query was typed,
-    is there where that is known.
+    score is q·k + q·g' in [-2, 2]; with a hybrid score, the probability that it is meant, among the candidates looked
+    at. lng and lat are degrees, WGS-84; distance_m, metres from where the query was typed, is there if that is known.
     """
 
     rank: int
@@ -45,12 +48,12 @@ class Matcher:
     Args:
         index: the places.
         embedder: the model that the index was made with; of it, queries need the query encoder alone.
-        searcher: the way to search; exact without one.
+        searcher: the way to search.
+        hybrid: scores the best of a search again; None: the search's own order stands.
     """
 
-    def __init__(self, index: Index, embedder: QueryEncoder, searcher: Searcher | None = None) -> None:
-        self.index, self.embedder = index, embedder
-        self.searcher: Searcher = searcher or ExactSearcher(index, embedder.device)
+    def __init__(self, index: Index, embedder: QueryEncoder, searcher: Searcher, hybrid: Hybrid | None = None) -> None:
+        self.index, self.embedder, self.searcher, self.hybrid = index, embedder, searcher, hybrid
 
     def answer(
         self, queries: Sequence[Query], k: int, within_km: float | None = None, box: Box | None = None
@@ -63,13 +66,30 @@ class Matcher:
         """
         areas = [area_of(q, within_km, box) for q in queries]
         vectors = self.embedder.queries([q.text for q in queries])
-        found = self.searcher.search(vectors, k, areas if any(areas) else None)
+        depth = max(k, self.hybrid.depth) if self.hybrid is not None else k
+        found = self.searcher.search(vectors, depth, areas if any(areas) else None)
+        if self.hybrid is not None:
+            found = self._again(self.hybrid, queries, found, k)
         places = iter(self.index.places(found.rows[found.rows >= 0]))
         answers: list[Answer] = []
         for query, rows, scores in zip(queries, found.rows, found.scores, strict=True):
             own = [(next(places), score) for row, score in zip(rows, scores.tolist(), strict=True) if row >= 0]
             answers.append({"id": query.id, "query": query.text, "matches": _matches(query, own)})
         return answers
+
+    def _again(self, hybrid: Hybrid, queries: Sequence[Query], found: Found, k: int) -> Found:
+        """The best ``k`` by the hybrid score, with their probabilities; equal ones in the order of the index."""
+        out = nothing(len(queries), k)
+        there = found.rows >= 0
+        texts = iter(self.index.addresses(found.rows[there]))
+        for i, query in enumerate(queries):
+            rows, dense = found.rows[i, there[i]], found.scores[i, there[i]]
+            own = Candidates(list(islice(texts, len(rows))), dense, self.index.lng[rows], self.index.lat[rows])
+            logits = hybrid.scores(query, own)
+            best = np.lexsort((rows, -logits))[:k]
+            out.rows[i, : len(best)] = rows[best]
+            out.scores[i, : len(best)] = probabilities(logits)[best]
+        return out
 
 
 def _matches(query: Query, found: list[tuple[dict[str, Any], float]]) -> list[Match]:

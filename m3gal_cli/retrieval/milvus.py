@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from m3gal_cli.errors import InputError
 from m3gal_cli.retrieval.area import Area
 from m3gal_cli.retrieval.embed import Progress, Vectors
-from m3gal_cli.retrieval.exact import ExactSearcher, products
 from m3gal_cli.retrieval.index import Index
 from m3gal_cli.retrieval.milvus_store import Store
-from m3gal_cli.retrieval.searcher import Found, best_of, nothing
+from m3gal_cli.retrieval.searcher import Found, best_of, by_area, nothing, products
 
 MOST_HITS = 16384  # Milvus gives no more
 SPARE = 16
@@ -52,10 +51,7 @@ class MilvusSearcher:
             what = f"queries of {queries.shape[1]} dimensions, an index of {self.index.dim}"
             raise InputError(what, where=self.index.path, hint="Query with the model that made the index.")
         queries = np.ascontiguousarray(queries, np.float32)
-        groups: dict[Area | None, list[int]] = {}
-        for i in range(len(queries)):
-            groups.setdefault(areas[i] if areas is not None else None, []).append(i)
-        for area, chosen in groups.items():
+        for area, chosen in by_area(len(queries), areas).items():
             self._group(found, queries, chosen, k, area)
         return found
 
@@ -101,6 +97,8 @@ class MilvusSearcher:
 
     def _here(self, found: Found, queries: Vectors, chosen: list[int], k: int, area: Area | None) -> None:
         """Score all rows of the area on this machine: more are asked for, or are equal, than Milvus gives."""
+        from m3gal_cli.retrieval.exact import ExactSearcher
+
         rows = np.arange(len(self.index), dtype=np.int64) if area is None else self.index.rows_in(area)
         answer = ExactSearcher(self.index).among(rows, queries[chosen], k)
         found.rows[chosen], found.scores[chosen] = answer

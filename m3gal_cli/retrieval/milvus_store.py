@@ -9,9 +9,11 @@ import hashlib
 import json
 import logging
 import os
+import re
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -38,6 +40,8 @@ RANGE_ROWS = 8192  # looked through at once for rows that are missing; Milvus an
 ADDRESS_BYTES = 65535  # Milvus' longest text
 FLAT_ROWS = 200_000  # up to here a server scans all vectors, exactly, in some 60 ms; a graph takes minutes to make
 GRAPH = {"M": 16, "efConstruction": 200}
+OWNER = "m3gal.index"  # property of a collection
+NAME = re.compile("m3gal(_[0-9a-f]{16}){2}")  # of a collection
 INSTALL = "pip install 'm3gal[milvus]'"
 
 Rows = NDArray[np.int64]
@@ -97,6 +101,7 @@ class Store:
             if done < total and self._count() != total:  # what was there was not the first rows
                 self._mend()
             self._await_index()
+            self._drop_former()
 
     def hits(self, queries: Vectors, limit: int, condition: str) -> list[tuple[Rows, Vectors]]:
         """What the engine finds best for each query: rows and its own scores, best first; ``limit`` at most.
@@ -136,7 +141,8 @@ class Store:
         """Make the collection and its index, as far as they are not there, and load it."""
         client, wait = self._client, {"timeout": self.timeout_s}
         if not client.has_collection(self.name, **wait):
-            client.create_collection(self.name, schema=self._schema(), consistency_level="Bounded", **wait)
+            more = {"consistency_level": "Bounded", "properties": {OWNER: owner(self.index)}}
+            client.create_collection(self.name, schema=self._schema(), **more, **wait)
         self._check(client.describe_collection(self.name, **wait))
         if not client.list_indexes(self.name, **wait):
             parameters = client.prepare_index_params()
@@ -213,6 +219,17 @@ class Store:
         ]
         self._client.upsert(self.name, batch, timeout=self.timeout_s)
         self._written = time.monotonic()
+
+    def _drop_former(self) -> None:
+        """Drop what this index was before it was made anew: collections that say that they are of the same folder."""
+        from pymilvus.exceptions import MilvusException
+
+        wait, own = {"timeout": self.timeout_s}, owner(self.index)
+        for name in self._client.list_collections(**wait):
+            if NAME.fullmatch(name) and name != self.name:
+                with suppress(MilvusException):  # what may not go, or went just now, is no reason to fail
+                    if self._client.describe_collection(name, **wait).get("properties", {}).get(OWNER) == own:
+                        self._client.drop_collection(name, **wait)
 
     def _await_index(self) -> None:
         """Have the rows written down and indexed. Until then they are found, but slower, or by a coarser index."""
@@ -297,6 +314,12 @@ def collection_name(index: Index) -> str:
     parts = made_of[0], [made_of[1], len(index), index.dim, LAYOUT]
     digests = [hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16] for part in parts]
     return "_".join(["m3gal", *digests])
+
+
+def owner(index: Index) -> str:
+    """A digest of which folder, of which machine, a collection is made from; it keeps that as a property."""
+    place = [socket.gethostname(), str(index.path.resolve())]
+    return hashlib.sha256(json.dumps(place).encode()).hexdigest()
 
 
 def _client_class(lite: bool) -> type[MilvusClient]:

@@ -12,24 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from m3gal_cli.config.schema import Config, ModelConfig, NormalizerConfig
-from m3gal_cli.core.checkpoint import (
-    CROSS_ENCODER,
-    Checkpoint,
-    kind_of,
-    load_checkpoint,
-    load_published,
-    poi_sources,
-    published_poi_sources,
-)
+from m3gal_cli.config.schema import Config, NormalizerConfig
+from m3gal_cli.core.checkpoint import Checkpoint, load_checkpoint, load_published
 from m3gal_cli.core.cross import CrossEncoder, CrossSettings, has_types
 from m3gal_cli.core.cross_checkpoint import CrossCheckpoint, load_cross
+from m3gal_cli.core.files import CROSS_ENCODER, kind_of
 from m3gal_cli.core.model import M3gal
 from m3gal_cli.core.scratch import small_config, train_tokenizer
-from m3gal_cli.core.settings import PUBLISHED_NORMALIZER, ModelSettings, Normalizer
+from m3gal_cli.core.settings import Normalizer
 from m3gal_cli.core.text import build_text_model, load_text_model, load_tokenizer
 from m3gal_cli.errors import InputError
-from m3gal_cli.training.run import find_checkpoint
+from m3gal_cli.training.finding import find_checkpoint
+from m3gal_cli.training.sources import model_settings, published_settings
 
 
 @dataclass(frozen=True)
@@ -39,21 +33,6 @@ class TrainingTable:
     lng: NDArray[np.float64]
     lat: NDArray[np.float64]
     texts: Sequence[str]
-
-
-def model_settings(model: ModelConfig, normalizer: Normalizer) -> ModelSettings:
-    """The settings that a new model is built with."""
-    return ModelSettings(
-        pooling=model.pooling,
-        append_sep=model.append_sep,
-        max_length=model.max_length,
-        query_prefix=model.query_prefix,
-        passage_prefix=model.passage_prefix,
-        location_encoder=model.location_encoder,
-        fourier_min_m=model.fourier_min_m,
-        fourier_max_m=model.fourier_max_m,
-        normalizer=normalizer,
-    )
 
 
 def new_model(config: Config, table: TrainingTable) -> Checkpoint:
@@ -130,25 +109,3 @@ def open_checkpoint(
     if found.is_dir():
         return load_checkpoint(found, with_trainer, parts)
     return load_published(found, *published_settings(found, config), parts)
-
-
-def poi_sources_of(path: Path, config: Config) -> tuple[list[Path], dict[str, Any]]:
-    """Files and settings that the vectors of POIs come from, for a checkpoint that ``open_checkpoint`` opens."""
-    if path.is_dir():
-        return poi_sources(path)
-    return published_poi_sources(path, *published_settings(path, config))
-
-
-def published_settings(path: Path, config: Config) -> tuple[str, ModelSettings]:
-    """Text encoder and settings of a published file. Raises InputError."""
-    source = config.model.text_encoder
-    if source is None or source == "scratch":
-        hint = (
-            "Give --text-encoder DIRECTORY: a published checkpoint file holds weights, but no config and no tokenizer."
-        )
-        raise InputError("which text encoder?", where=path, hint=hint)
-    given = config.model.normalizer
-    normalizer = PUBLISHED_NORMALIZER
-    if isinstance(given, NormalizerConfig):
-        normalizer = Normalizer(given.lng_mean, given.lng_std, given.lat_mean, given.lat_std)
-    return source, model_settings(config.model, normalizer)

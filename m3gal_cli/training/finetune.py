@@ -19,7 +19,7 @@ from m3gal_cli.core.tokenizer import TextTokenizer
 from m3gal_cli.data.records import Record
 from m3gal_cli.errors import InputError
 from m3gal_cli.training.candidates import CandidateLists
-from m3gal_cli.training.task import BiEncoderTask, Forward, Group, Monitor, trainable
+from m3gal_cli.training.task import BiEncoderTask, Forward, Group, Monitor, location_side, trainable
 
 
 class FinetuneTask(BiEncoderTask):
@@ -83,9 +83,10 @@ class FinetuneTask(BiEncoderTask):
             text, place = (gather_with_gradient(x)[: len(chosen)] for x in (text, place))
             lists = lists[own]
         positive, count = (x.to(device, non_blocking=True) for x in self._masks(mine, lists, chosen))
-        temperature = self.config.momentum.temperature
-        text_logits, location_logits = score_logits(query, text, temperature), score_logits(query, place, temperature)
-        right = share_right(text_logits + location_logits, positive, count)
+        text_logits = score_logits(query, text, self.config.momentum.temperature)
+        seer, temperature = location_side(query, self.config)
+        location_logits, weight = score_logits(seer, place, temperature), self.model.settings.location_weight
+        right = share_right(text_logits + weight * location_logits, positive, count)
         with torch.no_grad():
             best = text.detach()[positive.float().argmax(1)]
             self.monitor = {
@@ -95,7 +96,7 @@ class FinetuneTask(BiEncoderTask):
                 "uniformity": uniformity(query.detach()),
                 "tokens": query.new_tensor(float(queries.tokens + keys.tokens)),
             }
-        return candidate_losses(text_logits, location_logits, positive, count)
+        return candidate_losses(text_logits, location_logits, positive, count, weight)
 
     def _masks(self, rows: NDArray[np.int64], lists: list[list[int]], chosen: list[int]) -> tuple[Tensor, Tensor]:
         """Which of the batch's distinct passages are a query's positives, and how often it is compared with each.

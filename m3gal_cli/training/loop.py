@@ -204,7 +204,7 @@ class Trainer:
             with nullcontext() if i == len(parts) - 1 else accelerator.no_sync(model):
                 with accelerator.autocast():
                     losses = self.task.step(model, grid[:, part].reshape(-1), accelerator.device, own)
-                accelerator.backward(losses._asdict()[self.task.minimised] * share)
+                accelerator.backward(getattr(losses, self.task.minimised) * share)
             names, values = _seen(losses, self.task.monitor, share)
             sums.append(values)
         seen = torch.stack(sums).sum(0)

@@ -16,7 +16,7 @@ from m3gal_cli.core.model import M3gal
 from m3gal_cli.core.momentum import KeyQueue, momentum_at, update_ema
 from m3gal_cli.core.tokenizer import TextTokenizer
 from m3gal_cli.errors import InputError
-from m3gal_cli.training.task import BiEncoderTask, Forward, Group, Monitor, trainable
+from m3gal_cli.training.task import BiEncoderTask, Forward, Group, Monitor, location_side, trainable
 
 
 class PretrainTask(BiEncoderTask):
@@ -78,11 +78,13 @@ class PretrainTask(BiEncoderTask):
         query, location = forward(queries, z)
         blocked = self.queue.blocked(place)
         text_logits = queue_logits(query, key, self.queue.queue, momentum.temperature, blocked)
-        location_logits = queue_logits(query, location, old, momentum.temperature, blocked)
+        seer, temperature = location_side(query, self.config)
+        location_logits = queue_logits(seer, location, old, temperature, blocked)
         self._keys.append((key, key_location, place, z))
-        self.monitor = self._monitor(query.detach(), key, text_logits, location_logits)
+        weight = model.settings.location_weight
+        self.monitor = self._monitor(query.detach(), key, text_logits, weight * location_logits)
         self.monitor["tokens"] = query.new_tensor(float(queries.tokens + keys.tokens))
-        return pretrain_losses(text_logits, location_logits)
+        return pretrain_losses(text_logits, location_logits, weight)
 
     def _monitor(self, query: Tensor, key: Tensor, text_logits: Tensor, location_logits: Tensor) -> Monitor:
         chosen = {"text": text_logits, "location": location_logits}.get(self.config.optim.loss)

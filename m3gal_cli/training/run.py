@@ -20,12 +20,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from m3gal_cli.core.checkpoint import CROSS_ENCODER, Stored, is_checkpoint, kind_of, save_checkpoint, unsaved
+from m3gal_cli.core.checkpoint import Stored, save_checkpoint, unsaved
 from m3gal_cli.core.durable import discard, point, sweep
+from m3gal_cli.core.files import is_checkpoint
 from m3gal_cli.data.files import atomic_text, make_folder
 from m3gal_cli.errors import InputError
+from m3gal_cli.training.finding import CONFIG_FILE
 
-CONFIG_FILE, METRICS_FILE = "config.yaml", "metrics.jsonl"
+METRICS_FILE = "metrics.jsonl"
 _NAME = re.compile(r"step-(\d{8,})(?:-(\d+))?")
 
 
@@ -142,37 +144,3 @@ class RunDirectory:
             if path.resolve() not in kept:
                 with suppress(OSError):  # what cannot go is no reason to stop a training
                     discard(path)
-
-
-def newest_run(folder: Path) -> Path:
-    """The run with the newest checkpoint of a bi-encoder. Raises InputError where there is none."""
-    found = [p for p in folder.glob("*") if is_checkpoint(p / "last")] if folder.is_dir() else []
-    runs = [p for p in found if kind_of(p / "last") != CROSS_ENCODER]
-    if not runs:
-        hint = "Train one with m3gal pretrain or m3gal finetune, or give --checkpoint."
-        raise InputError("no run with a checkpoint", where=folder, hint=hint)
-    return max(runs, key=lambda p: (p / "last" / "m3gal.json").stat().st_mtime)
-
-
-def find_checkpoint(path: Path) -> Path:
-    """A checkpoint by its own path, or a run's best one; a published file stays what it is. Raises InputError."""
-    if path.is_dir():
-        for candidate in (path, path / "best", path / "last"):
-            if is_checkpoint(candidate):
-                return candidate
-        raise InputError(
-            "holds no checkpoint", where=path, hint="Give a run, one of its checkpoints or a .pth.tar file."
-        )
-    if not path.exists():
-        known = Path("runs") / path.parent.name
-        also = f" There is a run {known}." if path.parent.name and is_checkpoint(known / "last") else ""
-        raise InputError("no such checkpoint", where=path, hint=f"Check the path.{also}")
-    return path
-
-
-def run_of(checkpoint: Path) -> Path | None:
-    """The run directory that a checkpoint lies in, or None."""
-    for folder in (checkpoint, checkpoint.parent, checkpoint.resolve().parent.parent):
-        if (folder / CONFIG_FILE).is_file():
-            return folder
-    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -45,13 +45,13 @@ class Stage(Generic[StoredT]):
     """What one stage does in its own way.
 
     Args:
-        open: the checkpoint of a path, or a new model for None.
+        open: the checkpoint of a path, or a new model for None; and whether the run goes on from it.
         task: the task on a checkpoint; random states are set before.
         validation: a function that evaluates the model as it then stands.
     """
 
     name: str
-    open: Callable[[Path | None], StoredT]
+    open: Callable[[Path | None, bool], StoredT]
     task: Callable[[StoredT], Task]
     validation: Callable[[StoredT, Sequence[Record], Config, torch.device], Callable[[], Evaluation]]
 
@@ -105,7 +105,7 @@ def run_reranker(config: Config, start: Start, listener: Listener) -> RunDirecto
     def make(checkpoint: CrossCheckpoint) -> Task:
         return RerankerTask(checkpoint, _mined(records, config), config)
 
-    def opened(source: Path | None) -> CrossCheckpoint:
+    def opened(source: Path | None, _own: bool) -> CrossCheckpoint:
         return cross_checkpoint(source, config, _texts(records))
 
     return _run(Stage(RERANKER, opened, make, validation_of_cross), config, start, listener)
@@ -134,9 +134,13 @@ def _mined(records: list[Record], config: Config) -> list[Record]:
     return with_mined(records, embedder, config.data.max_words)
 
 
-def _bi_encoder(config: Config, table: TrainingTable) -> Callable[[Path | None], Checkpoint]:
-    def opened(source: Path | None) -> Checkpoint:
-        return open_checkpoint(source, config, with_trainer=True) if source else new_model(config, table)
+def _bi_encoder(config: Config, table: TrainingTable) -> Callable[[Path | None, bool], Checkpoint]:
+    def opened(source: Path | None, own: bool) -> Checkpoint:
+        checkpoint = open_checkpoint(source, config, with_trainer=True) if source else new_model(config, table)
+        if not own:  # how places count is no matter of weights: a new run decides it anew
+            settings = replace(checkpoint.model.settings, location_weight=config.model.location_weight)
+            checkpoint.model.settings = settings
+        return checkpoint
 
     return opened
 
@@ -168,8 +172,8 @@ def _run(stage: Stage[StoredT], config: Config, start: Start, listener: Listener
     accelerator = make_accelerator(config)
     run = RunDirectory.named(config.run.dir, config.run.name, stage.name, accelerator.is_main_process, config.run.keep)
     source = _source(run, start)
-    checkpoint = stage.open(source)
     own = source is not None and source.resolve().is_relative_to(run.path.resolve())
+    checkpoint = stage.open(source, own)
     run.check(resuming=own)
     validation = _validation_records(config)
     torch.manual_seed(config.seed)

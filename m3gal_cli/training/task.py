@@ -93,6 +93,17 @@ def trainable(module: nn.Module, freeze: list[str]) -> list[nn.Parameter]:
     return [p for p in module.parameters() if p.requires_grad]
 
 
+def location_side(query: Tensor, config: Config) -> tuple[Tensor, float]:
+    """Queries as the location loss sees them, and its temperature.
+
+    In the loss ``apart`` the location encoder learns from queries that it does not change: in a joint loss the text
+    tells nearly all, and location scores stay at chance.
+    """
+    if config.optim.loss != "apart":
+        return query, config.momentum.temperature
+    return query.detach(), config.momentum.location_temperature or config.momentum.temperature
+
+
 class BiEncoderTask:
     """What pretraining and finetuning have in common."""
 

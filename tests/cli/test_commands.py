@@ -14,7 +14,7 @@ import pytest
 import torch
 import typer
 import yaml
-from command import Answer, m3gal, weights
+from command import ENVIRONMENT, done, m3gal, weights
 from town import KINDS, PLACES, SPLITS, STREETS, place, record, write_lines, write_town
 
 from m3gal_cli import __version__
@@ -25,8 +25,6 @@ from m3gal_cli.data.records import read_records
 from m3gal_cli.evaluation.rerank import evaluate_rerank
 from m3gal_cli.retrieval.embed import Embedder
 
-ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
 MATCH = {"rank", "poi_id", "address", "lng", "lat", "score"}
 
 
@@ -40,18 +38,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         m3gal("pretrain", "--config", profile, *runs).run.resolve()
     os.utime(folder / "runs/first/last/m3gal.json", (1, 1))
     return folder
-
-
-@pytest.fixture
-def here(base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which ``runs`` lies; ``data`` is beside it only for this test's own use."""
-    monkeypatch.chdir(base)
-    return base
-
-
-def done(answer: Answer) -> Answer:
-    assert answer.code == 0, answer.err
-    return answer
 
 
 def program(*args: object, stdin: str | None = None, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -23,12 +23,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def here(base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(base)
-    return base
-
-
 def test_run_and_qrels_say_what_the_table_says(here: Path, tmp_path: Path) -> None:
     files = ("--run-file", tmp_path / "new" / "a.trec", "--qrels-file", tmp_path / "new" / "a.qrels")
     answer = m3gal("eval-retrieval", "--json", *files, "--run-depth", 20)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from command import Answer, m3gal
+from command import done, m3gal
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -42,11 +42,6 @@ def tables(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tables(tmp_path_factory.mktemp("data"))
-
-
-def done(answer: Answer) -> Answer:
-    assert answer.code == 0, answer.err
-    return answer
 
 
 def test_the_folder_shows_facts_by_kind_and_places_with_views(folder: Path) -> None:

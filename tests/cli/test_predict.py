@@ -16,12 +16,13 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from command import Answer, m3gal
+from command import ENVIRONMENT, done, m3gal
 from town import PLACES, place, write_csv, write_lines, write_town
 
 from m3gal_cli.cli import progress
@@ -32,8 +33,6 @@ from m3gal_cli.data import tables
 from m3gal_cli.data.coordinates import haversine_m, wgs84_to_gcj02
 from m3gal_cli.retrieval import bulk
 
-ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
 PIPES: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
 INDEX = "runs/only/index/poi_database_town"
 
@@ -48,17 +47,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def here(base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(base)
-    return base
-
-
-def done(answer: Answer) -> Answer:
-    assert answer.code == 0, answer.err
-    return answer
-
-
 def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
@@ -67,8 +55,8 @@ def program(*args: object, shard_rows: int = 8192, pause: float = 0.0, **options
     """``m3gal ARGS`` as a program of its own, with small shards that take their time."""
     lines = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)",  # background jobs have none
-        "import time, torch; from m3gal_cli.retrieval import bulk; from m3gal_cli.cli.app import main",
-        f"torch.set_num_threads(1); bulk.SHARD_ROWS = {shard_rows}; write = bulk._write",
+        "import time; from m3gal_cli.retrieval import bulk; from m3gal_cli.cli.app import main",
+        f"bulk.SHARD_ROWS = {shard_rows}; write = bulk._write",
         f"bulk._write = lambda *given: (time.sleep({pause}), write(*given))",
         "main()",
     )
@@ -365,10 +353,20 @@ def test_skip_bad(here: Path, tmp_path: Path) -> None:
 # --- streams -------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def quick(base: Path) -> tuple[str, ...]:
+    """Options with which a program starts quickest; what it reads and writes, and when, is the same with any others."""
+    given = ("--encoder-runtime", "onnx") if all(map(find_spec, ("onnx", "onnxruntime"))) else ()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(base)
+        done(m3gal("predict", "-", *given, stdin="cafe\n"))
+    return given
+
+
 @pytest.fixture
-def typed(here: Path) -> Iterator[subprocess.Popen[bytes]]:
+def typed(here: Path, quick: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
     """A program whose stdin and stdout are pipes."""
-    with program("predict", "-", "-k", 2, **PIPES) as process:
+    with program("predict", "-", "-k", 2, *quick, **PIPES) as process:
         yield process
         process.kill()
 
@@ -399,9 +397,9 @@ def test_an_answer_comes_before_the_next_question(typed: subprocess.Popen[bytes]
     assert typed.wait(60) == 0
 
 
-def test_an_interruption_leaves_whole_lines(here: Path) -> None:
+def test_an_interruption_leaves_whole_lines(here: Path, quick: tuple[str, ...]) -> None:
     """What there is of a FeatureCollection is ended, so that it can be read."""
-    with program("predict", "-", "--output-format", "geojson", **PIPES) as process:
+    with program("predict", "-", "--output-format", "geojson", *quick, **PIPES) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(b"cafe\n")
@@ -416,11 +414,11 @@ def test_an_interruption_leaves_whole_lines(here: Path) -> None:
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_an_interruption_while_a_slow_reader_is_waited_for(here: Path, unbuffered: str) -> None:
+def test_an_interruption_while_a_slow_reader_is_waited_for(here: Path, quick: tuple[str, ...], unbuffered: str) -> None:
     """The pipe is full and a line is half through it: it still comes out whole."""
     path = write_lines(here / "many.txt", [f"cafe {i}" for i in range(3000)])
     environment = ENVIRONMENT | {"PYTHONUNBUFFERED": unbuffered}
-    with program("predict", path, "-k", 20, env=environment, **PIPES) as process:
+    with program("predict", path, "-k", 20, *quick, env=environment, **PIPES) as process:
         assert process.stdout is not None
         assert select.select([process.stdout], [], [], 60)[0]
         while waiting_bytes(process) < 50_000:  # 16 answers, and what the pipe takes of the next ones
@@ -462,10 +460,10 @@ def test_many_queries_in_order(here: Path) -> None:
 @pytest.mark.parametrize(
     "given", [("--help",), ("--version",), ("predict", "--help"), ("data", "osm", "--help"), ("predict", "-")], ids=str
 )
-def test_a_reader_that_is_gone_is_no_error(here: Path, given: tuple[str, ...]) -> None:
+def test_a_reader_that_is_gone_is_no_error(here: Path, quick: tuple[str, ...], given: tuple[str, ...]) -> None:
     reader, writer = os.pipe()
     os.close(reader)  # every write fails, whatever the size of the pipe
-    process = program(*given, **PIPES | {"stdout": writer})
+    process = program(*given, *(quick if given == ("predict", "-") else ()), **PIPES | {"stdout": writer})
     os.close(writer)
     _, err = process.communicate(b"cafe\n" * 3, timeout=60)
     assert process.returncode == 0, err

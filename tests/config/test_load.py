@@ -158,7 +158,7 @@ def test_an_unknown_key_with_the_closest_known_one(key: str, unknown: str, close
         ("optim.epochs=1.5", "optim.epochs: input should be a valid integer"),
         ("optim.schedule=4", "optim.schedule: input should be a valid list, got 4"),
         ("optim.name=sdg", "optim.name: input should be 'sgd' or 'adamw', got 'sdg'"),
-        ("optim.loss=both", "optim.loss: input should be 'fused', 'text' or 'location', got 'both'"),
+        ("optim.loss=both", "optim.loss: input should be 'fused', 'text', 'location' or 'apart', got 'both'"),
         ("optim.in_batch=7", "optim.in_batch: input should be a valid boolean"),
         ("optim=3", "optim: input should be a valid dictionary"),
         ("momentum.m=1.01", "momentum.m: input should be less than or equal to 1, got 1.01"),
@@ -172,6 +172,13 @@ def test_wrong_values(text: str, words: str) -> None:
     lines = [line for line in wrong(text) if line.startswith(words)]
     assert len(lines) == 1
     assert lines[0].endswith(f"(--set {text.partition('=')[0]})") or "must rise" in lines[0]
+
+
+def test_all_of_the_answer_is_no_approximate_search() -> None:
+    (line,) = wrong("eval.recall=1", **{"eval.index": "ann"})
+    assert line == "eval.recall 1 is what eval.index exact gives; ann takes a share below 1, e.g. 0.99"
+    for index in ("auto", "exact", "milvus"):
+        assert load_config(None, {"eval.index": index}, ["eval.recall=1"], {}).eval.recall == 1
 
 
 def test_all_errors_at_once_each_with_its_source(tmp_path: Path) -> None:
@@ -193,7 +200,7 @@ def test_set_without_equals(text: str) -> None:
 
 def test_every_packaged_profile_loads_and_changes_something() -> None:
     names = profile_names()
-    assert {"demo.yaml", "paper.yaml", "osm.yaml", "geotes.yaml", "e5.yaml"} <= set(names)
+    assert {"demo.yaml", "paper.yaml", "osm.yaml", "paper-finetune.yaml", "geotes.yaml", "views.yaml"} <= set(names)
     loaded = {name: load_config(name, environ={}) for name in names}
     for name, config in loaded.items():
         assert config != Config()
@@ -201,7 +208,7 @@ def test_every_packaged_profile_loads_and_changes_something() -> None:
 
 
 def test_the_paper_profile_is_the_published_recipe() -> None:
-    for name in ("paper.yaml", "osm.yaml", "geotes.yaml"):
+    for name in ("paper.yaml", "osm.yaml", "paper-finetune.yaml"):
         config = load_config(name, environ={})
         model, momentum, optim = config.model, config.momentum, config.optim
         assert (model.pooling, model.append_sep, model.location_encoder) == ("pooler", False, "mlp")
@@ -210,7 +217,9 @@ def test_the_paper_profile_is_the_published_recipe() -> None:
         assert (optim.name, optim.momentum, optim.loss) == ("sgd", 0.9, "fused")
         assert (optim.weight_decay, optim.location_weight_decay) == (0.0, 1e-4)
     assert load_config("osm", environ={}).model.normalizer == "fit"
-    assert load_config("geotes", environ={}).model.normalizer.lng_mean == pytest.approx(120.22537389613467, rel=1e-15)
+    assert load_config("paper-finetune", environ={}).model.normalizer.lng_mean == pytest.approx(
+        120.22537389613467, rel=1e-15
+    )
 
 
 def test_a_file_goes_before_a_packaged_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,13 +20,13 @@ from m3gal_cli.core import checkpoint as module
 from m3gal_cli.core import layout
 from m3gal_cli.core.checkpoint import (
     Checkpoint,
-    is_checkpoint,
     load_checkpoint,
     load_published,
     read_torch,
     save_checkpoint,
     save_published,
 )
+from m3gal_cli.core.files import is_checkpoint
 from m3gal_cli.core.layout import FILES
 from m3gal_cli.core.model import PARTS
 from m3gal_cli.core.settings import ModelSettings, Normalizer

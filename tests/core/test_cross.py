@@ -14,9 +14,10 @@ import torch
 from tokenizers import processors
 from toy import TEXTS, toy_checkpoint, toy_cross
 
-from m3gal_cli.core.checkpoint import BI_ENCODER, CROSS_ENCODER, kind_of, load_checkpoint, poi_sources, save_checkpoint
+from m3gal_cli.core.checkpoint import load_checkpoint, save_checkpoint
 from m3gal_cli.core.cross import PairTokenizer, has_types, with_separator
 from m3gal_cli.core.cross_checkpoint import CrossCheckpoint, load_cross
+from m3gal_cli.core.files import BI_ENCODER, CROSS_ENCODER, kind_of, poi_sources
 from m3gal_cli.core.scratch import small_config
 from m3gal_cli.core.text import load_tokenizer
 from m3gal_cli.errors import InputError

@@ -141,6 +141,12 @@ def test_candidate_losses_against_brute_force() -> None:
     found = candidate_losses(text, location, *masks(LISTS, 7))
     for loss, table in zip(found, (text, location, text + location), strict=True):
         assert loss.item() == pytest.approx(brute_force(table, LISTS), rel=1e-9)
+    weighted = candidate_losses(text, location, *masks(LISTS, 7), 0.25)
+    assert weighted.fused.item() == pytest.approx(brute_force(text + 0.25 * location, LISTS), rel=1e-9)
+    assert weighted.location == found.location
+    assert weighted.apart.item() == pytest.approx(float(found.text + found.location))
+    queue = pretrain_losses(text, location, 0.25)
+    assert queue.fused.item() == pytest.approx(F.cross_entropy(text + 0.25 * location, torch.zeros(6).long()).item())
 
 
 def test_candidates_outside_a_list_have_no_gradient_and_a_list_without_negatives_no_loss() -> None:

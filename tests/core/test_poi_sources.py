@@ -12,7 +12,8 @@ import pytest
 from safetensors.torch import save_file
 from toy import toy_checkpoint
 
-from m3gal_cli.core.checkpoint import poi_sources, published_poi_sources, save_checkpoint, save_published
+from m3gal_cli.core.checkpoint import save_checkpoint, save_published
+from m3gal_cli.core.files import poi_sources, published_poi_sources
 from m3gal_cli.core.settings import ModelSettings
 from m3gal_cli.errors import InputError
 from m3gal_cli.retrieval.identity import Identity

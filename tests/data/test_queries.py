@@ -155,6 +155,51 @@ def test_a_broken_feature_of_a_collection() -> None:
     assert found[2] == BadQuery(3, 3, "geometry: expected a Point, got {}")
 
 
+FIRST_LINES = {  # what is no feature and no beginning of a collection, and what is told of it
+    b"hello": "not JSON: Expecting value: line 1 column 1 (char 0)",
+    b'{"type": "Feature", "properties": {"query": "ca': "not JSON: Unterminated string starting at",
+    b'{"type": "Feature", "properties": ': "not JSON: Expecting value: line 1 column 34",
+    b'{"type": "Point"}': "expected a Feature, got {'type': 'Point'}",
+    b'{"type": "Feature", "id": NaN}': "not JSON: NaN is no JSON number",
+    b"7": "expected a Feature, got 7",
+    b"\xff": "no UTF-8 text",
+}
+
+
+@pytest.mark.parametrize("head", list(FIRST_LINES), ids=str)
+@pytest.mark.parametrize("at_once", [1, 10_000])
+def test_a_broken_first_feature(head: bytes, at_once: int) -> None:
+    """Is one broken line, as any other is, where the next line is a feature."""
+    a, b = (json.dumps(feature(name)).encode() for name in "ab")
+    lines = [b"", head, b"", a, b'{"type": "Feature",', b]
+    found = queries_of(b"\n".join(lines), "geojson", at_once=at_once, skip_bad=True)
+    assert [found[1], found[3]] == [Query(2, "a"), Query(4, "b")]
+    assert [(bad.id, bad.line) for bad in found if isinstance(bad, BadQuery)] == [(1, 2), (3, 5)]
+    assert found[0].error.startswith(FIRST_LINES[head])
+    with pytest.raises(InputError) as caught:
+        queries_of(b"\n".join(lines), "geojson", at_once=at_once)
+    assert caught.value.where == "q:2"
+
+
+def test_a_broken_first_feature_is_answered_as_it_comes() -> None:
+    """One whose JSON goes wrong within the line; of one that is cut short, the rest might be a collection."""
+    arriving = iter([b"hello\n", json.dumps(feature("a")).encode() + b"\n"])
+    stream = QueryStream(Lines(lambda: next(arriving), "q", True), "geojson", skip_bad=True)
+    batches = stream.batches()
+    assert [type(item) for item in next(batches)] == [BadQuery, Query]
+    with pytest.raises(StopIteration):
+        next(arriving)
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_a_broken_collection(skip_bad: bool) -> None:
+    """Errors tell where in the file, blank lines before it included."""
+    with pytest.raises(InputError) as caught:
+        queries_of("\n\n" + collection(*FEATURES).replace('"b"', '"b', 1), "geojson", skip_bad)
+    number = collection(*FEATURES).partition('"b"')[0].count("\n") + 3
+    assert f"not JSON: Invalid control character at: line {number} column" in caught.value.what
+
+
 @pytest.mark.parametrize(("form", "head"), [("jsonl", b""), ("csv", b"query\n"), ("geojson", b"\n")])
 def test_lines_that_are_no_text_or_too_long(form: Any, head: bytes) -> None:
     whole = json.dumps(feature("a")) if form == "geojson" else "a"

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 from m3gal_cli.data import records as records_module
-from m3gal_cli.data.coordinates import gcj02_to_bd09, wgs84_to_gcj02
+from m3gal_cli.data.coordinates import gcj02_to_bd09, parse_lnglat, wgs84_to_gcj02
 from m3gal_cli.data.records import (
     Passage,
     Record,
-    parse_lnglat,
     passages_frame,
     poi_key,
     read_records,

@@ -12,12 +12,17 @@ import torch
 from bruteforce import poi, records
 from toy import CrowdedEmbedder, ToyEmbedder
 
+from m3gal_cli.data.queries import Query
 from m3gal_cli.data.records import Passage, Record
 from m3gal_cli.errors import InputError
+from m3gal_cli.evaluation import retrieval
 from m3gal_cli.evaluation.ranks import MISS
 from m3gal_cli.evaluation.retrieval import Options, evaluate_retrieval
+from m3gal_cli.retrieval import hybrid as hybrid_module
 from m3gal_cli.retrieval import sweep
+from m3gal_cli.retrieval.hybrid import Candidates, Hybrid, Weights
 from m3gal_cli.retrieval.lexical import LexicalIndex
+from m3gal_cli.retrieval.lexicon import Lexicon
 
 EMBEDDER = ToyEmbedder()
 ROWS = [poi(n) for n in [*range(3, 20), 5, 5, 9, 17]]  # repeated rows; 0, 1 and 2 are missing
@@ -59,6 +64,42 @@ def test_metrics_against_loops(monkeypatch: pytest.MonkeyPatch, at_once: int) ->
     printed = found.to_json("runs/a")
     assert (printed["n_queries"], printed["n_pois"]) == (47, len(ROWS))
     assert "n_candidates" not in printed
+
+
+def test_the_hybrid_row_scores_the_best_candidates_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the first 6 by fused scores (a gold place once) the order is by the hybrid, the rest stay behind."""
+    for module in (retrieval, hybrid_module):
+        monkeypatch.setattr(module, "DEPTH", 6)
+    weights = Weights((0.002, 0.0, 0.3, 0.2, 1.5, 0.5), 30)
+    queries, frame = records(47, seed=3), table(ROWS)
+    found = evaluate_retrieval(queries, frame, EMBEDDER, Options(hybrid=weights, depth=3))
+    lexicon = Lexicon.of(frame.drop_duplicates()["address"])
+    moved = 0
+    for i, record in enumerate(queries):
+        fused = [bruteforce.scores(EMBEDDER, record.query, p)["fused"] for p in ROWS]
+        gold = [p.key in record.gold for p in ROWS]
+        seen: set[tuple[str, float, float]] = set()
+        order = []
+        for j in sorted(range(len(ROWS)), key=lambda j: (-fused[j], gold[j], j)):
+            if not (gold[j] and ROWS[j].key in seen):
+                order.append(j)
+            seen.add(ROWS[j].key)
+        best = order[:6]
+        rows = [ROWS[j] for j in best]
+        place = np.array([(p.lng, p.lat) for p in rows])
+        own = Candidates([p.text for p in rows], np.array([fused[j] for j in best]), *place.T)
+        scores = Hybrid(weights, lexicon).scores(Query(i, record.query, record.lng, record.lat), own).tolist()
+        rank, _ = bruteforce.rank_and_error(scores, rows, record)
+        wanted = rank if rank < np.inf else found.ranks["fused"][i]
+        assert found.ranks["hybrid"][i] == wanted
+        moved += wanted != found.ranks["fused"][i]
+    assert moved > 5
+    assert "hybrid" in found.metrics
+    assert found.found is not None
+    assert {len(rows) for rows, _ in found.found.matches} == {3}, "the run file asks for fewer"
+    plain = evaluate_retrieval(queries, frame, EMBEDDER, Options(depth=3))
+    assert (plain.ranks["fused"] == found.ranks["fused"]).all()
+    assert "hybrid" not in plain.metrics
 
 
 def test_rows_equal_to_the_gold_are_gold_and_any_other_tie_loses() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command import Answer, m3gal, steps
+from command import done, m3gal, steps
 
 COMMANDS = {
     "src.M3GAL.moco_train": "pretrain",
@@ -53,11 +53,6 @@ def tree(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request:
     shutil.copytree(golden / "text_encoder", tmp_path / "bert-base-chinese", copy_function=shutil.copyfile)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def done(answer: Answer) -> Answer:
-    assert answer.code == 0, answer.err
-    return answer
 
 
 def test_pretrain(tree: Path, published: dict[str, list[str]]) -> None:

@@ -17,7 +17,7 @@ def test_zero_shot_on_geotes(shared: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     assert m3gal("data", "geotes", shared / "data" / "geotes").code == 0
     encoder = shared / "models" / "e5-small-zh"
-    run = m3gal("finetune", "--config", "e5.yaml", "--text-encoder", encoder, "--max-steps", 0).run
+    run = m3gal("finetune", "--config", "geotes.yaml", "--text-encoder", encoder, "--max-steps", 0).run
     answer = m3gal("eval-retrieval", "--json", "--checkpoint", run)
     assert answer.code == 0, answer.err
     found = answer.json()

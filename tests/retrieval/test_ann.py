@@ -14,10 +14,11 @@ from m3gal_cli.errors import InputError
 from m3gal_cli.retrieval import ann as module
 from m3gal_cli.retrieval.ann import AnnSearcher, families_for, open_ann
 from m3gal_cli.retrieval.area import Area
-from m3gal_cli.retrieval.exact import ExactSearcher, products
+from m3gal_cli.retrieval.exact import ExactSearcher
 from m3gal_cli.retrieval.index import Index
+from m3gal_cli.retrieval.searcher import products
 
-pytest.importorskip("faiss")
+faiss = pytest.importorskip("faiss")
 DIM = 32
 VECTORS = clustered(2500, DIM, 20)
 
@@ -99,13 +100,45 @@ def test_codes_that_are_too_coarse_are_found_out_on_a_sample(
     probes = module._Probes(index, GivenVectors(VECTORS))  # type: ignore[arg-type]
     rows = np.arange(0, len(VECTORS), module.TRIAL)
     shares = []
-    share = probes.trial(index, coarse)
+    share = probes.trial(coarse)
     assert coarse.ntotal == 0
     coarse.add(VECTORS[rows])
     near = module._probe(coarse, probes.vectors, 16, 10) * module.TRIAL
     for query, own in zip(probes.vectors, near, strict=True):
         shares.append(np.isin(rows[np.argsort(-(VECTORS[rows] @ query))[:10]], own).mean())
     assert share == pytest.approx(np.mean(shares), abs=0.01)
+
+
+@pytest.mark.parametrize("family", ["IVF16,SQ8", "IVF16,Flat", "IVF16,PQ16x4fs"])
+def test_codes_are_mapped_and_stay_as_they_are(make_index: MakeIndex, family: str) -> None:  # noqa: F811
+    """Opened again, and tuned for another target, the file is neither read whole nor written."""
+    index, asked = make_index(VECTORS), queries(40)
+    path = index.path / "ann" / "cells.faiss"
+    first = opened(index, recall=0.6, families=[family])[0]
+    made = first.search(asked, 10)
+    before = path.read_bytes(), path.stat().st_ino
+    again, other = opened(index, recall=0.6)[0], opened(index, recall=0.7)[0]
+    for searcher in (again, other):
+        lists = faiss.downcast_InvertedLists(searcher.cells.invlists)
+        assert isinstance(lists, faiss.OnDiskInvertedLists) == ("PQ" not in family)
+    found = again.search(asked, 10)
+    assert found.rows.tolist() == made.rows.tolist()
+    assert found.scores.tolist() == made.scores.tolist()
+    assert other.setting.recall >= 0.7
+    assert (path.read_bytes(), path.stat().st_ino) == before
+
+
+def test_a_file_that_was_cut_short(make_index: MakeIndex) -> None:  # noqa: F811
+    """To look beyond the end of what is mapped would end the process."""
+    index = make_index(VECTORS)
+    path = index.path / "ann" / "cells.faiss"
+    made = opened(index, families=["IVF16,SQ8"])[0].search(queries(40), 10)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    searcher, said = opened(index, families=["IVF16,SQ8"])
+    assert said
+    assert path.read_bytes() == whole
+    assert searcher.search(queries(40), 10).rows.tolist() == made.rows.tolist()
 
 
 @pytest.mark.parametrize("file", ["cells.faiss", "ann.json"])

@@ -7,14 +7,15 @@ import os
 import resource
 import shutil
 import signal
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from changes import code_of, in_child, listening
 from indexed import Given, build, index_of, sources_of, table_of
 from toy import ToyEmbedder
 
@@ -26,35 +27,10 @@ from m3gal_cli.retrieval.identity import Identity
 from m3gal_cli.retrieval.index import Index
 
 POIS = table_of(30)
-# Audit events (PEP 578) of what changes a disk; each is told before it happens.
-CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.truncate"}
-NOW: list[Callable[[], None]] = []
-
-
-def hook(event: str, args: tuple[Any, ...]) -> None:
-    writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-    if NOW and (writes or event in CHANGES):
-        NOW[0]()
-
-
-sys.addaudithook(hook)
 
 
 def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def in_child(work: Callable[[], Any]) -> int:
-    """The exit code of a copy of this process that does ``work``: 0, or 70 where that fails."""
-    pid = os.fork()
-    if pid == 0:
-        code = 70
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def refuse() -> Any:
@@ -160,10 +136,9 @@ def test_killed_at_every_single_change(tmp_path: Path, monkeypatch: pytest.Monke
                 os._exit(9)
 
         def work(path: Path = path, die: Callable[[], None] = die) -> None:
-            NOW.append(die)
-            build(path, sources, 15)
+            listening(die, lambda: build(path, sources, 15))
 
-        code = in_child(work)
+        code = code_of(in_child(work))
         build(path, sources, 15, said)
         assert content(path) == wanted, changes
         goes_on += any("goes on after" in line for line in said)
@@ -202,19 +177,14 @@ def test_several_processes_make_the_index_of_one(tmp_path: Path, world: int) -> 
     """Real processes, which meet in the folder alone; one has died before."""
     sources, path = sources_of(POIS, ToyEmbedder()), tmp_path / "index"
     wanted = content(index_of(tmp_path / "wanted", POIS, ToyEmbedder(), 4).path)
-    children = []
-    for rank in range(1, world):
-        pid = os.fork()
-        if pid == 0:
-            code = 70
-            try:
-                code = 0 if build(path, sources, 4, share=Share(rank, world)) is None else 71
-            finally:
-                os._exit(code)
-        children.append(pid)
+
+    def take_part(rank: int) -> None:
+        assert build(path, sources, 4, share=Share(rank, world)) is None
+
+    children = [in_child(partial(take_part, rank)) for rank in range(1, world)]
     index = build(path, sources, 4, share=Share(0, world))
     assert index is not None
-    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * (world - 1)
+    assert [code_of(pid) for pid in children] == [0] * (world - 1)
     assert content(path) == wanted
 
 
@@ -255,7 +225,7 @@ def test_a_full_disk(tmp_path: Path, room: int) -> None:
             build(path, sources, 60)
         assert not [p for p in path.rglob("*") if p.name.endswith(".tmp")]
 
-    assert in_child(limited) == 0
+    assert code_of(in_child(limited)) == 0
     assert not (path / "manifest.json").exists()
     build(path, sources, 60)
     assert content(path) == wanted

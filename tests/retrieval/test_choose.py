@@ -16,6 +16,7 @@ from m3gal_cli.errors import InputError
 from m3gal_cli.retrieval import choose
 from m3gal_cli.retrieval.choose import make_searcher
 from m3gal_cli.retrieval.exact import ExactSearcher
+from m3gal_cli.retrieval.plain import PlainSearcher
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, most:
     for name, module in others.items():
         monkeypatch.setitem(sys.modules, f"m3gal_cli.retrieval.{name}", module)
     monkeypatch.setattr(choose, "EXACT_POIS", most)
-    found: Any = make_searcher(kind, index, embedder, torch.device(device), "here", 0.9, said, told)
+    found: Any = make_searcher(kind, index, embedder, lambda: torch.device(device), "here", 0.9, said, told)
     if wanted == "exact":
         assert isinstance(found, ExactSearcher)
         assert str(found.device) == device
@@ -54,7 +55,26 @@ def test_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, most:
         )
 
 
+def test_all_of_the_answer_is_exact_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "EXACT_POIS", 9)
+    index = index_of(tmp_path / "index", table_of(10), ToyEmbedder())
+    found = make_searcher("auto", index, ToyEmbedder(), lambda: torch.device("cpu"), None, 1.0, print, print)
+    assert isinstance(found, ExactSearcher)
+
+
+@pytest.mark.parametrize(("rows", "kind"), [(10, PlainSearcher), (9, ExactSearcher)])
+def test_few_rows_are_searched_without_torch_until_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, kind: type
+) -> None:
+    index = index_of(tmp_path / "index", table_of(10), ToyEmbedder())
+    given: Any = ("exact", index, ToyEmbedder(), lambda: torch.device("cpu"), None, 0.9, print, print)
+    assert isinstance(make_searcher(*given), ExactSearcher)
+    monkeypatch.setattr(choose, "PLAIN_ROWS", rows)
+    monkeypatch.delitem(sys.modules, "torch")
+    assert isinstance(make_searcher(*given), kind)
+
+
 def test_an_unknown_kind(tmp_path: Path) -> None:
     index = index_of(tmp_path / "index", table_of(3), ToyEmbedder())
     with pytest.raises(InputError, match="unknown index 'annoy'"):
-        make_searcher("annoy", index, ToyEmbedder(), "cpu", None, 0.9, print, print)  # type: ignore[arg-type]
+        make_searcher("annoy", index, ToyEmbedder(), lambda: torch.device("cpu"), None, 0.9, print, print)  # type: ignore[arg-type]

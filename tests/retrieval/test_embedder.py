@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,10 @@ def test_places_in_their_order_by_the_key_location_encoder(checkpoint: Checkpoin
         wanted = checkpoint.model.gc_encoder_shadow(z)
     np.testing.assert_allclose(found, (wanted / wanted.norm(dim=1, keepdim=True)).numpy(), atol=1e-5)
     assert (found[0] == found[2]).all()
+    settings = checkpoint.model.settings
+    checkpoint.model.settings = replace(settings, location_weight=0.25)
+    np.testing.assert_allclose(Embedder(checkpoint).locations(lng, lat), 0.25 * found, rtol=1e-6)
+    checkpoint.model.settings = settings
 
 
 @pytest.mark.parametrize("batch_tokens", [30, 90])

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from m3gal_cli.retrieval import exact
 from m3gal_cli.retrieval.area import Area
-from m3gal_cli.retrieval.exact import ExactSearcher, products, scan_error
-from m3gal_cli.retrieval.searcher import Found
+from m3gal_cli.retrieval.exact import ExactSearcher, scan_error
+from m3gal_cli.retrieval.searcher import Found, products
 
 SCANS = [None, torch.float32, torch.float16, torch.bfloat16]
 AREAS = [None, Area((-60.0, -30.0, 60.0, 30.0)), Area(None, (0.0, 0.0), 3e6), Area(None, (10.0, 80.0), 10.0)]

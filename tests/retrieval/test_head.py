@@ -11,8 +11,9 @@ from made import MakeIndex, clustered, make_index  # noqa: F401
 
 from m3gal_cli.errors import InputError
 from m3gal_cli.retrieval import head as module
-from m3gal_cli.retrieval.exact import ExactSearcher, products
+from m3gal_cli.retrieval.exact import ExactSearcher
 from m3gal_cli.retrieval.head import Head, heads_of, open_head, principal_directions
+from m3gal_cli.retrieval.searcher import products
 
 DIM = 48
 

@@ -34,19 +34,28 @@ def most(lexicon: Lexicon, query: str) -> float:
     return total
 
 
+def shares(lexicon: Lexicon, query: str, texts: list[str]) -> np.ndarray:
+    terms, own = lexicon.terms(query), [module.plain(text) for text in texts]
+    lengths = np.array([module.length_of(text) for text in own], np.float64)
+    return lexicon.bm25(terms, module.count_grams(terms, own), lengths)
+
+
 @pytest.mark.parametrize("query", QUERIES)
 def test_shares_are_those_of_the_library_over_the_most_possible(query: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_AT_ONCE", 3)
     lexicon = Lexicon.of(iter(TEXTS))
     expected = LexicalIndex(TEXTS).scores(query) / most(lexicon, query)
-    np.testing.assert_allclose(lexicon.shares(query, TEXTS), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(shares(lexicon, query, TEXTS), expected, rtol=1e-5, atol=1e-6)
     assert (expected < 1).all()
+    assert lexicon.terms(query).shares.sum() == pytest.approx(1)
 
 
 def test_a_query_without_letters_and_no_candidate_and_an_empty_table() -> None:
-    assert Lexicon.of(TEXTS).shares("，。!", TEXTS).tolist() == [0.0] * len(TEXTS)
-    assert Lexicon.of(TEXTS).shares("文", []).shape == (0,)
-    assert (Lexicon.of([]).shares("文", ["文三路"]) > 0).all()
+    lexicon = Lexicon.of(TEXTS)
+    assert lexicon.terms("，。!").grams == []
+    assert shares(lexicon, "，。!", TEXTS).tolist() == [0.0] * len(TEXTS)
+    assert shares(lexicon, "文", []).shape == (0,)
+    assert (shares(Lexicon.of([]), "文", ["文三路"]) > 0).all()
 
 
 def test_frequencies_are_those_of_a_count(tmp_path: Path) -> None:
@@ -60,6 +69,7 @@ def test_frequencies_are_those_of_a_count(tmp_path: Path) -> None:
     known = sorted(counts, key=module.code_of)
     assert lexicon.codes.tolist() == [module.code_of(gram) for gram in known]
     assert lexicon.rows.tolist() == [counts[gram] for gram in known]
+    assert [module.length_of(module.plain(t)) for t in texts] == [len(character_ngrams(t)) for t in texts]
     assert lexicon.mean_length == pytest.approx(np.mean([len(character_ngrams(t)) for t in texts]))
     lexicon.save(tmp_path / "l.npz")
     again = Lexicon.load(tmp_path / "l.npz")

@@ -13,6 +13,8 @@ from toy import ToyEmbedder
 
 from m3gal_cli.data.coordinates import EARTH_RADIUS_M
 from m3gal_cli.data.queries import Query
+from m3gal_cli.retrieval.exact import ExactSearcher
+from m3gal_cli.retrieval.hybrid import Candidates, Hybrid, Weights, open_lexicon
 from m3gal_cli.retrieval.match import Matcher
 
 # Rows 0 and 3 are one place; 1 shares its text, 2 its coordinates.
@@ -43,7 +45,8 @@ def test_matches_against_loops(
 ) -> None:
     embedder = ToyEmbedder(reach=5)
     queries = [Query(i, f"typed {i}", 24.95 if i % 2 else None, 60.16 if i % 2 else None) for i in range(8)]
-    matcher = Matcher(index_of(tmp_path / "index", POIS, embedder, 3), embedder)
+    index = index_of(tmp_path / "index", POIS, embedder, 3)
+    matcher = Matcher(index, embedder, ExactSearcher(index))
     answers = matcher.answer(queries, top_k, within_km, box)
     assert [(a["id"], a["query"]) for a in answers] == [(q.id, q.text) for q in queries]
     distinct = POIS.drop(index=3)
@@ -74,7 +77,38 @@ def test_matches_against_loops(
 
 def test_answers_are_plain_values(tmp_path: Path) -> None:
     embedder = ToyEmbedder()
-    matcher = Matcher(index_of(tmp_path / "index", POIS, embedder), embedder)
+    index = index_of(tmp_path / "index", POIS, embedder)
+    matcher = Matcher(index, embedder, ExactSearcher(index))
     (answer,) = matcher.answer([Query("q", "typed", 24.95, 60.16)], 2)
     for match in answer["matches"]:
         assert {type(v) for v in match.values()} <= {int, float, str}
+
+
+@pytest.mark.parametrize("top_k", [1, 3, 10])
+@pytest.mark.parametrize("box", [None, (24.0, 60.0, 25.0, 60.18)])
+def test_a_hybrid_score_orders_what_the_search_finds(
+    tmp_path: Path, top_k: int, box: tuple[float, float, float, float] | None
+) -> None:
+    """All that the search finds is scored again; the answers are the best of it, with their probabilities."""
+    embedder = ToyEmbedder(reach=5)
+    index = index_of(tmp_path / "index", POIS, embedder, 3)
+    hybrid = Hybrid(Weights((0.001, 0.5, 2.0, 1.0, 3.0, 1.0), 30), open_lexicon(index), depth=4)
+    search = ExactSearcher(index)
+    matcher, plain = Matcher(index, embedder, search, hybrid), Matcher(index, embedder, search)
+    queries = [Query(i, f"bakery typed {i}", 24.95 if i % 2 else None, 60.16 if i % 2 else None) for i in range(6)]
+    answers = matcher.answer(queries, top_k, box=box)
+    for query, answer, dense in zip(queries, answers, plain.answer(queries, max(4, top_k), box=box), strict=True):
+        found = dense["matches"]
+        own = Candidates(
+            [m["address"] for m in found],
+            np.array([m["score"] for m in found], np.float32),
+            *(np.array([m[name] for m in found]) for name in ("lng", "lat")),  # type: ignore[literal-required]
+        )
+        scores = hybrid.scores(query, own)
+        share = np.exp(scores) / np.exp(scores).sum()
+        order = sorted(range(len(found)), key=lambda i: -scores[i])[:top_k]
+        assert [m["poi_id"] for m in answer["matches"]] == [found[i]["poi_id"] for i in order]
+        assert [m["score"] for m in answer["matches"]] == pytest.approx([share[i] for i in order], rel=1e-5)
+        assert [m["rank"] for m in answer["matches"]] == list(range(1, len(order) + 1))
+    first = matcher.answer([Query(0, "bakery")], 1)[0]["matches"][0]
+    assert first["address"] == "bakery", "its name is typed"

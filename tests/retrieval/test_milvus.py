@@ -287,6 +287,39 @@ def test_others_can_use_the_collection(searcher: MilvusSearcher) -> None:
     assert np.asarray(line["vector"], np.float32).tolist() == index.vectors(np.array([123]))[0].tolist()
 
 
+def test_what_an_index_was_before_is_dropped(fresh: Callable[..., Index], engine: str, tmp_path: Path) -> None:
+    """Of the same folder, once the new collection is whole; all else that lies in the engine stays."""
+    from pymilvus import DataType
+
+    index, beside = fresh(drawn(31, 40)), fresh(drawn(32, 40), "another model")
+    searchers = [open_milvus(index, engine), open_milvus(beside, engine)]
+    client, old = searchers[0].store._client, collection_name(index)
+    same_owner = {"properties": {milvus_store.OWNER: milvus_store.owner(index)}}
+    foreign = ["mine", f"{old}_x", "m3gal_0123456789abcdef_0123456789abcdef"]
+    for name in foreign:
+        schema = client.create_schema()
+        schema.add_field("row", DataType.INT64, is_primary=True)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
+        client.create_collection(name, schema=schema, **(same_owner if name != foreign[-1] else {}))
+    before = set(client.list_collections())
+    assert before >= {old, collection_name(beside), *foreign}
+    manifest = json.loads((index.path / "manifest.json").read_text())
+    manifest["model"]["sha256"] = "a later model"
+    (index.path / "manifest.json").write_text(json.dumps(manifest))
+    later = Index(index.path)
+    half = Store(later, engine)
+    assert set(client.list_collections()) == before | {collection_name(later)}, "not before the new one is whole"
+    half.close()
+    searchers.append(open_milvus(later, engine))
+    assert set(client.list_collections()) == before - {old} | {collection_name(later)}
+    same(searchers[-1], drawn(33, 3), 5)
+    same(searchers[1], drawn(33, 3), 5)
+    for name in foreign:
+        client.drop_collection(name)
+    for searcher in searchers:
+        searcher.close()
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -9,35 +9,21 @@ import random
 import resource
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from changes import code_of, in_child, listening
 from toy import toy_checkpoint
 
 from m3gal_cli.core.checkpoint import Checkpoint, load_checkpoint
 from m3gal_cli.core.layout import read_weights
 from m3gal_cli.errors import InputError
-from m3gal_cli.training.run import RunDirectory, find_checkpoint
-
-# Audit events (PEP 578) of what changes a disk; each is told before it happens.
-CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.symlink", "os.link", "os.chmod", "os.truncate"}
-NOW: list[Callable[[], None]] = []
-
-
-def hook(event: str, args: tuple[Any, ...]) -> None:
-    """Tell NOW's listener of every change; a hook cannot be removed, so that it stays and mostly does nothing."""
-    writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-    if NOW and (writes or event in CHANGES):
-        NOW[0]()
-
-
-sys.addaudithook(hook)
+from m3gal_cli.training.finding import find_checkpoint
+from m3gal_cli.training.run import RunDirectory
 
 
 def filled(checkpoint: Checkpoint, number: int, step: int) -> Checkpoint:
@@ -56,20 +42,6 @@ def number_of(path: Path) -> int:
     assert loaded.trainer == {"number": number}
     assert all((value == number).all() for value in loaded.model.state_dict().values())
     return number
-
-
-def in_child(work: Callable[[], None]) -> int:
-    """Run ``work`` in a copy of this process; its number. A copy that ends by itself ends with 0, or 70 if it fails."""
-    pid = os.fork()
-    if pid == 0:
-        code = 70
-        try:
-            os.setsid()
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return pid
 
 
 @pytest.fixture(scope="module")
@@ -103,12 +75,12 @@ def test_killed_at_any_moment(tmp_path: Path, checkpoint: Checkpoint, keep: int,
             os.read(told, 1)
         time.sleep(draw.uniform(0.0, 1.2) * one)
         os.kill(pid, signal.SIGKILL)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        assert code_of(pid) == -signal.SIGKILL
         os.write(tell, b".")
         os.read(told, 1 << 16)
         last, best = number_of(run.last), number_of(run.best)
         assert last >= before, "what was once saved is never lost"
-        assert number_of(find_checkpoint(run.path)) == best
+        assert find_checkpoint(run.path) == run.best
         before, newest = last, max(newest, last, best)
     os.close(told)
     os.close(tell)
@@ -134,15 +106,6 @@ def break_off() -> None:
 
 def full_disk() -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def listening(listener: Callable[[], None], work: Callable[[], Any]) -> None:
-    """Do a piece of work, ``listener`` being called before every change to a disk."""
-    NOW.append(listener)
-    try:
-        work()
-    finally:
-        NOW.clear()
 
 
 def after(number: int, then: Callable[[], None]) -> Callable[[], None]:
@@ -199,7 +162,7 @@ def test_stopped_at_every_single_change(
                 if "No space left" not in error.render():
                     raise
 
-        code = os.waitstatus_to_exitcode(os.waitpid(in_child(save), 0)[1])
+        code = code_of(in_child(save))
         assert code == (9 if then is die and number < len(changes) else 0)
         found = quick_number_of(run.last), quick_number_of(run.best)
         seen.add(found)
@@ -221,7 +184,7 @@ def with_room(bytes_: int, work: Callable[[], None]) -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, bytes_))
         work()
 
-    return os.waitstatus_to_exitcode(os.waitpid(in_child(limited), 0)[1])
+    return code_of(in_child(limited))
 
 
 # Sizes at which the one or the other file no longer fits: the tokenizer, the encoders, the location encoders.

@@ -208,3 +208,24 @@ def test_two_steps_against_the_definition(profile: Path, negatives: str, mask_sa
         assert {n: v.item() for n, v in losses._asdict().items()} == pytest.approx(total, abs=2e-5)
     assert int(task.queue.filled) == 20
     torch.testing.assert_close(task.queue.queue[:, :20], torch.stack([s[0] for s in seen]).T, atol=1e-6, rtol=0)
+
+
+def test_apart_the_location_learns_from_queries_that_it_does_not_change(profile: Path) -> None:
+    """Gradients of the text encoder are those of the text loss alone, those of the location encoder its own loss's."""
+    settings = {"momentum__location_temperature": 0.5, "model__location_weight": 0.25}
+    grads: dict[str, dict[str, torch.Tensor]] = {}
+    for kind in ("apart", "text", "location"):
+        config, checkpoint, task = made(profile, optim__loss=kind, **settings)
+        task.step(checkpoint.model, np.arange(16), CPU)
+        task.finish()
+        losses = task.step(checkpoint.model, np.arange(16, 32), CPU)
+        torch.testing.assert_close(losses.apart, losses.text + losses.location)
+        getattr(losses, kind).backward()
+        grads[kind] = {n: p.grad for n, p in checkpoint.model.named_parameters() if p.grad is not None}
+        assert config.optim.loss == kind
+    for name, own in grads["apart"].items():
+        if name.startswith("encoder_q."):
+            torch.testing.assert_close(own, grads["text"][name])
+        else:  # at T 0.5 instead of the profile's: a loss of its own
+            assert name.startswith("gc_encoder.")
+            assert not torch.allclose(own, grads["location"][name])

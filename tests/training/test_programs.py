@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import signal
 import subprocess
 import sys
@@ -11,13 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import m3gal, steps, weights
+from command import ENVIRONMENT, m3gal, steps, weights
 from town import write_town
 
 from m3gal_cli.core.checkpoint import load_checkpoint
-
-ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -73,24 +70,57 @@ VARIANTS = {
 }
 
 
-def by_two(stage: str, given: list[str]) -> subprocess.CompletedProcess[str]:
-    """``m3gal STAGE …`` in two processes."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "m3gal_cli", stage, *given]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+END = "--- done ---"
+# Several trainings one after the other: a pair of processes takes longer to start than to train, so they stay a pair.
+PAIR = f"""
+import json, os, sys
+import torch
+from m3gal_cli.cli.app import main
+
+part = torch.distributed.destroy_process_group
+torch.distributed.destroy_process_group = lambda: None
+for command in json.loads(sys.argv[1]):
+    sys.argv = ["m3gal", *command]
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+    if os.environ["RANK"] == "0":
+        for stream in (sys.stdout, sys.stderr):
+            print({END!r}, file=stream, flush=True)
+part()
+"""
+
+
+def by_two(*commands: list[str]) -> list[tuple[str, str]]:
+    """What ``m3gal COMMAND`` prints on both streams, in two processes, command after command."""
+    command = [*LAUNCHER, "--no-python", sys.executable, "-c", PAIR, json.dumps(commands)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    out, err = (text.split(f"{END}\n") for text in (done.stdout, done.stderr))
+    assert out.pop() == ""
+    return list(zip(out, err[: len(out)], strict=True))
+
+
+@pytest.fixture(scope="module")
+def pairs(profile: Path) -> dict[str, tuple[str, str]]:
+    """What each variant prints, trained by two processes as ``VARIANT-2``."""
+    commands = [[stage, *arguments(profile, f"{name}-2", *PLAIN, *more)] for name, (stage, *more) in VARIANTS.items()]
+    return dict(zip(VARIANTS, by_two(*commands), strict=True))
 
 
 @pytest.mark.parametrize("variant", list(VARIANTS))
 @pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
-def test_two_processes_do_the_work_of_one(profile: Path, variant: str) -> None:
+def test_two_processes_do_the_work_of_one(profile: Path, pairs: dict[str, tuple[str, str]], variant: str) -> None:
     """The same global batch: the same losses and weights; one run, one path on stdout, one voice on stderr."""
     stage, *more = VARIANTS[variant]
     alone = m3gal(stage, *arguments(profile, f"{variant}-1", *PLAIN, *more)).run
-    done = by_two(str(stage), arguments(profile, f"{variant}-2", *PLAIN, *more))
-    assert done.returncode == 0, done.stderr
+    out, err = pairs[variant]
     both = alone.with_name(f"{variant}-2")
-    assert done.stdout == f"{both}\n"
-    assert sum(line.startswith("step 6/6") for line in done.stderr.splitlines()) == 1
+    assert out == f"{both}\n"
+    assert sum(line.startswith("step 6/6") for line in err.splitlines()) == 1
     assert [row["step"] for row in steps(both)] == [1, 2, 3, 4, 5, 6]
     for own, wanted in zip(steps(both), steps(alone), strict=True):
         losses = [name for name in wanted if name.endswith("_loss")]
@@ -107,10 +137,11 @@ def test_two_processes_that_stop_go_on_as_if_they_had_not(profile: Path) -> None
     """Each draws its own dropout, and takes its own random state back."""
     dropout = ("--set", "model.scratch.dropout=0.2", "--set", "device=auto", "--set", "run.validate_every=1")
     whole, halves = (profile.parent / "runs" / name for name in ("whole-2", "halves-2"))
-    assert by_two("pretrain", arguments(profile, whole.name, *dropout, "--epochs", 2)).returncode == 0
-    for end in (1, 2):
-        done = by_two("pretrain", arguments(profile, halves.name, *dropout, "--epochs", end, "--resume", "auto"))
-        assert done.returncode == 0, done.stderr
+    half = arguments(profile, halves.name, *dropout, "--resume", "auto", "--epochs")
+    by_two(["pretrain", *arguments(profile, whole.name, *dropout, "--epochs", 2)], ["pretrain", *half, "1"])
+    command = [*LAUNCHER, "-m", "m3gal_cli", "pretrain", *half, "2"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
     assert len(steps(whole)) == 8
     for own, wanted in zip(steps(halves), steps(whole), strict=True):
         assert own["fused_loss"] == wanted["fused_loss"], own["step"]

@@ -22,7 +22,8 @@ from m3gal_cli.errors import InputError
 from m3gal_cli.evaluation.result import Evaluation
 from m3gal_cli.training import stages
 from m3gal_cli.training.chance import epoch_order
-from m3gal_cli.training.run import RunDirectory, find_checkpoint, newest_run, run_of
+from m3gal_cli.training.finding import find_checkpoint, newest_run, run_of
+from m3gal_cli.training.run import RunDirectory
 from m3gal_cli.training.stages import Start, run_pretrain
 
 STEP_FIELDS = {"kind", "step", "epoch", "text_loss", "location_loss", "fused_loss", "lr", "location_lr"}

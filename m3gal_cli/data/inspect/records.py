@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from m3gal_cli.data.coordinates import Datum, haversine_m
+from m3gal_cli.data.coordinates import Datum, haversine_m, parse_lnglat
 from m3gal_cli.data.inspect.extent import add_datum_fact, add_extent, shift_m
 from m3gal_cli.data.inspect.files import QUERIES, RECORDS
 from m3gal_cli.data.inspect.found import Inspection, add_lengths, numbered, spread_rows
-from m3gal_cli.data.records import FAR_M, NEAR_M, Record, parse_lnglat, read_records, typed_m
+from m3gal_cli.data.records import FAR_M, NEAR_M, Record, read_records, typed_m
 from m3gal_cli.data.tables import iter_json_lines
 from m3gal_cli.errors import InputError
 

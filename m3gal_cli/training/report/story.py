@@ -10,8 +10,9 @@ from typing import Any
 
 from m3gal_cli.data.files import require_file
 from m3gal_cli.training.environment import read_starts
+from m3gal_cli.training.finding import CONFIG_FILE
 from m3gal_cli.training.loop import BEST_METRIC
-from m3gal_cli.training.run import CONFIG_FILE, METRICS_FILE
+from m3gal_cli.training.run import METRICS_FILE
 
 BEST_KINDS = ("fused", "cross")  # of a bi-encoder and of a cross-encoder
 Row = dict[str, Any]

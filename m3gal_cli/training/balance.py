@@ -1,0 +1,103 @@
+"""The weights of the hybrid score, learned on queries that the encoders were not trained on: the validation records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from m3gal_cli.data.queries import Query
+from m3gal_cli.data.records import Record, poi_key
+from m3gal_cli.retrieval.embed import Embedder, Progress
+from m3gal_cli.retrieval.hybrid import DEPTH, EVIDENCE, Candidates, Weights, evidence
+from m3gal_cli.retrieval.lexicon import Lexicon
+
+POOL = 20_000  # places among which candidates are looked for
+LEAST = 20  # queries below which nothing is learned
+MOST = 1000  # queries that are looked at
+RIDGE = 0.003  # penalty on the squares of the weights
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A query's candidates. Shape: evidence: (n, E); gold: (n,), some of them, not all."""
+
+    evidence: Floats
+    gold: NDArray[np.bool_]
+
+
+def learn(
+    records: Sequence[Record], pois: pd.DataFrame | None, embedder: Embedder, seed: int, progress: Progress
+) -> Weights | None:
+    """Weights from labelled queries; None where too few have their gold among other candidates.
+
+    Candidates are the best by q·v among the table (of a large one, a sample and all gold), or the records' passages.
+
+    Args:
+        pois: address, lng, lat (degrees, WGS-84), or None.
+        progress: is told of texts encoded.
+    """
+    records = records[:MOST]
+    pool = pool_of(records, pois, seed)
+    texts = pool["address"].tolist()
+    lng, lat = (pool[name].to_numpy(np.float64) for name in ("lng", "lat"))
+    keys = {poi_key(*row): i for i, row in enumerate(zip(texts, lng, lat, strict=True))}
+    vectors = embedder.poi_texts(texts, progress) + embedder.locations(lng, lat)
+    lexicon, examples = Lexicon.of(texts), []
+    for record, query in zip(records, embedder.queries([r.query for r in records]), strict=True):
+        scores = vectors @ query
+        rows = np.argsort(-scores, kind="stable")[:DEPTH]
+        gold = np.isin(rows, [keys[key] for key in record.gold if key in keys])
+        if gold.any() and not gold.all():
+            found = Candidates([texts[i] for i in rows], scores[rows], lng[rows], lat[rows])
+            asked = Query(record.query_id, record.query, record.lng, record.lat)
+            examples.append(Example(evidence(asked, found, lexicon), gold))
+    if len(examples) < LEAST:
+        return None
+    return Weights(tuple(fit(examples).tolist()), len(examples))
+
+
+def pool_of(records: Sequence[Record], pois: pd.DataFrame | None, seed: int) -> pd.DataFrame:
+    """Distinct places, address, lng and lat: the table's, or the records'; at most ``POOL`` besides the gold."""
+    positives = [(p.text, p.lng, p.lat) for r in records for p in r.positives]
+    if pois is None:
+        rows = [(p.text, p.lng, p.lat) for r in records for p in r.negatives]
+        pois = pd.DataFrame(rows, columns=["address", "lng", "lat"])
+    table = pois[["address", "lng", "lat"]]
+    if len(table) > POOL:
+        table = table.sample(POOL, random_state=seed)
+    whole = pd.concat([pd.DataFrame(positives, columns=table.columns), table], ignore_index=True)
+    keys = pd.Series([poi_key(*row) for row in whole.itertuples(index=False, name=None)])
+    return whole[~keys.duplicated().to_numpy()].reset_index(drop=True)
+
+
+def fit(examples: Sequence[Example], ridge: float = RIDGE) -> Floats:
+    """Weights that minimise -log of the softmax's share on the gold, in the mean, plus ridge · |w|². Shape: -> (E,).
+
+    No weight is below 0: all evidence speaks for a candidate, and few queries must not teach the contrary.
+    """
+    from scipy.optimize import minimize
+
+    width = max(len(e.gold) for e in examples)
+    table, gold = np.zeros((len(examples), width, len(EVIDENCE))), np.zeros((len(examples), width), bool)
+    there = np.zeros_like(gold)
+    for i, e in enumerate(examples):
+        own = slice(len(e.gold))
+        table[i, own], gold[i, own], there[i, own] = e.evidence, e.gold, True
+
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        scores = np.where(there, table @ weights, -np.inf)
+        own = np.where(gold, scores, -np.inf)
+        all_mass, gold_mass = (np.logaddexp.reduce(x, axis=1) for x in (scores, own))
+        share = np.exp(scores - all_mass[:, None]) - np.exp(own - gold_mass[:, None])
+        slope = np.einsum("qn,qne->e", share, table) / len(examples) + 2.0 * ridge * weights
+        return float((all_mass - gold_mass).mean() + ridge * weights @ weights), slope
+
+    start = np.zeros(len(EVIDENCE))
+    start[0] = 1.0
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * len(EVIDENCE))
+    return np.asarray(found.x)

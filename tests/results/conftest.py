@@ -1,0 +1,26 @@
+"""A made-up GeoTES folder, small enough that all folds of a cheap method take a second."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from town import PLACES, place, record, write_csv, write_lines
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+TRAIN, DEV = 30, 10
+
+
+@pytest.fixture
+def geotes(tmp_path: Path) -> Path:
+    """Queries for places of the town, some of them for the same; the table has one place twice."""
+    folder = tmp_path / "geotes"
+    folder.mkdir()
+    words = [place(i)[0].split() for i in range(TRAIN + DEV)]  # of every third only the kind of place is typed
+    rows = [record(i, query=f"{' '.join(w if i % 3 else w[:1])} no. {i}") for i, w in enumerate(words)]
+    write_lines(folder / "train_dataset.jsonl", rows[:TRAIN])
+    write_lines(folder / "dev_dataset.jsonl", rows[TRAIN:])
+    write_csv(folder / "poi_database.csv", ["address", "lng", "lat"], [list(place(i)) for i in range(PLACES + 1)])
+    return folder

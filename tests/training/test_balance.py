@@ -1,0 +1,87 @@
+"""Weights of the hybrid score: the minimum of its loss, and what they are learned from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from toy import ToyEmbedder
+
+from m3gal_cli.data.records import Passage, Record
+from m3gal_cli.retrieval.hybrid import EVIDENCE
+from m3gal_cli.training import balance
+from m3gal_cli.training.balance import Example, fit, learn, pool_of
+
+E = len(EVIDENCE)
+
+
+def examples(count: int, seed: int = 0) -> list[Example]:
+    """Gold is drawn by a softmax with known weights."""
+    draw, true = np.random.default_rng(seed), np.array([2.0, 0.0, 1.0, 0.5, 0.0, 1.5])
+    out = []
+    for _ in range(count):
+        table = draw.standard_normal((int(draw.integers(3, 12)), E))
+        share = np.exp(table @ true)
+        out.append(Example(table, np.arange(len(table)) == draw.choice(len(table), p=share / share.sum())))
+    return out
+
+
+def loss(weights: np.ndarray, given: list[Example], ridge: float) -> float:
+    total = 0.0
+    for e in given:
+        share = np.exp(e.evidence @ weights)
+        total -= np.log(share[e.gold].sum() / share.sum())
+    return total / len(given) + ridge * float(weights @ weights)
+
+
+def test_the_weights_that_the_gold_was_drawn_by_come_back() -> None:
+    np.testing.assert_allclose(fit(examples(4000), ridge=0.0), [2.0, 0.0, 1.0, 0.5, 0.0, 1.5], atol=0.15)
+
+
+def test_no_step_in_any_direction_is_better() -> None:
+    given = [*examples(60, 3), Example(np.eye(E)[:4], np.array([True, False, True, False]))]
+    weights = fit(given, ridge=0.01)
+    assert (weights >= 0).all()
+    least = loss(weights, given, 0.01)
+    for i in range(E):
+        for step in (-1e-3, 1e-3):
+            moved = weights.copy()
+            moved[i] = max(0.0, moved[i] + step)
+            assert loss(moved, given, 0.01) >= least - 1e-7
+
+
+def record(i: int) -> Record:
+    gold = Passage(f"cafe {i},street {i % 7}", 24.9 + i / 1000, 60.1)
+    others = [Passage(f"shop {j},street {j}", 24.9 + j / 1000, 60.2) for j in range(5)]
+    return Record(f"cafe {i}", [gold], others, lng=24.9 + i / 1000, lat=60.1)
+
+
+def test_learned_on_records_with_and_without_a_table() -> None:
+    records = [record(i) for i in range(30)]
+    told: list[tuple[int, int]] = []
+    table = pd.DataFrame(
+        [(p.text, p.lng, p.lat) for r in records for p in r.passages], columns=["address", "lng", "lat"]
+    )
+    embedder = ToyEmbedder(width=8, reach=2)
+    with_table = learn(records, table, embedder, 0, lambda *both: told.append(both))  # type: ignore[arg-type]
+    without = learn(records, None, embedder, 0, lambda *both: None)  # type: ignore[arg-type]
+    assert with_table is not None
+    assert without is not None
+    assert with_table.queries == without.queries == 30
+    np.testing.assert_allclose(with_table.values, without.values, atol=1e-3)
+    assert with_table.named()["name"] + with_table.named()["near_1km"] > 0.5
+    assert learn(records[: balance.LEAST - 1], table, embedder, 0, lambda *_: None) is None  # type: ignore[arg-type]
+
+
+def test_of_a_large_table_a_sample_and_all_gold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(balance, "POOL", 50)
+    records = [record(i) for i in range(10)]
+    rows = [(f"place {i}", 24.0 + i / 1000, 60.0) for i in range(500)]
+    rows += [(p.text, p.lng, p.lat) for r in records for p in r.positives]
+    table = pd.DataFrame(rows, columns=["address", "lng", "lat"])
+    pool = pool_of(records, table, 1)
+    assert 50 <= len(pool) <= 60
+    assert {r.positives[0].text for r in records} <= set(pool["address"])
+    assert not pool.duplicated().any()
+    assert pool.equals(pool_of(records, table, 1))
+    assert len(pool_of(records, None, 1)) == 10 + 5
