@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # torch comes when a model is wanted
 
     from m3gal_cli.core.checkpoint import Checkpoint
     from m3gal_cli.retrieval.bulk import Share
+    from m3gal_cli.retrieval.cross import CrossScorer
     from m3gal_cli.retrieval.embed import Embedder, Progress, QueryEncoder
     from m3gal_cli.retrieval.hybrid import Weights
     from m3gal_cli.retrieval.identity import Identity
@@ -78,6 +79,20 @@ class Session:
             int8 = runtime == "onnx-int8"
             return open_onnx(lambda: self._open(("query",)), self.model_identity(), self._kept, int8, self.say)
         return self.embedder if "embedder" in self.__dict__ else self._embedder(("query",))
+
+    @cached_property
+    def reranker(self) -> CrossScorer | None:
+        """The cross-encoder of ``eval.reranker``; None where none is asked for. Raises InputError."""
+        if self.config.eval.reranker is None:
+            return None
+        from m3gal_cli.core.model import choose_attention, resolve_precision
+        from m3gal_cli.retrieval.cross import CrossScorer
+        from m3gal_cli.training.assemble import open_cross
+
+        precision = resolve_precision(self.config.eval.precision, self.device)
+        checkpoint = open_cross(Path(self.config.eval.reranker))
+        choose_attention(checkpoint.model, self.device, precision)
+        return CrossScorer(checkpoint, self.device, self.config.eval.batch_tokens, precision)
 
     @cached_property
     def weights(self) -> Weights | None:

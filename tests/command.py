@@ -12,6 +12,8 @@ import torch
 from typer.testing import CliRunner
 
 from m3gal_cli.cli.app import app
+from m3gal_cli.core.cross_checkpoint import load_cross
+from m3gal_cli.core.files import CROSS_ENCODER, kind_of
 from m3gal_cli.core.layout import read_weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,7 +73,9 @@ def validations(run: Path) -> list[dict[str, Any]]:
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """All weights of a checkpoint directory under the published names, in the order of these."""
+    """All weights of a checkpoint directory under the model's names (the published ones), in the order of these."""
+    if kind_of(checkpoint) == CROSS_ENCODER:
+        return dict(sorted(load_cross(checkpoint).model.state_dict().items()))
     return dict(sorted(read_weights(checkpoint).items()))
 
 

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from m3gal_cli.core.checkpoint import Checkpoint
+from m3gal_cli.core.cross import CrossEncoder, CrossSettings
+from m3gal_cli.core.cross_checkpoint import CrossCheckpoint
 from m3gal_cli.core.model import M3gal
 from m3gal_cli.core.scratch import small_config, train_tokenizer
 from m3gal_cli.core.settings import ModelSettings
@@ -74,3 +76,15 @@ class CrowdedEmbedder(ToyEmbedder):
         if not what.startswith("query"):
             found = np.random.default_rng(seed % self.crowds).normal(size=self.width) + 1e-6 * found
         return (found / np.linalg.norm(found)).astype(np.float32)
+
+
+def toy_cross(hidden: int = 16, seed: int = 0, **settings: Any) -> CrossCheckpoint:
+    """A random cross-encoder whose scores differ, and a tokenizer of ``TEXTS``."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    tokenizer = train_tokenizer(TEXTS, 200)
+    model = CrossEncoder(build_text_model(small_config(len(tokenizer), hidden, 1, 2, 0.1)), CrossSettings(**settings))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return CrossCheckpoint(model.eval(), tokenizer)

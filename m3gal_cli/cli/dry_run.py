@@ -40,7 +40,7 @@ def tables(dry: DryRun) -> list[tuple[str, list[tuple[str, str]]]]:
     from m3gal_cli.cli.training_panel import duration
 
     queue = "none" if dry.queue is None else f"{dry.queue[1]:,} keys of text and of place, {dry.queue[0]} wide"
-    shapes = [("queries", _batch(dry.queries)), ("keys", _batch(dry.keys)), ("queue", queue)]
+    shapes = [*((name, _batch(batch)) for name, batch in dry.texts.items()), ("queue", queue)]
     start = f", {dry.done:,} done" if dry.done else ""
     run = [
         ("rows", f"{dry.rows:,}, in batches of {dry.batch_size:,}"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from m3gal_cli.cli import evaluating as e
 from m3gal_cli.cli import options as o
+from m3gal_cli.cli.progress import RowProgress
 
 
 def command(
@@ -16,6 +17,7 @@ def command(
     config: o.ConfigName = None,
     set_: o.Sets = None,
     text_encoder: o.TextEncoder = None,
+    reranker: o.Reranker = None,
     bm25: o.Bm25 = None,
     hybrid: o.Hybrid = None,
     as_json: o.AsJson = False,
@@ -28,7 +30,7 @@ def command(
     moco_k: o.IgnoredInt = None,
     load_model: o.Ignored = False,
 ) -> None:
-    """Order the candidates of each query, by text, by location and by both.
+    """Order the candidates of each query, by text, by location and by both; with --reranker by a cross-encoder too.
 
     Without options: the newest run's best checkpoint and that run's data.
     """
@@ -36,10 +38,20 @@ def command(
     session = e.open_session(locals())
     from m3gal_cli.evaluation.rerank import evaluate_rerank
 
-    settings = session.config
+    settings, scorer = session.config, session.reranker
     records, path = e.records_for(settings)
-    e.check_known(checks, max(len(r.passages) for r in records), e.kinds_of(session))
-    asked = settings.eval.bm25, settings.seed, session.weights
-    evaluation = evaluate_rerank(records, session.embedder, settings.data.max_words, *asked)
+    widest = max(len(r.passages) for r in records)
+    e.check_known(checks, widest, e.kinds_of(session, cross=scorer is not None))
+    with RowProgress("reading pairs") as progress:
+        evaluation = evaluate_rerank(
+            records,
+            session.embedder,
+            settings.data.max_words,
+            bm25=settings.eval.bm25,
+            seed=settings.seed,
+            hybrid=session.weights,
+            scorer=scorer,
+            progress=progress,
+        )
     title = f"rerank: {len(records):,} queries of {path.name}, {evaluation.n_candidates} candidates each"
     e.report(evaluation, session, title, as_json, checks)

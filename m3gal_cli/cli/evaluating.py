@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from m3gal_cli.evaluation.result import Evaluation
     from m3gal_cli.session import Session
 
-KINDS = ("text", "location", "fused", "hybrid", "bm25")
+KINDS = ("text", "location", "fused", "cross", "hybrid", "bm25")
 
 
 def open_session(values: dict[str, Any], load: bool = True) -> Session:
@@ -66,9 +66,9 @@ def parse_checks(texts: list[str] | None) -> list[tuple[str, str, float]]:
     return checks
 
 
-def kinds_of(session: Session) -> list[str]:
-    """Kinds of score that its evaluations have."""
-    absent = {"bm25": not session.config.eval.bm25, "hybrid": session.weights is None}
+def kinds_of(session: Session, cross: bool = False) -> list[str]:
+    """Kinds of score that its evaluations have; ``cross``: whether this one asks a cross-encoder too."""
+    absent = {"bm25": not session.config.eval.bm25, "hybrid": session.weights is None, "cross": not cross}
     return [kind for kind in KINDS if not absent.get(kind)]
 
 
@@ -92,7 +92,7 @@ def report(
 ) -> None:
     """Print the evaluation; exit 1 where a check fails."""
     if as_json:
-        print_json(evaluation.to_json(str(session.checkpoint)))
+        print_json(evaluation.to_json(str(session.checkpoint), session.config.eval.reranker))
     else:
         out().print(metrics_table(title, evaluation.metrics, evaluation.intervals))
         if any(row["n_queries"] < evaluation.n_queries for row in evaluation.slices.values()):

@@ -45,6 +45,10 @@ FailUnder = Annotated[
     typer.Option(metavar="METRIC=VALUE", help="Exit 1 below it, e.g. recall@1=0.5 (of fused) or text.mrr@5=0.4."),
 ]
 Bm25 = Annotated[bool | None, typer.Option("--bm25/--no-bm25", help="Add a BM25 row for honesty.")]
+Reranker = Annotated[
+    Path | None,
+    typer.Option(help="Run or checkpoint of a cross-encoder, by m3gal finetune --reranker: adds the row cross."),
+]
 Hybrid = Annotated[
     bool | None,
     typer.Option("--hybrid/--no-hybrid", help="Score the best 200 again by words, neighbours and the typed place."),
@@ -87,6 +91,8 @@ SETTING_OF = {
     "seed": "seed",
     "device": "device",
     "bm25": "eval.bm25",
+    "mine": "data.mine",
+    "reranker": "eval.reranker",
     "hybrid": "eval.hybrid",
     "top_k": "eval.top_k",
     "index": "eval.index",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,8 @@ from m3gal_cli.cli.console import error, note
 from m3gal_cli.cli.dry_run import try_out
 from m3gal_cli.cli.exit_codes import INTERRUPTED
 from m3gal_cli.errors import InputError
+
+RERANKER = "finetune --reranker"  # how this stage is asked for
 
 Epochs = Annotated[int | None, typer.Option(help="Passes over the rows.", rich_help_panel=o.TRAINING)]
 Lr = Annotated[float | None, typer.Option(help="Rate of the text encoders.", rich_help_panel=o.TRAINING)]
@@ -72,49 +75,57 @@ AsJson = Annotated[
 ]
 
 
-def command_of(stage: str, default_profile: str, text: str) -> Callable[..., None]:
-    """The command of a stage; both take the same options, the published command lines among them."""
+def _shared(
+    config: o.ConfigName = None,
+    set_: o.Sets = None,
+    epochs: Epochs = None,
+    lr: Lr = None,
+    gc_lr: GcLr = None,
+    batch_size: BatchSize = None,
+    momentum: MomentumOption = None,
+    schedule: Schedule = None,
+    loss: Loss = None,
+    precision: Precision = None,
+    accumulate: Accumulate = None,
+    encode_chunk: EncodeChunk = None,
+    max_steps: MaxSteps = None,
+    moco_m: MocoM = None,
+    moco_gc_m: MocoGcM = None,
+    moco_k: MocoK = None,
+    moco_t: MocoT = None,
+    m_inc: MInc = None,
+    text_encoder: o.TextEncoder = None,
+    data_dir: o.DataDir = None,
+    data_suffix: o.DataSuffix = None,
+    test_data_suffix: o.TestDataSuffix = None,
+    datum: o.DatumName = None,
+    print_freq: PrintFreq = None,
+    save_every: SaveEvery = None,
+    keep: Keep = None,
+    output_name: OutputName = None,
+    runs_dir: o.RunsDir = None,
+    resume: Resume = None,
+    init: Init = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    seed: o.Seed = None,
+    gpu: o.Gpu = None,
+    device: o.Device = None,
+    bert_from_local: o.BertFromLocal = False,
+) -> None:
+    """The options of both stages, the published command lines among them: their names and types are read off here."""
 
-    def command(
-        config: o.ConfigName = None,
-        set_: o.Sets = None,
-        epochs: Epochs = None,
-        lr: Lr = None,
-        gc_lr: GcLr = None,
-        batch_size: BatchSize = None,
-        momentum: MomentumOption = None,
-        schedule: Schedule = None,
-        loss: Loss = None,
-        precision: Precision = None,
-        accumulate: Accumulate = None,
-        encode_chunk: EncodeChunk = None,
-        max_steps: MaxSteps = None,
-        moco_m: MocoM = None,
-        moco_gc_m: MocoGcM = None,
-        moco_k: MocoK = None,
-        moco_t: MocoT = None,
-        m_inc: MInc = None,
-        text_encoder: o.TextEncoder = None,
-        data_dir: o.DataDir = None,
-        data_suffix: o.DataSuffix = None,
-        test_data_suffix: o.TestDataSuffix = None,
-        datum: o.DatumName = None,
-        print_freq: PrintFreq = None,
-        save_every: SaveEvery = None,
-        keep: Keep = None,
-        output_name: OutputName = None,
-        runs_dir: o.RunsDir = None,
-        resume: Resume = None,
-        init: Init = None,
-        dry_run: DryRun = False,
-        as_json: AsJson = False,
-        seed: o.Seed = None,
-        gpu: o.Gpu = None,
-        device: o.Device = None,
-        bert_from_local: o.BertFromLocal = False,
-    ) -> None:
-        train(stage, default_profile, locals())
 
+def command_of(
+    stage: str, default_profile: str, text: str, more: Sequence[inspect.Parameter] = ()
+) -> Callable[..., None]:
+    """The command of a stage, with options of its own behind those of both."""
+
+    def command(**values: Any) -> None:
+        train(stage, default_profile, values)
+
+    shared = inspect.signature(_shared, eval_str=True)
+    command.__signature__ = shared.replace(parameters=[*shared.parameters.values(), *more])  # type: ignore[attr-defined]
     command.__doc__ = text
     return command
 
@@ -140,6 +151,10 @@ def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
     """Run a stage from the arguments of its command; prints the run's path on stdout."""
     from m3gal_cli.config.load import load_config
 
+    if values.get("mine") and not values["reranker_wanted"]:
+        raise InputError("--mine needs --reranker", hint="Negatives for a bi-encoder: m3gal data geotes --mine.")
+    if values.get("reranker_wanted"):
+        stage, default_profile = RERANKER, "reranker.yaml"
     if values["as_json"] and not values["dry_run"]:
         raise InputError("--json needs --dry-run", hint="A training prints its run's path on stdout.")
     given = o.overrides(values)
@@ -150,9 +165,9 @@ def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
     config = o.on_gpu(config, values["gpu"])
     from m3gal_cli.cli.training_panel import training_listener
     from m3gal_cli.training.loop import Interrupted
-    from m3gal_cli.training.stages import Start, run_finetune, run_pretrain
+    from m3gal_cli.training.stages import Start, run_finetune, run_pretrain, run_reranker
 
-    runner = run_pretrain if stage == "pretrain" else run_finetune
+    runner = {"pretrain": run_pretrain, "finetune": run_finetune, RERANKER: run_reranker}[stage]
     if values["dry_run"]:
         try_out(runner, config, values)
         return
@@ -165,5 +180,7 @@ def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
         error(f"interrupted at step {stopped.step}; saved {stopped.path}\nContinue with: {again}")
         raise typer.Exit(INTERRUPTED) from None
     if run.main:
-        _weigh(run.path)
+        if stage != RERANKER:
+            if stage != RERANKER:
+                _weigh(run.path)
         sys.stdout.write(f"{run.path}\n")

@@ -23,7 +23,7 @@ from m3gal_cli.cli.console import err, metrics_table, note
 if TYPE_CHECKING:
     from m3gal_cli.training.loop import Listener
 
-LOSSES = ("text", "location", "fused")
+LOSSES = ("text", "location", "fused", "cross")  # of each training those that it has
 LINE_METRICS = ("recall@1", "recall@3", "recall@5", "mrr@5", "median_error_m")
 STEPS_OF_PACE = 100  # the time left is told from so many steps
 CELL = 24  # three cells of figures stand side by side in 80 columns
@@ -35,6 +35,7 @@ FIGURES = {
     "fused_loss": ("fused loss", "{:.4f}"),
     "text_loss": ("text loss", "{:.4f}"),
     "location_loss": ("location loss", "{:.4f}"),
+    "cross_loss": ("loss", "{:.4f}"),
     "queue_accuracy": ("accuracy", "{:.1%}"),
     "lr": ("rate", "{:.2g}"),
     "location_lr": ("location rate", "{:.2g}"),
@@ -50,8 +51,10 @@ FIGURES = {
 # columns of a validation: kind of score, metric, what stands above it
 FULL = [(kind, metric, head) for kind in LOSSES for metric, head in (("recall@1", "R@1"), ("recall@5", "R@5"))]
 FULL = [column for kind in LOSSES for column in (*(c for c in FULL if c[0] == kind), (kind, "mrr@5", "MRR@5"))]
-SHORT = [("text", "recall@1", "R@1"), ("location", "recall@1", "R@1"), *(c for c in FULL if c[0] == "fused")]
-METRES = ("fused", "median_error_m", "median m")
+CHOSEN = ("fused", "cross")  # kinds that the best checkpoint is chosen by
+SHORT = [("text", "recall@1", "R@1"), ("location", "recall@1", "R@1"), *(c for c in FULL if c[0] in CHOSEN)]
+NARROW = [(kind, "recall@1", "R@1") for kind in CHOSEN]
+METRES = [(kind, "median_error_m", "median m") for kind in CHOSEN]
 
 
 @contextmanager
@@ -88,7 +91,7 @@ class LineListener:
     def advance(self, done: int) -> None: ...
 
     def step(self, row: dict[str, Any]) -> None:
-        losses = " ".join(f"{n} {row[f'{n}_loss']:.4f}" for n in LOSSES)
+        losses = _losses(row)
         line = f"step {row['step']}/{self.total} epoch {row['epoch']} loss: {losses}"
         if "queue_accuracy" in row:
             line += f"  accuracy {row['queue_accuracy']:.1%}"
@@ -106,6 +109,10 @@ class LineListener:
 
     def saved(self, path: Any, best: bool) -> None:
         note(f"saved {path}{' (best)' if best else ''}")
+
+
+def _losses(row: dict[str, Any]) -> str:
+    return " ".join(f"{name} {row[f'{name}_loss']:.4f}" for name in LOSSES if f"{name}_loss" in row)
 
 
 def _validation_title(row: dict[str, Any]) -> str:
@@ -192,7 +199,7 @@ class PanelListener:
         took = duration(time.monotonic() - self.pace.began)
         line = f"{self.title}: step {self.done} of {self.total} in {took}"
         if self.row:
-            line += "  loss: " + " ".join(f"{n} {self.row[f'{n}_loss']:.4f}" for n in LOSSES)
+            line += f"  loss: {_losses(self.row)}"
         self.console.print(escape(line), highlight=False)
         if self.validations:
             self.console.print(validations_table(self.validations, self.best, self.console.width))
@@ -245,7 +252,7 @@ class PanelListener:
 
 def validations_table(rows: Sequence[dict[str, Any]], best: int, width: int, most: int | None = None) -> RenderableType:
     """A row a validation, the last ``most`` of them and the best one; as many columns as ``width`` has room for."""
-    columns = [*FULL, METRES] if width >= 84 else FULL if width >= 74 else SHORT if width >= 54 else SHORT[2:3]
+    columns = [*FULL, *METRES] if width >= 84 else FULL if width >= 74 else SHORT if width >= 54 else NARROW
     kinds = rows[-1]["metrics"]
     columns = [c for c in columns if c[1] in kinds.get(c[0], {})]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")

@@ -35,6 +35,10 @@ class DataConfig(Section):
     train: str | None = Field(None, description="candidate records to finetune on, instead of train_dataset_use_gis")
     val: str | None = Field(None, description="candidate records that choose the best checkpoint")
     test: str | None = Field(None, description="candidate records that the evaluations take")
+    mine: str | None = Field(
+        None,
+        description="finetune --reranker: run of a bi-encoder whose 50 best passages of all records are negatives too",
+    )
     poi: str | None = Field(None, description="POI table that retrieval and predict search")
     datum: Literal["wgs84", "gcj02", "bd09"] = Field("wgs84", description="datum of the coordinates in these files")
     shuffle: bool = Field(True, description="new order every epoch; false: file order")
@@ -175,6 +179,9 @@ class EvalConfig(Section):
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="of encoding texts; auto: bf16 where the device has instructions for it, else fp32"
+    )
+    reranker: str | None = Field(
+        None, description="run or checkpoint of a cross-encoder (finetune --reranker) that scores the best candidates"
     )
     bm25: bool = Field(True, description="add a BM25 row (character 1-2-grams) for honesty")
     hybrid: bool = Field(

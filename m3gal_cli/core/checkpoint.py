@@ -13,19 +13,20 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from collections.abc import Collection
-from contextlib import nullcontext
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from m3gal_cli.core.card import model_card
 from m3gal_cli.core.durable import place, sync
-from m3gal_cli.core.files import FORMATS, META_FILE, is_checkpoint, text_folder
+from m3gal_cli.core.files import BI_ENCODER, FORMATS, META_FILE, check_kind, is_checkpoint, text_folder
 from m3gal_cli.core.layout import read_weights, write_parts
 from m3gal_cli.core.model import PARTS, M3gal
 from m3gal_cli.core.settings import ModelSettings
@@ -35,13 +36,15 @@ from m3gal_cli.errors import InputError
 TRAINER_FILE, CARD_FILE = "trainer.pt", "README.md"
 ALL_PARTS = (*PARTS.values(), "gc_encoder.")
 QUEUE_NAMES = ("queue", "gc_queue", "queue_ptr")
+ModelT = TypeVar("ModelT", bound=nn.Module)
+Read = TypeVar("Read")
 
 
 @dataclass
-class Checkpoint:
+class Stored(ABC, Generic[ModelT]):
     """A model ready to use, its tokenizer, and what is known of its training."""
 
-    model: M3gal
+    model: ModelT
     tokenizer: Any
     path: Path | None = None
     stage: str | None = None
@@ -50,8 +53,37 @@ class Checkpoint:
     metrics: dict[str, float] = field(default_factory=dict)
     trainer: dict[str, Any] | None = None
 
+    @abstractmethod
+    def write(self, folder: Path) -> None:
+        """Write all files of a checkpoint directory. Raises OSError, SafetensorError, RuntimeError."""
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    def write_trainer(self, folder: Path) -> None:
+        """Write what a resumed training needs besides the model, if it is there."""
+        if self.trainer is not None:
+            torch.save(self.trainer, folder / TRAINER_FILE)
+
+    def meta(self) -> dict[str, Any]:
+        """What ``META_FILE`` says of the training."""
+        return {"stage": self.stage, "epoch": self.epoch, "step": self.step, "metrics": self.metrics}
+
+
+class Checkpoint(Stored[M3gal]):
+    """A bi-encoder."""
+
+    def write(self, folder: Path) -> None:
+        write_parts(folder, self.model, self.tokenizer)
+        self.write_trainer(folder)
+        meta = {"format": FORMATS[-1]} | self.meta() | {"settings": self.model.settings.to_json()}
+        (folder / CARD_FILE).write_text(model_card(self.model, self.tokenizer, meta), encoding="utf-8")
+        write_meta(folder, meta)
+
+
+def write_meta(folder: Path, meta: dict[str, Any]) -> None:
+    """Write ``META_FILE``, which makes a folder a checkpoint: the last thing to be written."""
+    (folder / META_FILE).write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def save_checkpoint(path: Path, checkpoint: Stored[Any]) -> None:
     """Write a checkpoint directory; it appears under ``path`` only when whole and on the disk.
 
     Nothing is ever replaced: there is no way to do that without a moment in which neither is there.
@@ -63,7 +95,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        _write(temporary, checkpoint)
+        checkpoint.write(temporary)
         place(temporary, path)
     except (OSError, SafetensorError, RuntimeError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -76,17 +108,6 @@ def unsaved(error: Exception, path: Path) -> InputError:
     return InputError(f"cannot save the checkpoint ({reason})", where=path, hint="Free space and resume.")
 
 
-def _write(folder: Path, checkpoint: Checkpoint) -> None:
-    write_parts(folder, checkpoint.model, checkpoint.tokenizer)
-    if checkpoint.trainer is not None:
-        torch.save(checkpoint.trainer, folder / TRAINER_FILE)
-    meta: dict[str, Any] = {"format": FORMATS[-1], "stage": checkpoint.stage, "epoch": checkpoint.epoch}
-    meta |= {"step": checkpoint.step, "metrics": checkpoint.metrics, "settings": checkpoint.model.settings.to_json()}
-    (folder / CARD_FILE).write_text(model_card(checkpoint.model, checkpoint.tokenizer, meta), encoding="utf-8")
-    text = json.dumps(meta, indent=1, ensure_ascii=False)
-    (folder / META_FILE).write_text(text + "\n", encoding="utf-8")
-
-
 def load_checkpoint(path: Path, with_trainer: bool = False, parts: Collection[str] | None = None) -> Checkpoint:
     """Read one of our checkpoint directories, of this format or an older one.
 
@@ -97,36 +118,71 @@ def load_checkpoint(path: Path, with_trainer: bool = False, parts: Collection[st
     Raises:
         InputError: missing, truncated or foreign files; weights that do not fit the settings.
     """
-    folder = path.resolve()  # a link may be switched while we read: all must come from one directory
+    return of_one_folder(path, lambda folder: _load(path, folder, with_trainer, parts))
+
+
+def of_one_folder(path: Path, read: Callable[[Path], Read]) -> Read:
+    """``read`` of the folder that ``path`` leads to: a link may be switched meanwhile, but all comes from one of them.
+
+    Raises InputError, as ``read`` does of a folder that stays.
+    """
+    folder = path.resolve()
     try:
-        return _load(path, folder, with_trainer, parts)
+        return read(folder)
     except InputError:
         if path.resolve() == folder:
             raise
-        return load_checkpoint(path, with_trainer, parts)  # a training saved anew, and what we read went
+        return of_one_folder(path, read)  # a training saved anew, and what we read went
 
 
 def _load(path: Path, folder: Path, with_trainer: bool, parts: Collection[str] | None) -> Checkpoint:
-    if not is_checkpoint(folder):
-        hint = "Give a checkpoint directory, a run directory or a published .pth.tar file."
-        raise InputError("no such checkpoint" if not path.exists() else "is no checkpoint", where=path, hint=hint)
-    try:
-        meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
-        if meta["format"] not in FORMATS:
-            readable = " and ".join(map(str, FORMATS))
-            what = f"the checkpoint has format {meta['format']}, this m3gal reads {readable}"
-            raise InputError(what, where=path, hint="Load it with the m3gal that wrote it.")
+    meta = read_meta(path, folder, BI_ENCODER, FORMATS)
+    with damage_told(path):
         settings = ModelSettings.from_json(meta["settings"])
         state = read_weights(folder, meta["format"], _prefixes(parts))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        what = f"cannot read the checkpoint, it is damaged ({' '.join(str(error).split())[:120]})"
-        raise InputError(what, where=path, hint="Take another checkpoint of the run.") from error
     text = str(text_folder(folder, meta["format"]))
     model = _build(text, settings, parts)
     load_weights(model, state, path)
-    trainer = read_torch(folder / TRAINER_FILE) if with_trainer and (folder / TRAINER_FILE).exists() else None
-    known = {k: meta.get(k) for k in ("stage", "epoch", "step", "metrics")}
-    return Checkpoint(model, load_tokenizer(text), path, trainer=trainer, **known)
+    return Checkpoint(model, load_tokenizer(text), path, trainer=read_trainer(folder, with_trainer), **known(meta))
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Whatever damaged files raise within becomes the InputError that says so."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        what = f"cannot read the checkpoint, it is damaged ({' '.join(str(error).split())[:120]})"
+        raise InputError(what, where=path, hint="Take another checkpoint of the run.") from error
+
+
+def read_meta(path: Path, folder: Path, kind: str, formats: Collection[int]) -> dict[str, Any]:
+    """``META_FILE`` of a checkpoint of this kind. Raises InputError: no checkpoint, of another kind or format, damaged.
+
+    Args:
+        path: what the error names; ``folder`` is what it leads to.
+    """
+    if not is_checkpoint(folder):
+        hint = "Give a checkpoint directory, a run directory or a published .pth.tar file."
+        raise InputError("no such checkpoint" if not path.exists() else "is no checkpoint", where=path, hint=hint)
+    with damage_told(path):
+        meta: dict[str, Any] = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+        form, own = meta["format"], meta.get("kind", BI_ENCODER)
+    check_kind(path, own, kind)
+    if form not in formats:
+        what = f"the checkpoint has format {form}, this m3gal reads {' and '.join(map(str, formats))}"
+        raise InputError(what, where=path, hint="Load it with the m3gal that wrote it.")
+    return meta
+
+
+def read_trainer(folder: Path, wanted: bool) -> dict[str, Any] | None:
+    """The state of the training, where it is wanted and there. Raises InputError."""
+    return read_torch(folder / TRAINER_FILE) if wanted and (folder / TRAINER_FILE).exists() else None
+
+
+def known(meta: dict[str, Any]) -> dict[str, Any]:
+    """What ``META_FILE`` says of the training, as fields of a checkpoint."""
+    return {name: meta.get(name) for name in ("stage", "epoch", "step", "metrics")}
 
 
 def _prefixes(parts: Collection[str] | None) -> tuple[str, ...]:
@@ -195,8 +251,12 @@ def read_torch(path: Path) -> Any:
         raise InputError("cannot read the checkpoint (truncated?)", where=path, hint="Fetch it again.") from error
 
 
-def load_weights(model: M3gal, state: dict[str, Tensor], path: Path) -> None:
-    """Load a state dict strictly. Raises InputError that names the first parts that are missing or of another shape."""
+def load_weights(model: Any, state: dict[str, Tensor], path: Path) -> None:
+    """Load a state dict strictly. Raises InputError that names the first parts that are missing or of another shape.
+
+    Args:
+        model: a module; its ``settings.pooling`` says whether a pooler is used, which may be missing if not.
+    """
     own = model.state_dict()
     wrong = [
         f"{name} is {tuple(value.shape)}, the encoder's is {tuple(own[name].shape)}"

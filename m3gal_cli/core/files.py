@@ -10,6 +10,11 @@ from m3gal_cli.core.settings import ModelSettings
 from m3gal_cli.errors import InputError
 
 META_FILE = "m3gal.json"
+BI_ENCODER, CROSS_ENCODER = "bi-encoder", "cross-encoder"  # kinds of checkpoint
+WANTED = {
+    BI_ENCODER: "Give a run of m3gal pretrain or m3gal finetune; a cross-encoder goes to --reranker.",
+    CROSS_ENCODER: "Give a run of m3gal finetune --reranker; a bi-encoder goes to --checkpoint.",
+}
 FORMATS = (1, 2)
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 QUERY_FOLDER, POI_FOLDER, LOCATION_FOLDER = "query_encoder", "poi_encoder", "location_encoder"
@@ -20,6 +25,21 @@ NO_TEXT_FILES = {".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".ot"
 def is_checkpoint(path: Path) -> bool:
     """Whether ``path`` is one of our checkpoint directories."""
     return (path / META_FILE).is_file()
+
+
+def kind_of(path: Path) -> str | None:
+    """``BI_ENCODER`` or ``CROSS_ENCODER``; None for what is no checkpoint directory or cannot be read."""
+    try:
+        meta = json.loads((path / META_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(meta.get("kind", BI_ENCODER)) if isinstance(meta, dict) else None
+
+
+def check_kind(path: Path, own: str, wanted: str) -> None:
+    """Raise InputError where a checkpoint is of another kind than the one that is wanted."""
+    if own != wanted:
+        raise InputError(f"is a {own}, and a {wanted} is wanted", where=path, hint=WANTED[wanted])
 
 
 def text_folder(path: Path, form: int) -> Path:
@@ -43,6 +63,7 @@ def text_files(folder: Path) -> list[Path]:
 def poi_sources(path: Path) -> tuple[list[Path], dict[str, Any]]:
     """What the vectors of POIs of one of our checkpoints come from: files, and settings. Raises InputError."""
     folder = path.resolve()
+    check_kind(path, kind_of(folder) or BI_ENCODER, BI_ENCODER)
     try:
         meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
         settings = {name: value for name, value in meta["settings"].items() if name != "query_prefix"}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from m3gal_cli.core.location import build_location_encoder
 from m3gal_cli.core.settings import ModelSettings
-from m3gal_cli.core.text import TextEncoder
+from m3gal_cli.core.text import TextEncoder, freeze_unused
 from m3gal_cli.core.tokens import TokenBatch
 
 # What inference may need of a model, and the names that its weights begin with. The fourth encoder is training's.
@@ -87,6 +87,15 @@ class M3gal(nn.Module):
             return queries, self.embed_location(z)
         return queries, self.encoder_k.encode(key, self.recompute), self.embed_poi_location(z)
 
+    def text_encoders(self) -> dict[str, nn.Module]:
+        """The transformers encoders, by what each of them reads."""
+        return {"queries": self.encoder_q.text_encoder, "keys": self.encoder_k.text_encoder}
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The four encoders by what they are called."""
+        texts = {"query text encoder": self.encoder_q, "POI text encoder": self.encoder_k}
+        return texts | {"location encoder": self.gc_encoder, "key location encoder": self.gc_encoder_shadow}
+
     def keys(self, batch: TokenBatch) -> Tensor:
         """POI texts without gradient: (B, D) by the key encoder."""
         parameters = list(self.encoder_k.parameters())
@@ -106,11 +115,8 @@ class M3gal(nn.Module):
         self.encoder_k.requires_grad_(not pretraining)
         self.gc_encoder.requires_grad_(pretraining)
         self.gc_encoder_shadow.requires_grad_(not pretraining)
-        if self.settings.pooling != "pooler":  # an unused pooler would have no gradient, which data-parallel forbids
-            for encoder in (self.encoder_q, self.encoder_k):
-                pooler = getattr(encoder.text_encoder, "pooler", None)
-                if isinstance(pooler, nn.Module):
-                    pooler.requires_grad_(False)
+        for encoder in (self.encoder_q, self.encoder_k):
+            freeze_unused(encoder.text_encoder, self.settings.pooling)
 
 
 def _place(encoder: nn.Module, z: Tensor) -> Tensor:
@@ -151,12 +157,12 @@ def has_bf16() -> bool:
     return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
 
 
-def choose_attention(model: M3gal, device: torch.device, precision: str) -> None:
+def choose_attention(model: nn.Module, device: torch.device, precision: str) -> None:
     """Set the attention that trained fastest in benchmarks/training.py: eager in bf16 on a CPU, else sdpa."""
     name = "eager" if device.type == "cpu" and precision == "bf16" else "sdpa"
-    for encoder in (model.encoder_q, model.encoder_k):
-        set_attention = getattr(getattr(encoder, "text_encoder", None), "set_attn_implementation", None)
-        if callable(set_attention):
+    for part, encoder in model.named_modules():
+        set_attention = getattr(encoder, "set_attn_implementation", None)
+        if part.rpartition(".")[2] == "text_encoder" and callable(set_attention):
             try:
                 set_attention(name)
             except (ValueError, ImportError):  # an architecture that has one way alone

@@ -37,26 +37,43 @@ class TextEncoder(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         out = self.text_encoder(input_ids=ids, attention_mask=mask)
-        if self.pooling == "pooler":
-            pooled = out.pooler_output
-        elif self.pooling == "cls":
-            pooled = out.last_hidden_state[:, 0]
-        else:
-            weight = mask.unsqueeze(-1).to(out.last_hidden_state.dtype)
-            pooled = (out.last_hidden_state * weight).sum(1) / weight.sum(1)
-        return F.normalize(pooled.float(), dim=-1)
+        return F.normalize(pooled(out, mask, self.pooling), dim=-1)
 
     def encode(self, batch: TokenBatch, recompute: bool = False) -> Tensor:
-        """A batch in chunks to (B, D), its rows in their order.
+        """A batch in chunks to (B, D), its rows in their order (see ``in_chunks``)."""
+        return in_chunks(self, batch, recompute)
 
-        ``recompute`` keeps no activations: backward runs each chunk forward again, so that one chunk's are held at a
-        time (gradient caching; Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited
-        Setup"). Dropout repeats its draws; gradients are those of the plain pass.
-        """
-        again = recompute and torch.is_grad_enabled()
-        parts = [checkpoint(self, *chunk, use_reentrant=False) if again else self(*chunk) for chunk in batch.chunks]
-        rows = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return rows if batch.order is None else rows[batch.order]
+
+def freeze_unused(text_encoder: nn.Module, pooling: str) -> None:
+    """A pooler that is not used would have no gradient, which data-parallel training forbids."""
+    pooler = getattr(text_encoder, "pooler", None)
+    if pooling != "pooler" and isinstance(pooler, nn.Module):
+        pooler.requires_grad_(False)
+
+
+def pooled(out: Any, mask: Tensor, pooling: str) -> Tensor:
+    """One float32 vector a text from what a transformers encoder gives. Shape: mask (B, L) -> (B, D)."""
+    if pooling == "pooler":
+        vectors: Tensor = out.pooler_output
+    elif pooling == "cls":
+        vectors = out.last_hidden_state[:, 0]
+    else:
+        weight = mask.unsqueeze(-1).to(out.last_hidden_state.dtype)
+        vectors = (out.last_hidden_state * weight).sum(1) / weight.sum(1)
+    return vectors.float()
+
+
+def in_chunks(encode: Callable[..., Tensor], batch: TokenBatch, recompute: bool = False) -> Tensor:
+    """What ``encode`` gives of a batch, chunk by chunk, its rows in their order.
+
+    ``recompute`` keeps no activations: backward runs each chunk forward again, so that one chunk's are held at a
+    time (gradient caching; Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited
+    Setup"). Dropout repeats its draws; gradients are those of the plain pass.
+    """
+    again = recompute and torch.is_grad_enabled()
+    parts = [checkpoint(encode, *chunk, use_reentrant=False) if again else encode(*chunk) for chunk in batch.chunks]
+    rows = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return rows if batch.order is None else rows[batch.order]
 
 
 def load_tokenizer(source: str) -> Any:

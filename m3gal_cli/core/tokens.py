@@ -22,10 +22,11 @@ class TokenBatch(NamedTuple):
     """Texts as padded chunks; row i of the batch is row ``order[i]`` of the chunks, one after the other.
 
     Shape:
-        chunks: (b, L) ids and (b, L) mask each, int64. order: (B,) int64, or None where it is 0, 1, 2, …
+        chunks: (b, L) ids, (b, L) mask and whatever else the table has of a token, int64. order: (B,) int64, or None
+            where it is 0, 1, 2, …
     """
 
-    chunks: list[tuple[Tensor, Tensor]]
+    chunks: list[tuple[Tensor, ...]]
     order: Tensor | None
     tokens: int
 
@@ -35,7 +36,7 @@ class TokenBatch(NamedTuple):
         def there(x: Tensor) -> Tensor:
             return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
-        chunks = [(there(ids), there(mask)) for ids, mask in self.chunks]
+        chunks = [tuple(there(x) for x in chunk) for chunk in self.chunks]
         return TokenBatch(chunks, None if self.order is None else there(self.order), self.tokens)
 
 
@@ -92,16 +93,20 @@ class TokenTable:
         ids = np.where(mask, ids, self.pad_id).astype(np.int64)
         return ids, mask.astype(np.int64)
 
+    def chunk(self, rows: ArrayLike) -> tuple[Tensor, ...]:
+        """What an encoder takes of these rows: ids and mask, as ``pad`` gives them."""
+        return self.pad(rows)
+
     def batch(self, rows: ArrayLike, device: torch.device, limit: int | None = None) -> TokenBatch:
         """These rows on ``device`` in chunks of like length, at most ``limit`` rows each."""
         import torch
 
         chosen = np.asarray(rows, np.int64)
         parts = like_lengths(self.lengths[chosen], CHUNK_COST.get(device.type, CHUNK_COST["cpu"]), limit)
-        chunks = [self.pad(chosen[part]) for part in parts]
+        chunks = [self.chunk(chosen[part]) for part in parts]
         tokens = int(self.lengths[chosen].sum())
         if len(parts) == 1:
-            return TokenBatch([self.pad(chosen)], None, tokens).to(device)
+            return TokenBatch([self.chunk(chosen)], None, tokens).to(device)
         order = np.empty(len(chosen), np.int64)
         order[np.concatenate(parts)] = np.arange(len(chosen))
         return TokenBatch(chunks, torch.from_numpy(order), tokens).to(device)

@@ -14,7 +14,8 @@ from m3gal_cli.data.records import Record
 from m3gal_cli.evaluation.hybrid import hybrid_of, query_of
 from m3gal_cli.evaluation.ranks import gold_ranks
 from m3gal_cli.evaluation.result import Evaluation, RowScores, best_match_m, summarise
-from m3gal_cli.retrieval.embed import Embedder
+from m3gal_cli.retrieval.cross import CrossScorer
+from m3gal_cli.retrieval.embed import Embedder, Progress
 from m3gal_cli.retrieval.hybrid import Candidates, Weights
 from m3gal_cli.retrieval.lexical import LexicalIndex
 
@@ -47,6 +48,17 @@ def rerank_scores(
     return out
 
 
+def cross_scores(
+    records: Sequence[Record], scorer: CrossScorer, max_words: int | None = None, progress: Progress | None = None
+) -> NDArray[np.float32]:
+    """Scores of every candidate by a cross-encoder, as ``rerank_scores`` has them. Shape: -> (Q, C)."""
+    counts = np.array([len(r.passages) for r in records])
+    pairs = [(r.query[:max_words], p.text[:max_words]) for r in records for p in r.passages]
+    out = np.full((len(records), counts.max()), -np.inf, np.float32)
+    out[np.arange(counts.max()) < counts[:, None]] = scorer.scores(pairs, progress)
+    return out
+
+
 def evaluate_rerank(
     records: Sequence[Record],
     embedder: Embedder,
@@ -54,15 +66,39 @@ def evaluate_rerank(
     bm25: bool = False,
     seed: int = 0,
     hybrid: Weights | None = None,
+    scorer: CrossScorer | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
-    """Metrics over candidate sets. A candidate that equals a positive in text and coordinates is gold."""
+    """Metrics over candidate sets. A candidate that equals a positive in text and coordinates is gold.
+
+    Args:
+        max_words: characters at which queries and passages are cut.
+        bm25: add a row ``bm25``.
+        seed: of the bootstrap.
+        hybrid: adds a row ``hybrid``, by these weights.
+        scorer: adds a row ``cross``; ``progress`` is told how many pairs it has read.
+    """
     began = time.perf_counter()
     scores: dict[str, NDArray[Any]] = dict(rerank_scores(records, embedder, max_words))
+    if scorer is not None:
+        scores["cross"] = cross_scores(records, scorer, max_words, progress)
     if bm25:
         scores["bm25"] = _bm25_scores(records, scores["text"].shape)
     if hybrid is not None:
         scores["hybrid"] = _hybrid_scores(records, scores["fused"], hybrid)
-    width = scores["text"].shape[1]
+    return _judged(records, scores, began, seed)
+
+
+def evaluate_cross(
+    records: Sequence[Record], scorer: CrossScorer, max_words: int | None = None, seed: int = 0
+) -> Evaluation:
+    """The row ``cross`` alone (see ``evaluate_rerank``)."""
+    began = time.perf_counter()
+    return _judged(records, {"cross": cross_scores(records, scorer, max_words)}, began, seed)
+
+
+def _judged(records: Sequence[Record], scores: dict[str, NDArray[Any]], began: float, seed: int) -> Evaluation:
+    width = next(iter(scores.values())).shape[1]
     gold = np.zeros((len(records), width), bool)
     valid = np.zeros((len(records), width), bool)
     for i, record in enumerate(records):

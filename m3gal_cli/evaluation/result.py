@@ -40,7 +40,10 @@ class Found:
 
 @dataclass
 class Evaluation:
-    """Metrics by kind of score: text, location, fused and, where asked for, bm25."""
+    """Metrics by kind of score: text, location, fused and, where asked for, cross and bm25; or cross alone.
+
+    Slices are of the fused score, or of the only one.
+    """
 
     n_queries: int
     n_candidates: int
@@ -53,9 +56,10 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
     found: Found | None = None
 
-    def to_json(self, checkpoint: str) -> dict[str, Any]:
+    def to_json(self, checkpoint: str, reranker: str | None = None) -> dict[str, Any]:
         """The object that ``--json`` prints."""
-        out: dict[str, Any] = {"checkpoint": checkpoint, "n_queries": self.n_queries}
+        out: dict[str, Any] = {"checkpoint": checkpoint} | ({} if reranker is None else {"reranker": reranker})
+        out["n_queries"] = self.n_queries
         out["n_pois" if self.over_database else "n_candidates"] = self.n_candidates
         out |= {"seconds": round(self.seconds, 3), "metrics": self.metrics, "intervals": self.intervals}
         return out | {"slices": self.slices, "notes": self.notes}
@@ -76,6 +80,7 @@ def summarise(
         for kind, row in rows.items()
     }
     intervals = {kind: rank_intervals(r, seed) for kind, r in ranks.items()}
+    of = ranks["fused" if "fused" in ranks else next(iter(ranks))]
     evaluation = Evaluation(
         len(records),
         n_candidates,
@@ -83,25 +88,23 @@ def summarise(
         seconds,
         metrics,
         intervals,
-        _slices(records, ranks, n_candidates),
+        _slices(records, of, n_candidates),
         ranks,
     )
-    missing = int((ranks["fused"] == MISS).sum())
+    missing = int((of == MISS).sum())
     if missing:
         evaluation.notes.append(f"{missing} of {len(records)} queries have no gold in the database: counted as misses")
     return evaluation
 
 
-def _slices(
-    records: Sequence[Record], ranks: dict[str, NDArray[np.int64]], candidates: int
-) -> dict[str, dict[str, float]]:
-    """Fused metrics of queries typed near their gold and far from it, where records say where they were typed."""
+def _slices(records: Sequence[Record], ranks: NDArray[np.int64], candidates: int) -> dict[str, dict[str, float]]:
+    """Metrics of queries typed near their gold and far from it, where records say where they were typed."""
     own = typed_m(records)
     chosen = {"within 2 km of the gold": own <= NEAR_M, "beyond 10 km of the gold": own > FAR_M}
     out: dict[str, dict[str, float]] = {}
     for name, rows in chosen.items():
         if rows.any():
-            found = rank_metrics(ranks["fused"][rows], candidates)
+            found = rank_metrics(ranks[rows], candidates)
             out[name] = {"n_queries": int(rows.sum())} | {k: v for k, v in found.items() if k.startswith("recall")}
     return out
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from m3gal_cli.config.schema import Config, NormalizerConfig
 from m3gal_cli.core.checkpoint import Checkpoint, load_checkpoint, load_published
+from m3gal_cli.core.cross import CrossEncoder, CrossSettings, has_types
+from m3gal_cli.core.cross_checkpoint import CrossCheckpoint, load_cross
+from m3gal_cli.core.files import CROSS_ENCODER, kind_of
 from m3gal_cli.core.model import M3gal
 from m3gal_cli.core.scratch import small_config, train_tokenizer
 from m3gal_cli.core.settings import Normalizer
@@ -39,6 +44,12 @@ def new_model(config: Config, table: TrainingTable) -> Checkpoint:
     else:
         normalizer = Normalizer.fit(table.lng, table.lat)
     settings = model_settings(config.model, normalizer)
+    text_model, tokenizer = _text_model(config, table.texts)
+    return Checkpoint(M3gal(text_model, settings), tokenizer)
+
+
+def _text_model(config: Config, texts: Sequence[str]) -> tuple[nn.Module, Any]:
+    """The encoder that ``model.text_encoder`` names, and its tokenizer. Raises InputError."""
     source = config.model.text_encoder
     if source is None:
         hint = "Give --text-encoder DIRECTORY, a hub name, or scratch (small, with its own vocabulary)."
@@ -48,11 +59,41 @@ def new_model(config: Config, table: TrainingTable) -> Checkpoint:
         if scratch.hidden % scratch.heads:
             what = f"model.scratch.hidden {scratch.hidden} is no multiple of model.scratch.heads {scratch.heads}"
             raise InputError(what, hint="Choose e.g. 128 and 4.")
-        tokenizer = train_tokenizer(table.texts, scratch.vocab_size)
+        tokenizer = train_tokenizer(texts, scratch.vocab_size)
         shape = small_config(len(tokenizer), scratch.hidden, scratch.layers, scratch.heads, scratch.dropout)
-        return Checkpoint(M3gal(build_text_model(shape), settings), tokenizer)
+        return build_text_model(shape), tokenizer
     tokenizer = load_tokenizer(source)
-    return Checkpoint(M3gal(load_text_model(source), settings), tokenizer)
+    return load_text_model(source), tokenizer
+
+
+def cross_checkpoint(source: Path | None, config: Config, texts: Sequence[str]) -> CrossCheckpoint:
+    """The cross-encoder to train: one that was trained before, or a new one on another's text encoder.
+
+    Args:
+        source: run or checkpoint of a cross-encoder, or of a bi-encoder, whose query encoder is taken; None: the
+            encoder that ``model.text_encoder`` names.
+        texts: a vocabulary from scratch is trained on these.
+
+    Raises:
+        InputError: no such encoder, or one that cannot be read.
+    """
+    found = None if source is None else find_checkpoint(source)
+    if found is not None and kind_of(found) == CROSS_ENCODER:
+        return load_cross(found, with_trainer=True)
+    torch.manual_seed(config.seed)
+    if found is None:
+        text_model, tokenizer = _text_model(config, texts)
+    else:
+        start = open_checkpoint(found, config, parts=("query",))
+        text_model, tokenizer = start.model.encoder_q.text_encoder, start.tokenizer
+    types = has_types(tokenizer, text_model.config)
+    settings = CrossSettings(config.model.pooling, config.model.max_length, types)
+    return CrossCheckpoint(CrossEncoder(text_model, settings), tokenizer)
+
+
+def open_cross(path: Path) -> CrossCheckpoint:
+    """A cross-encoder by its run (its best checkpoint) or checkpoint directory. Raises InputError."""
+    return load_cross(find_checkpoint(path))
 
 
 def open_checkpoint(

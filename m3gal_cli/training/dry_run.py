@@ -32,8 +32,7 @@ class DryRun:
     stage: str
     device: str
     processes: int
-    queries: Batch
-    keys: Batch
+    texts: dict[str, Batch]  # by what an encoder reads: queries and keys, or pairs
     queue: tuple[int, int] | None  # width and length
     parameters: dict[str, int]
     rows: int
@@ -47,7 +46,8 @@ class DryRun:
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
-        return asdict(self)
+        rows = asdict(self)
+        return {k: v for name, row in rows.items() for k, v in (row if name == "texts" else {name: row}).items()}
 
 
 def rehearse(trainer: Trainer) -> DryRun:
@@ -68,8 +68,7 @@ def rehearse(trainer: Trainer) -> DryRun:
         task.stage,
         torch.cuda.get_device_name(device) if cuda else str(device),
         trainer.accelerator.num_processes,
-        _batch(seen["encoder_q"]),
-        _batch(seen["encoder_k"]),
+        {name: _batch(parts) for name, parts in seen.items()},
         None if queue is None else (int(queue.queue.shape[0]), int(queue.queue.shape[1])),
         _parameters(trainer),
         task.rows,
@@ -94,10 +93,7 @@ def _timed(trainer: Trainer, model: Any) -> float:
 
 def _parameters(trainer: Trainer) -> dict[str, int]:
     model = trainer.checkpoint.model
-    parts = {"query text encoder": model.encoder_q, "POI text encoder": model.encoder_k}
-    counts = {name: count_parameters(part) for name, part in parts.items()}
-    counts["location encoder"] = count_parameters(model.gc_encoder)
-    counts["key location encoder"] = count_parameters(model.gc_encoder_shadow)
+    counts = {name: count_parameters(part) for name, part in model.parts().items()}
     trained = [p for group in trainer.groups for p in group.parameters if p.requires_grad]
     return counts | {"trainable": sum(p.numel() for p in trained)}
 
@@ -105,8 +101,8 @@ def _parameters(trainer: Trainer) -> dict[str, int]:
 @contextmanager
 def _recorded(trainer: Trainer) -> Iterator[dict[str, list[Batch]]]:
     """Within the block: what the text encoders take within a step of the task (backward may run them again)."""
-    model, task = trainer.checkpoint.model, trainer.task
-    seen: dict[str, list[Batch]] = {"encoder_q": [], "encoder_k": []}
+    encoders, task = trainer.checkpoint.model.text_encoders(), trainer.task
+    seen: dict[str, list[Batch]] = {name: [] for name in encoders}
     within = False
 
     def note(name: str, mask: Tensor) -> None:
@@ -114,7 +110,10 @@ def _recorded(trainer: Trainer) -> Iterator[dict[str, list[Batch]]]:
             seen[name].append(Batch(mask.shape[0], mask.shape[1], int(mask.sum())))
 
     def hook(name: str) -> Any:
-        return getattr(model, name).register_forward_pre_hook(lambda _module, inputs: note(name, inputs[1]))
+        def before(_module: Any, _inputs: Any, given: dict[str, Tensor]) -> None:
+            note(name, given["attention_mask"])
+
+        return encoders[name].register_forward_pre_hook(before, with_kwargs=True)
 
     step = task.step
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from m3gal_cli.core.files import META_FILE, is_checkpoint
+from m3gal_cli.core.files import CROSS_ENCODER, META_FILE, is_checkpoint, kind_of
 from m3gal_cli.errors import InputError
 
 CONFIG_FILE = "config.yaml"  # of a run: its resolved configuration
 
 
 def newest_run(folder: Path) -> Path:
-    """The run with the newest checkpoint. Raises InputError where there is none."""
-    runs = [p for p in folder.glob("*") if is_checkpoint(p / "last")] if folder.is_dir() else []
+    """The run with the newest checkpoint of a bi-encoder. Raises InputError where there is none."""
+    found = [p for p in folder.glob("*") if is_checkpoint(p / "last")] if folder.is_dir() else []
+    runs = [p for p in found if kind_of(p / "last") != CROSS_ENCODER]
     if not runs:
         hint = "Train one with m3gal pretrain or m3gal finetune, or give --checkpoint."
         raise InputError("no run with a checkpoint", where=folder, hint=hint)

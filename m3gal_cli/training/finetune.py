@@ -16,12 +16,13 @@ from m3gal_cli.core.losses import Losses, alignment, candidate_losses, score_log
 from m3gal_cli.core.model import M3gal
 from m3gal_cli.core.processes import gather_with_gradient
 from m3gal_cli.core.tokenizer import TextTokenizer
-from m3gal_cli.data.records import Passage, Record
+from m3gal_cli.data.records import Record
 from m3gal_cli.errors import InputError
-from m3gal_cli.training.task import Forward, Group, Monitor, location_side, trainable
+from m3gal_cli.training.candidates import CandidateLists
+from m3gal_cli.training.task import BiEncoderTask, Forward, Group, Monitor, location_side, trainable
 
 
-class FinetuneTask:
+class FinetuneTask(BiEncoderTask):
     """Scores q.d/T and q.g'/T over each query's candidates, cross entropy on the positives; lists may be ragged.
 
     Args:
@@ -37,20 +38,8 @@ class FinetuneTask:
             what = "optim.accumulate with optim.in_batch would leave out the candidates of the batch's other parts"
             raise InputError(what, hint="Set optim.encode_chunk (--encode-chunk), which saves the same memory.")
         self.query_rows = tokenize([r.query[:cut] for r in records], settings.query_prefix)
-        index: dict[tuple[str, float, float], int] = {}
-        passages: list[Passage] = []
-
-        def number(passage: Passage) -> int:
-            if passage.key not in index:
-                index[passage.key] = len(passages)
-                passages.append(passage)
-            return index[passage.key]
-
-        self.positives = [list(dict.fromkeys(number(p) for p in r.positives)) for r in records]
-        self.negatives = [
-            np.array([n for n in map(number, r.negatives) if n not in set(own)], np.int64)
-            for r, own in zip(records, self.positives, strict=True)
-        ]
+        self.lists = CandidateLists(records)
+        self.positives, passages = self.lists.positives, self.lists.passages
         self.passage_rows = tokenize([p.text[:cut] for p in passages], settings.passage_prefix)
         self.reading = [p.text.strip() for p in passages]
         self.z = torch.from_numpy(settings.normalizer([p.lng for p in passages], [p.lat for p in passages]))
@@ -76,11 +65,7 @@ class FinetuneTask:
 
     def candidates(self, row: int) -> list[int]:
         """Passage numbers of a query in this epoch: all positives, then all or ``optim.negatives`` drawn negatives."""
-        negatives, limit = self.negatives[row], self.config.optim.negatives
-        if limit is not None and limit < len(negatives):
-            draw = np.random.default_rng([self.config.seed, self.epoch, row])
-            negatives = negatives[np.sort(draw.choice(len(negatives), limit, replace=False))]
-        return self.positives[row] + negatives.tolist()
+        return self.lists.drawn(row, self.epoch, self.config.optim.negatives, self.config.seed)
 
     def step(self, forward: Forward, rows: NDArray[np.int64], device: torch.device, own: slice = slice(None)) -> Losses:
         in_batch, limit = self.config.optim.in_batch, self.config.optim.encode_chunk

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m3gal_cli.config.schema import Config
-from m3gal_cli.core.checkpoint import Checkpoint, save_published
-from m3gal_cli.core.losses import Losses
+from m3gal_cli.core.checkpoint import Checkpoint, Stored, save_published
 from m3gal_cli.errors import InputError
 from m3gal_cli.evaluation.result import Evaluation
 from m3gal_cli.training.chance import epoch_order, random_states
@@ -23,7 +22,7 @@ from m3gal_cli.training.monitor import Watch
 from m3gal_cli.training.run import RunDirectory
 from m3gal_cli.training.schedules import ramp_factor, step_factor
 from m3gal_cli.training.signals import stop_signals
-from m3gal_cli.training.task import Monitor, Task, unreached
+from m3gal_cli.training.task import Monitor, NamedLosses, Task
 
 BEST_METRIC = "recall@1"
 STEPS_BETWEEN_QUESTIONS = 10
@@ -78,7 +77,7 @@ class Trainer:
     """A task, a model and their surroundings, ready to ``fit``."""
 
     task: Task
-    checkpoint: Checkpoint
+    checkpoint: Stored[Any]
     config: Config
     run: RunDirectory
     accelerator: Any
@@ -103,14 +102,14 @@ class Trainer:
             self.total = min(self.total, optim.max_steps)
         self.checkpoint.model.to(self.accelerator.device)
         self.groups = self.task.groups()
-        for part in unreached(self.checkpoint.model, self.task.stage, optim.loss):
+        for part in self.task.unreached():
             part.requires_grad_(False)  # after the groups, so that parameters keep the published order
         self.optimizer = make_optimizer(self.config, self.groups)
         self.parameters = [p for g in self.groups for p in g.parameters]
         self.failed = torch.full((), -1, device=self.accelerator.device)
         momentum = self.config.momentum
         size = momentum.queue_size if self.task.stage == "pretrain" else 0
-        self.watch = Watch(size, optim.batch_size, momentum.m, optim.loss)
+        self.watch = Watch(size, optim.batch_size, momentum.m, self.task.minimised)
 
     def load_optimizer(self, state: dict[str, Any]) -> None:
         """Take the optimiser's buffers; rates and decays stay this run's. Raises InputError where they do not fit."""
@@ -205,7 +204,7 @@ class Trainer:
             with nullcontext() if i == len(parts) - 1 else accelerator.no_sync(model):
                 with accelerator.autocast():
                     losses = self.task.step(model, grid[:, part].reshape(-1), accelerator.device, own)
-                accelerator.backward(getattr(losses, optim.loss) * share)
+                accelerator.backward(getattr(losses, self.task.minimised) * share)
             names, values = _seen(losses, self.task.monitor, share)
             sums.append(values)
         seen = torch.stack(sums).sum(0)
@@ -258,8 +257,8 @@ class Trainer:
         seen = meter.read(self.accelerator.num_processes, self.accelerator.device)
         rates = {g.name: p["lr"] for g, p in zip(self.groups, self.optimizer.param_groups, strict=True)}
         row: dict[str, Any] = {"kind": "step", "step": self.position.step, "epoch": self.position.epoch}
-        row |= {f"{name}_loss": seen.pop(name) for name in Losses._fields}
-        row |= {"lr": rates["text"], "location_lr": rates["location"], **seen}
+        row |= {f"{name}_loss": seen.pop(name) for name in self.task.losses}
+        row |= {"lr": rates.pop("text")} | {f"{name}_lr": rate for name, rate in rates.items()} | seen
         self._tell(row)
         self.listener.step(row)
         for text in self.watch(row):
@@ -281,7 +280,7 @@ class Trainer:
         if self.validate is None:
             return True
         found = self.validate()
-        value = found.metrics["fused"][BEST_METRIC]
+        value = found.metrics[self.task.judged][BEST_METRIC]
         best = value > self.position.best
         self.position.best = max(self.position.best, value)
         row: dict[str, Any] = {"kind": "validation", "step": self.position.step, "epoch": self.position.epoch}
@@ -303,17 +302,17 @@ class Trainer:
             | random_states(self.accelerator.device)
         )
         path = self.run.save(checkpoint, best)
-        if best and self.config.run.published_checkpoint and self.run.main:
-            self._save_published()
+        if best and self.config.run.published_checkpoint and self.run.main and isinstance(checkpoint, Checkpoint):
+            self._save_published(checkpoint)
         checkpoint.trainer = None
         self.listener.saved(path, best)
         return path
 
-    def _save_published(self) -> None:
+    def _save_published(self, checkpoint: Checkpoint) -> None:
         """The published name counts epochs from 0 and holds the number of the next epoch."""
         state = self.task.state()
         running = max(self.position.epoch - (self.position.step_in_epoch == 0), 0)
-        copy = Checkpoint(self.checkpoint.model, self.checkpoint.tokenizer, epoch=running + 1)
+        copy = Checkpoint(checkpoint.model, checkpoint.tokenizer, epoch=running + 1)
         path = self.run.path / f"checkpoint_{running:04d}_best.pth.tar"
         save_published(path, copy, state.get("queue", {}), self.optimizer.state_dict())
         for old in self.run.path.glob("checkpoint_*_best.pth.tar"):
@@ -321,7 +320,7 @@ class Trainer:
                 old.unlink()
 
 
-def _seen(losses: Losses, monitor: Monitor, share: float) -> tuple[list[str], Tensor]:
+def _seen(losses: NamedLosses, monitor: Monitor, share: float) -> tuple[list[str], Tensor]:
     """Names and values of a part's losses and monitor, the means weighted by the part's share of the batch."""
     values = {**losses._asdict(), **monitor}
     weighted = [v.detach().float() * (1.0 if name == "tokens" else share) for name, v in values.items()]

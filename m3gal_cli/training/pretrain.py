@@ -16,10 +16,10 @@ from m3gal_cli.core.model import M3gal
 from m3gal_cli.core.momentum import KeyQueue, momentum_at, update_ema
 from m3gal_cli.core.tokenizer import TextTokenizer
 from m3gal_cli.errors import InputError
-from m3gal_cli.training.task import Forward, Group, Monitor, location_side, trainable
+from m3gal_cli.training.task import BiEncoderTask, Forward, Group, Monitor, location_side, trainable
 
 
-class PretrainTask:
+class PretrainTask(BiEncoderTask):
     """address1 is the query, address2 the key; texts are tokenised once.
 
     Args:

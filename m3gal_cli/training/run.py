@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from m3gal_cli.core.checkpoint import Checkpoint, save_checkpoint, unsaved
+from m3gal_cli.core.checkpoint import Stored, save_checkpoint, unsaved
 from m3gal_cli.core.durable import discard, point, sweep
 from m3gal_cli.core.files import is_checkpoint
 from m3gal_cli.data.files import atomic_text, make_folder
@@ -106,7 +106,7 @@ class RunDirectory:
             except ValueError:
                 continue
 
-    def save(self, checkpoint: Checkpoint, is_best: bool) -> Path:
+    def save(self, checkpoint: Stored[Any], is_best: bool) -> Path:
         """Save a checkpoint as the last (and the best) one; of older ones that are neither, the ``keep`` newest stay.
 
         Whenever it is killed, ``last`` and ``best`` lead to whole checkpoints. Raises InputError (disk full, …).

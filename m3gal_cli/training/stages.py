@@ -1,12 +1,12 @@
-"""The two stages from settings to a finished run."""
+"""The stages from settings to a finished run."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,23 +15,45 @@ import torch
 from m3gal_cli.config.load import dump_config
 from m3gal_cli.config.paths import find_records, find_views, resolve_data
 from m3gal_cli.config.schema import Config
-from m3gal_cli.core.checkpoint import Checkpoint
-from m3gal_cli.core.model import choose_attention, resolve_device, resolve_precision
+from m3gal_cli.core.checkpoint import Checkpoint, Stored
+from m3gal_cli.core.cross_checkpoint import CrossCheckpoint
+from m3gal_cli.core.model import PARTS, choose_attention, resolve_device, resolve_precision
 from m3gal_cli.core.tokenizer import TextTokenizer, max_positions
 from m3gal_cli.data.records import Record, read_records
 from m3gal_cli.data.tables import parquet_twin, read_views
 from m3gal_cli.errors import InputError
-from m3gal_cli.training.assemble import TrainingTable, new_model, open_checkpoint
+from m3gal_cli.evaluation.result import Evaluation
+from m3gal_cli.retrieval.embed import Embedder
+from m3gal_cli.training.assemble import TrainingTable, cross_checkpoint, new_model, open_checkpoint
 from m3gal_cli.training.chance import set_random_states
 from m3gal_cli.training.finetune import FinetuneTask
 from m3gal_cli.training.loop import Interrupted, Listener, Position, Quiet, Trainer
+from m3gal_cli.training.mining import with_mined
 from m3gal_cli.training.pretrain import PretrainTask
 from m3gal_cli.training.report import reported
+from m3gal_cli.training.reranker import STAGE as RERANKER
+from m3gal_cli.training.reranker import RerankerTask, validation_of_cross
 from m3gal_cli.training.run import RunDirectory
 from m3gal_cli.training.task import Task
 from m3gal_cli.training.validation import validation_of
 
-MakeTask = Callable[[Checkpoint, TextTokenizer], Task]
+StoredT = TypeVar("StoredT", bound=Stored[Any])
+
+
+@dataclass(frozen=True)
+class Stage(Generic[StoredT]):
+    """What one stage does in its own way.
+
+    Args:
+        open: the checkpoint of a path, or a new model for None; and whether the run goes on from it.
+        task: the task on a checkpoint; random states are set before.
+        validation: a function that evaluates the model as it then stands.
+    """
+
+    name: str
+    open: Callable[[Path | None, bool], StoredT]
+    task: Callable[[StoredT], Task]
+    validation: Callable[[StoredT, Sequence[Record], Config, torch.device], Callable[[], Evaluation]]
 
 
 @dataclass(frozen=True)
@@ -58,28 +80,74 @@ def run_pretrain(config: Config, start: Start, listener: Listener) -> RunDirecto
     texts = pd.concat([views["address1"], views["address2"]]).tolist()
     table = TrainingTable(views["lng"].to_numpy(np.float64), views["lat"].to_numpy(np.float64), texts)
 
-    def make(checkpoint: Checkpoint, tokenize: TextTokenizer) -> Task:
-        return PretrainTask(checkpoint.model, tokenize, views, config)
+    def make(checkpoint: Checkpoint) -> Task:
+        return PretrainTask(checkpoint.model, _tokenizer(checkpoint), views, config)
 
-    return _run("pretrain", make, table, config, start, listener)
+    return _run(Stage("pretrain", _bi_encoder(config, table), make, validation_of), config, start, listener)
 
 
 def run_finetune(config: Config, start: Start, listener: Listener) -> RunDirectory:
     """Finetune on candidate records. Raises InputError for bad settings or data, Interrupted after a signal."""
+    records = _training_records(config)
+    places = np.array([(p.lng, p.lat) for r in records for p in r.passages])
+    table = TrainingTable(places[:, 0], places[:, 1], _texts(records))
+
+    def make(checkpoint: Checkpoint) -> Task:
+        return FinetuneTask(checkpoint.model, _tokenizer(checkpoint), records, config)
+
+    return _run(Stage("finetune", _bi_encoder(config, table), make, validation_of), config, start, listener)
+
+
+def run_reranker(config: Config, start: Start, listener: Listener) -> RunDirectory:
+    """Finetune a cross-encoder on candidate records. Raises InputError, Interrupted as ``run_finetune`` does."""
+    records = _training_records(config)
+
+    def make(checkpoint: CrossCheckpoint) -> Task:
+        return RerankerTask(checkpoint, _mined(records, config), config)
+
+    def opened(source: Path | None, _own: bool) -> CrossCheckpoint:
+        return cross_checkpoint(source, config, _texts(records))
+
+    return _run(Stage(RERANKER, opened, make, validation_of_cross), config, start, listener)
+
+
+def _training_records(config: Config) -> list[Record]:
     path = find_records(config.data, "train")
     if path is None:
         hint = "Make them with m3gal data geotes or m3gal data osm, or give --set data.train=FILE."
         raise InputError("no candidate records (train_dataset_use_gis*)", where=config.data.dir, hint=hint)
     records = read_records(path, config.data.datum)
     _enough_rows(config, len(records), path)
-    places = np.array([(p.lng, p.lat) for r in records for p in r.passages])
-    texts = [t for r in records for t in (r.query, *(p.text for p in r.passages))]
-    table = TrainingTable(places[:, 0], places[:, 1], texts)
+    return records
 
-    def make(checkpoint: Checkpoint, tokenize: TextTokenizer) -> Task:
-        return FinetuneTask(checkpoint.model, tokenize, records, config)
 
-    return _run("finetune", make, table, config, start, listener)
+def _texts(records: Sequence[Record]) -> list[str]:
+    return [t for r in records for t in (r.query, *(p.text for p in r.passages))]
+
+
+def _mined(records: list[Record], config: Config) -> list[Record]:
+    """The records with what the bi-encoder of ``data.mine`` takes for their places, if there is one."""
+    if config.data.mine is None:
+        return records
+    source = open_checkpoint(Path(config.data.mine), config, parts=tuple(PARTS))
+    embedder = Embedder(source, resolve_device(config.device), config.eval.batch_tokens, config.eval.precision)
+    return with_mined(records, embedder, config.data.max_words)
+
+
+def _bi_encoder(config: Config, table: TrainingTable) -> Callable[[Path | None, bool], Checkpoint]:
+    def opened(source: Path | None, own: bool) -> Checkpoint:
+        checkpoint = open_checkpoint(source, config, with_trainer=True) if source else new_model(config, table)
+        if not own:  # how places count is no matter of weights: a new run decides it anew
+            settings = replace(checkpoint.model.settings, location_weight=config.model.location_weight)
+            checkpoint.model.settings = settings
+        return checkpoint
+
+    return opened
+
+
+def _tokenizer(checkpoint: Checkpoint) -> TextTokenizer:
+    positions = max_positions(checkpoint.model.encoder_q.text_encoder.config)
+    return TextTokenizer(checkpoint.tokenizer, checkpoint.model.settings, positions)
 
 
 def with_place_ids(views: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -100,22 +168,16 @@ def _enough_rows(config: Config, count: int, path: Path) -> None:
         raise InputError(what, where=path, hint=f"Give --batch-size {count} or less.")
 
 
-def _run(
-    stage: str, make: MakeTask, table: TrainingTable, config: Config, start: Start, listener: Listener
-) -> RunDirectory:
+def _run(stage: Stage[StoredT], config: Config, start: Start, listener: Listener) -> RunDirectory:
     accelerator = make_accelerator(config)
-    run = RunDirectory.named(config.run.dir, config.run.name, stage, accelerator.is_main_process, config.run.keep)
+    run = RunDirectory.named(config.run.dir, config.run.name, stage.name, accelerator.is_main_process, config.run.keep)
     source = _source(run, start)
-    checkpoint = open_checkpoint(source, config, with_trainer=True) if source else new_model(config, table)
     own = source is not None and source.resolve().is_relative_to(run.path.resolve())
-    if not own:  # how places count is no matter of weights: a new run decides it anew
-        settings = replace(checkpoint.model.settings, location_weight=config.model.location_weight)
-        checkpoint.model.settings = settings
+    checkpoint = stage.open(source, own)
+    run.check(resuming=own)
     validation = _validation_records(config)
     torch.manual_seed(config.seed)
-    positions = max_positions(checkpoint.model.encoder_q.text_encoder.config)
-    tokenize = TextTokenizer(checkpoint.tokenizer, checkpoint.model.settings, positions)
-    task = make(checkpoint, tokenize)
+    task = stage.task(checkpoint)
     if not accelerator.is_main_process:
         torch.manual_seed(config.seed + accelerator.process_index)  # dropout of its own
     checkpoint.model.recompute = config.optim.encode_chunk is not None
@@ -123,12 +185,11 @@ def _run(
     choose_attention(checkpoint.model, accelerator.device, precision)
     trainer = Trainer(task, checkpoint, config, run, accelerator, listener if run.main else Quiet())
     if start.init is None and checkpoint.trainer is not None:
-        restore(trainer, stage)
+        restore(trainer, stage.name)
     checkpoint.trainer = None
     if validation:
-        trainer.validate = validation_of(checkpoint, validation, config, accelerator.device)
+        trainer.validate = stage.validation(checkpoint, validation, config, accelerator.device)
     if start.instead is not None:
-        run.check(resuming=own)
         start.instead(trainer)
         return run
     run.start(dump_config(resolve_data(config)), resuming=own)

@@ -29,26 +29,45 @@ class Group:
     weight_decay: float
 
 
+class NamedLosses(Protocol):
+    """A named tuple of 0-dim losses."""
+
+    def _asdict(self) -> dict[str, Any]:
+        """Name to loss."""
+
+
 class Task(Protocol):
     """A stage of training: rows, parameter groups and a step.
 
-    ``monitor`` holds what the last step saw, beside its losses: its keys go into metrics.jsonl, tokens as a rate.
+    Attributes:
+        monitor: what the last step saw, beside its losses: its keys go into metrics.jsonl, tokens as a rate.
+        losses: names of the losses of a step.
+        judged: the kind of score whose recall@1 chooses the best checkpoint.
     """
 
     stage: str
     monitor: Monitor
+    losses: tuple[str, ...]
+    judged: str
 
     @property
     def rows(self) -> int:
         """Rows an epoch."""
 
+    @property
+    def minimised(self) -> str:
+        """Name of the loss that is minimised."""
+
     def groups(self) -> list[Group]:
-        """Parameter groups, the location group first (the published order)."""
+        """Parameter groups, the location group first (the published order); one of them is named text."""
+
+    def unreached(self) -> list[nn.Module]:
+        """Parts that the groups hold but the loss gives no gradient; data-parallel training would wait for theirs."""
 
     def start_epoch(self, epoch: int) -> None:
         """Called before the first step of every epoch (from 0)."""
 
-    def step(self, forward: Forward, rows: NDArray[np.int64], device: torch.device, own: slice = ...) -> Losses:
+    def step(self, forward: Forward, rows: NDArray[np.int64], device: torch.device, own: slice = ...) -> NamedLosses:
         """Losses of rows, with gradient; ``forward`` is the model's, wrapped for its devices.
 
         Args:
@@ -85,8 +104,21 @@ def location_side(query: Tensor, config: Config) -> tuple[Tensor, float]:
     return query.detach(), config.momentum.location_temperature or config.momentum.temperature
 
 
-def unreached(model: M3gal, stage: str, loss: str) -> list[nn.Module]:
-    """Parts that a stage trains but this loss gives no gradient; data-parallel training would wait for theirs."""
-    if loss == "text":
-        return [model.gc_encoder, model.gc_encoder_shadow]
-    return [model.encoder_k] if loss == "location" and stage == "finetune" else []
+class BiEncoderTask:
+    """What pretraining and finetuning have in common."""
+
+    stage: str
+    model: M3gal
+    config: Config
+    losses: tuple[str, ...] = Losses._fields
+    judged = "fused"
+
+    @property
+    def minimised(self) -> str:
+        return self.config.optim.loss
+
+    def unreached(self) -> list[nn.Module]:
+        model, loss = self.model, self.config.optim.loss
+        if loss == "text":
+            return [model.gc_encoder, model.gc_encoder_shadow]
+        return [model.encoder_k] if loss == "location" and self.stage == "finetune" else []

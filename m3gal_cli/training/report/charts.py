@@ -29,9 +29,10 @@ class Chart:
     series: Sequence[Series]
 
 
+KINDS = ("text", "location", "fused", "cross")  # of scores; each training has some of them
 # title, then name, slot and key of each curve
 OF_STEPS = (
-    ("Loss", (("text", 0, "text_loss"), ("location", 1, "location_loss"), ("fused", 2, "fused_loss"))),
+    ("Loss", tuple((kind, slot, f"{kind}_loss") for slot, kind in enumerate(KINDS))),
     ("Rows whose positive beats all negatives", (("accuracy", 2, "queue_accuracy"),)),
     ("Learning rate", (("text", 0, "lr"), ("location", 1, "location_lr"))),
     ("Rows a second", (("rows", 3, "samples_per_second"),)),
@@ -42,7 +43,6 @@ OF_STEPS = (
     ("Memory of the device, MB", (("memory", 3, "device_memory_mb"),)),
 )
 OF_VALIDATIONS = ("recall@1", "recall@5", "mrr@5")
-KINDS = ("text", "location", "fused")
 BEFORE_VALIDATIONS = 2  # charts of steps that stand before those of validations
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from m3gal_cli.data.files import atomic_text
-from m3gal_cli.training.report.charts import Chart, charts_of
+from m3gal_cli.training.report.charts import KINDS, Chart, charts_of
 from m3gal_cli.training.report.drawing import draw
 from m3gal_cli.training.report.story import Row, Story, metric, number
 
@@ -184,7 +184,7 @@ def _cell(row: Row, kind: str, name: str) -> str:
 
 
 def _all(story: Story, best: Row) -> str:
-    kinds = [k for k in ("text", "location", "fused") if any(k in row["metrics"] for row in story.validations)]
+    kinds = [k for k in KINDS if any(k in row["metrics"] for row in story.validations)]
     over = "".join(f'<th scope="colgroup" colspan="{len(IN_ROWS)}">{kind}</th>' for kind in kinds)
     head = "".join(f'<th scope="col">{n}</th>' for _ in kinds for n in IN_ROWS)
     body = []

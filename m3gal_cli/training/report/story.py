@@ -14,7 +14,7 @@ from m3gal_cli.training.finding import CONFIG_FILE
 from m3gal_cli.training.loop import BEST_METRIC
 from m3gal_cli.training.run import METRICS_FILE
 
-BEST_KIND = "fused"
+BEST_KINDS = ("fused", "cross")  # of a bi-encoder and of a cross-encoder
 Row = dict[str, Any]
 
 
@@ -32,11 +32,11 @@ class Story:
 
     @property
     def best(self) -> Row | None:
-        """The validation whose checkpoint is the best: the first of those with the highest fused recall@1."""
+        """The validation whose checkpoint is the best: the first of those with the highest recall@1."""
         best = None
         for row in self.validations:
-            value = metric(row, BEST_KIND, BEST_METRIC)
-            if value is not None and (best is None or value > (metric(best, BEST_KIND, BEST_METRIC) or 0.0)):
+            value = _chosen_by(row)
+            if value is not None and (best is None or value > (_chosen_by(best) or 0.0)):
                 best = row
         return best
 
@@ -92,6 +92,11 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
+
+
+def _chosen_by(row: Row) -> float | None:
+    """The metric of a validation that chooses the best checkpoint."""
+    return next((v for kind in BEST_KINDS if (v := metric(row, kind, BEST_METRIC)) is not None), None)
 
 
 def metric(row: Row, kind: str, name: str) -> float | None:
