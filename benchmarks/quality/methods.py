@@ -22,13 +22,14 @@ OF_E5 = (
 FEW = ("optim.epochs=6",)  # of 50 or 200 queries, two epochs are too few steps to learn anything
 
 RECIPES = [
-    Recipe("published", "geotes.yaml", PUBLISHED),
-    Recipe("published, the encoder's own pooling and prefixes", "geotes.yaml", (*PUBLISHED, *OF_E5)),
-    Recipe("ours", "e5.yaml", curve=True, few=FEW),
-    Recipe("ours, text alone", "e5.yaml", ("optim.loss=text",)),
-    Recipe("ours, mlp location", "e5.yaml", ("model.location_encoder=mlp",)),
-    Recipe("ours, no other queries' candidates", "e5.yaml", ("optim.in_batch=false",)),
-    Recipe("ours, pretrained", "e5.yaml", views=VIEWS_PROFILE, curve=True, few=FEW),
+    Recipe("published", "paper-finetune.yaml", PUBLISHED),
+    Recipe("published, the encoder's own pooling and prefixes", "paper-finetune.yaml", (*PUBLISHED, *OF_E5)),
+    Recipe("ours", "geotes.yaml", curve=True, few=FEW),
+    Recipe("ours, text alone", "geotes.yaml", ("optim.loss=text",)),
+    Recipe("ours, one loss for text and place", "geotes.yaml", ("optim.loss=fused", "model.location_weight=1")),
+    Recipe("ours, mlp location", "geotes.yaml", ("model.location_encoder=mlp",)),
+    Recipe("ours, no other queries' candidates", "geotes.yaml", ("optim.in_batch=false",)),
+    Recipe("ours, pretrained", "geotes.yaml", views=VIEWS_PROFILE, curve=True, few=FEW),
 ]
 
 METHODS = [

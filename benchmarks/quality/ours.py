@@ -23,7 +23,7 @@ from quality.folds import Fold, write_fold
 from quality.job import Job, Options, Result, short_hash
 
 PLACELESS = "place of the query unknown"
-VIEWS_PROFILE = "e5-views.yaml"
+VIEWS_PROFILE = "views.yaml"
 NOT_RESULTS = ("data", "run", "device")  # sections of the settings that do not change what is learned
 QUIET = ("run.tensorboard=false",)
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,12 +168,12 @@ def evaluated(run: Path, job: Job) -> dict[str, Row]:
 
     session = open_session(run, {})
     remember_texts(session.embedder)
-    asked, cut = Asked(depth=1), session.config.data.max_words
+    asked, cut = Asked(depth=1, hybrid=session.weights), session.config.data.max_words
     ms = predict_ms(session, job) if job.timed else None
     rows: dict[str, Row] = {}
     for suffix, fold in (("", job.fold), (f", {PLACELESS}", placeless(job.fold))):
         whole = evaluate_retrieval(fold.test, fold.pois, session.embedder, asked)
-        few = evaluate_rerank(fold.test, session.embedder, cut)
+        few = evaluate_rerank(fold.test, session.embedder, cut, hybrid=session.weights)
         first = [int(row[0]) for row, _ in whole.found.matches] if whole.found is not None else None
         for kind, ranks in whole.ranks.items():
             own = few.ranks.get(kind)

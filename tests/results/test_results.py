@@ -132,10 +132,14 @@ def test_a_training_of_ours_from_the_profile_to_its_rows(
     profile.write_text(PROFILE.replace("data: {dir: FOLDER}\n", "").replace("epochs: 3", "epochs: 1"), encoding="utf-8")
     recipe = ours.Recipe("tiny", str(profile), ("optim.batch_size=8",))
     assert recipe.settings(Options("scratch", None, None, tmp_path))["optim"]["batch_size"] == 8
-    fold = make_fold(Source(geotes), "0", PLAN)
+    fold = make_fold(Source(geotes), "0", Plan(validation=20))  # enough to learn the weights of the hybrid score on
     job = Job(fold, 3, None, tmp_path / "job", Options("scratch", None, None, tmp_path), timed=True)
     result = recipe.run(job)
-    assert {"text", "location", "fused", f"text, {ours.PLACELESS}"} <= set(result.rows)
+    kinds = {"text", "location", "fused", "hybrid"}
+    assert set(result.rows) == kinds | {f"{kind}, {ours.PLACELESS}" for kind in kinds}
+    for kind in ("text", "location", "fused"):  # of these, where the query was typed is no part
+        assert result.rows[kind].ranks == result.rows[f"{kind}, {ours.PLACELESS}"].ranks
+    assert len(result.rows["hybrid"].ranks) == len(result.rows["hybrid"].rerank or ()) == len(fold.test)
     fused = result.rows["fused"]
     assert len(fused.ranks) == len(fused.rerank or ()) == len(fused.found or ()) == len(fold.test)
     gold = Board(fold.test, fold.pois).gold
@@ -150,9 +154,9 @@ def test_a_command_of_ours_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"m3gal finetune ended with 2: .*no such configuration"):
         ours.m3gal("finetune", "--config", "none.yaml", log=tmp_path / "log.txt")
     with pytest.raises(InputError, match="no map extract"):
-        ours.pretrained_run("e5-views.yaml", Options("x", tmp_path / "no.osm.pbf", None, tmp_path))
+        ours.pretrained_run("views.yaml", Options("x", tmp_path / "no.osm.pbf", None, tmp_path))
     given = Options("x", None, tmp_path / "given", tmp_path)
-    assert ours.pretrained_run("e5-views.yaml", given) == tmp_path / "given"
+    assert ours.pretrained_run("views.yaml", given) == tmp_path / "given"
 
 
 def test_what_the_commands_of_a_recipe_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,10 +170,10 @@ def test_what_the_commands_of_a_recipe_are(tmp_path: Path, monkeypatch: pytest.M
     extract = tmp_path / "a.osm.pbf"
     extract.touch()
     options = Options("e5", extract, None, tmp_path)
-    recipe = ours.Recipe("r", "e5.yaml", ("optim.lr=1",), views="e5-views.yaml", few=("optim.epochs=6",))
-    start = ours.pretrained_run("e5-views.yaml", options)
+    recipe = ours.Recipe("r", "geotes.yaml", ("optim.lr=1",), views="views.yaml", few=("optim.epochs=6",))
+    start = ours.pretrained_run("views.yaml", options)
     assert [words[0] for words in asked] == ["data", "pretrain"]
-    assert ours.pretrained_run("e5-views.yaml", options) == start
+    assert ours.pretrained_run("views.yaml", options) == start
     assert len(asked) == 2  # made once
 
     def line(labels: int | None, begun: bool = False) -> str:
