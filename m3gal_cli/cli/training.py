@@ -181,6 +181,5 @@ def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
         raise typer.Exit(INTERRUPTED) from None
     if run.main:
         if stage != RERANKER:
-            if stage != RERANKER:
-                _weigh(run.path)
+            _weigh(run.path)
         sys.stdout.write(f"{run.path}\n")
