@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +110,7 @@ class Hybrid:
 def open_lexicon(index: Index) -> Lexicon:
     """The lexicon of an index, made where it is missing or damaged, and kept there if that can be."""
     path = index.path / LEXICON
-    with suppress(OSError, ValueError, KeyError, EOFError):
+    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
         found = Lexicon.load(path)
         if found.size == len(index):
             return found

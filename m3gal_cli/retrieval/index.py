@@ -147,7 +147,7 @@ class Index:
 
     def addresses(self, rows: NDArray[np.int64]) -> list[str]:
         """Addresses of these rows. Shape: (n,) -> n."""
-        found: list[str] = self.pois["address"].take(pa.array(rows)).to_pylist()
+        found: list[str] = self.pois["address"].take(_column(rows)).to_pylist()
         return found
 
     def poi(self, row: int) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Lexicon:
 
     @classmethod
     def load(cls, path: Path) -> Lexicon:
-        """Read what ``save`` wrote. Raises OSError, ValueError, KeyError or EOFError for what is none."""
+        """Read what ``save`` wrote. Raises OSError, ValueError, KeyError, EOFError or BadZipFile for what is none."""
         with np.load(path, allow_pickle=False) as found:
             codes, rows = found["codes"], found["rows"]
             if codes.dtype != np.uint64 or rows.dtype != np.int64 or codes.shape != rows.shape or codes.ndim != 1:

@@ -11,6 +11,8 @@ import pytest
 from command import ENVIRONMENT, done, m3gal
 from town import write_town
 
+from m3gal_cli.retrieval.hybrid import Weights
+
 for name in ("onnx", "onnxruntime", "faiss"):
     pytest.importorskip(name, reason=f"NOT TESTED without torch: {name} is not installed")
 
@@ -29,7 +31,9 @@ finally:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cold")
     runs = ("--runs-dir", folder / "runs", "--output-name", "only", "--max-steps", 1)
-    return m3gal("pretrain", "--config", write_town(folder / "data"), *runs).run.resolve()
+    path = m3gal("pretrain", "--config", write_town(folder / "data"), *runs).run.resolve()
+    Weights((1.0, 0.5, 1.0, 2.0, 1.0, 1.0), 30).save(path / "best")  # the hybrid score needs none of them either
+    return path
 
 
 @pytest.mark.parametrize("index", ["exact", "ann"])
