@@ -31,7 +31,7 @@ DatumOption = Annotated[str, typer.Option(help="Datum of the input: wgs84, gcj02
 def osm(
     extract: Annotated[Path, typer.Argument(help="An OpenStreetMap extract: .osm.pbf, .osm, .osm.gz, .osm.bz2.")],
     output: Output = Path("data"),
-    suffix: Annotated[str | None, typer.Option(help="Ends the file names.  [default: the extract's name]")] = None,
+    suffix: Annotated[str | None, typer.Option(help="Ends the file names (default: the extract's name).")] = None,
     locale: Annotated[str, typer.Option(help="auto, zh, en, neutral, or a locale's YAML file.")] = "auto",
     datum: DatumOption = "wgs84",
     bbox: Annotated[str | None, where("Only places in this box, degrees.", "W,S,E,N")] = None,

@@ -30,11 +30,11 @@ Tables = Annotated[
 ]
 DatumOption = Annotated[str, typer.Option(help="Datum of the input: wgs84, gcj02 or bd09.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the choice of rows and places.")]
-Examples = Annotated[int | None, typer.Option(min=0, help="Example rows.  [default: 10, beside places 0]")]
+Examples = Annotated[int | None, typer.Option(min=0, help="Example rows (default: 10, beside places 0).")]
 Places = Annotated[
     int | None,
     typer.Option(
-        min=0, rich_help_panel=PLACE_PANEL, help="Places with all their views.  [default: 20 where there are views]"
+        min=0, rich_help_panel=PLACE_PANEL, help="Places with all their views (default: 20 where there are views)."
     ),
 ]
 PlaceId = Annotated[str | None, typer.Option(rich_help_panel=PLACE_PANEL, help="Show the place with this id.")]
@@ -50,7 +50,7 @@ HtmlPlaces = Annotated[
     int, typer.Option(min=1, rich_help_panel=MAP_PANEL, help="Places on it at most; of more, a seeded sample.")
 ]
 Attribution = Annotated[
-    str | None, typer.Option(rich_help_panel=MAP_PANEL, help="Who made the data.  [default: told from the ids]")
+    str | None, typer.Option(rich_help_panel=MAP_PANEL, help="Who made the data (default: told from the ids).")
 ]
 
 

@@ -33,7 +33,7 @@ QrelsFile = Annotated[Path | None, typer.Option(help="TREC qrels: the gold of ea
 TextDir = Annotated[
     Path | None,
     typer.Option(
-        help="Keep vectors of POI texts there, for the next time.  [default: in memory up to 1 GiB, else in the run]"
+        help="Keep vectors of POI texts there, for the next time (default: in memory up to 1 GiB, else in the run)."
     ),
 ]
 

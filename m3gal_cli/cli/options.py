@@ -35,7 +35,7 @@ DataDir = Annotated[str | None, typer.Option(help="Folder with the published fil
 DatumName = Annotated[str | None, typer.Option("--datum", help="Datum of the input: wgs84, gcj02 or bd09.")]
 CheckpointPath = Annotated[
     Path | None,
-    typer.Option(help="Run, checkpoint directory or published .pth.tar file. [default: the newest run's best]"),
+    typer.Option(help="Run, checkpoint directory or published .pth.tar file (default: the newest run's best)."),
 ]
 PoiPath = Annotated[Path | None, typer.Option(help="POI table: address, lng, lat.", rich_help_panel=DATA)]
 TestPath = Annotated[Path | None, typer.Option(help="Candidate records.", rich_help_panel=DATA)]

@@ -54,7 +54,7 @@ Runtime = Annotated[
     str | None,
     typer.Option(
         "--encoder-runtime",
-        help="Of queries: torch, onnx or onnx-int8 (pip install 'm3gal[onnx]').  [default: torch]",
+        help="Of queries: torch, onnx or onnx-int8 (pip install 'm3gal\\[onnx]') (default: torch).",
         rich_help_panel=SEARCH,
     ),
 ]

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -418,3 +419,17 @@ def test_version_and_help_without_torch() -> None:
     probe = f"import sys; from m3gal_cli.cli import app; print(sorted({heavy} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", probe], env=ENVIRONMENT, text=True, capture_output=True, check=True)
     assert ended.stdout == "[]\n"
+
+
+def test_no_help_has_brackets_that_would_vanish() -> None:
+    """Rich takes what stands in brackets for markup, and leaves it out."""
+
+    def options(command: Any, path: str) -> Iterator[tuple[str, str]]:
+        for name, other in getattr(command, "commands", {}).items():
+            yield from options(other, f"{path} {name}")
+        for parameter in command.params:
+            yield f"{path} {parameter.name}", getattr(parameter, "help", None) or ""
+
+    helps = dict(options(typer.main.get_command(app), "m3gal"))
+    assert len(helps) > 50
+    assert {name for name, text in helps.items() if "[" in text.replace("\\[", "")} == set()
