@@ -38,6 +38,7 @@ PROBES = 400  # queries that it is measured with
 REORDERED = (50, 100, 200, 400, 1000)  # candidates scored again, as tried
 TRAINED_ON = 40  # vectors a cell that k-means sees
 CERTAIN = 1.64  # standard errors that the measured recall lies above the target: 95% certain
+WIDER = 1.4  # cells from one setting that is tried to the next
 TRIAL = 20  # one row in so many is tried before all are added, and so many times fewer candidates
 FEW_ROWS = 100_000  # an area with fewer POIs is searched exactly: that takes no longer
 Say = Callable[[str], None]
@@ -283,7 +284,7 @@ class _Probes:
             enough = len(reached) >= 3 or (len(reached) > 1 and reached[-1].ms > 1.2 * reached[-2].ms)
             if probe == cells.nlist or enough:
                 break
-            count *= 2
+            count = int(np.ceil(WIDER * count))
         return min(reached, key=lambda s: s.ms) if reached else self._timed(cells, best)
 
     def _shares(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
