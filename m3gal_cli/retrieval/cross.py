@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from m3gal_cli.retrieval.embed import BATCH_TOKENS, Progress, budgeted
+from m3gal_cli.retrieval.embed import BATCH_TOKENS, Progress, budgeted, distinct
 
 if TYPE_CHECKING:
     import torch
@@ -52,9 +52,8 @@ class CrossScorer:
 
         if not len(pairs):
             return np.zeros(0, np.float32)
-        index: dict[tuple[str, str], int] = {}
-        inverse = np.array([index.setdefault(pair, len(index)) for pair in pairs], np.int64)
-        rows = self.tokenize(list(index))
+        different, inverse = distinct(pairs)
+        rows = self.tokenize(different)
         out = np.empty(len(rows), np.float32)
         done = 0
         self.model.to(self.device).eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # who encodes queries without torch does not wait for it
 
 Vectors = NDArray[np.float32]
 Progress = Callable[[int, int], None]
+Text = TypeVar("Text", str, tuple[str, str])
 
 # Tokens encoded at once: on a CPU more than the caches hold is slower, on a GPU fewer leave it idle.
 BATCH_TOKENS = {"cpu": 2048, "mps": 16384, "cuda": 131072}
@@ -140,9 +141,9 @@ class Embedder:
         return torch.inference_mode()
 
 
-def distinct(texts: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """The different texts, in the order in which they first come, and every text's number among them."""
-    index: dict[str, int] = {}
+def distinct(texts: Sequence[Text]) -> tuple[list[Text], NDArray[np.int64]]:
+    """The different texts (or pairs), in the order in which they first come, and every one's number among them."""
+    index: dict[Text, int] = {}
     inverse = np.array([index.setdefault(t, len(index)) for t in texts], np.int64)
     return list(index), inverse
 
