@@ -18,6 +18,8 @@ from m3gal_cli.core.scratch import small_config, train_tokenizer
 from m3gal_cli.core.settings import ModelSettings
 from m3gal_cli.core.text import build_text_model
 from m3gal_cli.retrieval.embed import Embedder
+from m3gal_cli.retrieval.evidence import EVIDENCE
+from m3gal_cli.retrieval.hybrid import Weights
 
 TEXTS = ["north gate, harbour mall", "harbour street 3", "莫干山路东村43幢", "Castle Hill Library", "北门 停车场"]
 
@@ -88,3 +90,9 @@ def toy_cross(hidden: int = 16, seed: int = 0, **settings: Any) -> CrossCheckpoi
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     return CrossCheckpoint(model.eval(), tokenizer)
+
+
+def weights_of(queries: int = 30, **named: float) -> Weights:
+    """Weights of the hybrid score, 0 for evidence that is not named."""
+    assert set(named) <= set(EVIDENCE)
+    return Weights(tuple(named.get(name, 0.0) for name in EVIDENCE), queries)

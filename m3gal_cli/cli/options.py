@@ -51,7 +51,7 @@ Reranker = Annotated[
 ]
 Hybrid = Annotated[
     bool | None,
-    typer.Option("--hybrid/--no-hybrid", help="Score the best 200 again by words, neighbours and the typed place."),
+    typer.Option("--hybrid/--no-hybrid", help="Score the best 1000 again by words, neighbours and the typed place."),
 ]
 BertFromLocal = Annotated[bool, typer.Option("--bert-from-local", hidden=True)]
 Ignored = Annotated[bool, typer.Option(hidden=True)]

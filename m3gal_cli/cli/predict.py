@@ -62,7 +62,7 @@ Hybrid = Annotated[
     bool | None,
     typer.Option(
         "--hybrid/--no-hybrid",
-        help="Score the best 200 again by words, neighbours and the typed place (default: if learned).",
+        help="Score the best 1000 again by words, neighbours and the typed place (default: if learned).",
         rich_help_panel=SEARCH,
     ),
 ]

@@ -12,7 +12,8 @@ from m3gal_cli.data.queries import Query
 from m3gal_cli.data.records import Record
 from m3gal_cli.evaluation.ranks import gold_ranks
 from m3gal_cli.evaluation.result import RowScores, best_match_m
-from m3gal_cli.retrieval.hybrid import Candidates, Hybrid, Weights
+from m3gal_cli.retrieval.evidence import Candidates
+from m3gal_cli.retrieval.hybrid import Hybrid, Weights
 from m3gal_cli.retrieval.lexicon import Lexicon
 
 Matches = Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]]

@@ -16,7 +16,8 @@ from m3gal_cli.evaluation.ranks import gold_ranks
 from m3gal_cli.evaluation.result import Evaluation, RowScores, best_match_m, summarise
 from m3gal_cli.retrieval.cross import CrossScorer
 from m3gal_cli.retrieval.embed import Embedder, Progress
-from m3gal_cli.retrieval.hybrid import Candidates, Weights
+from m3gal_cli.retrieval.evidence import Candidates
+from m3gal_cli.retrieval.hybrid import Weights
 from m3gal_cli.retrieval.lexical import LexicalIndex
 
 

@@ -1,11 +1,10 @@
-"""Lexical evidence on a few candidates: of a table only the document frequencies of 1-2-grams are kept, no postings.
+"""What words say of a few candidates: of a table only the document frequencies of 1-2-grams are kept, no postings.
 
-What rescores the best few hundred of a search needs their lexical scores alone, whatever the size of the table.
+What rescores the best of a search reads their texts alone, whatever the size of the table.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,20 +13,61 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from m3gal_cli.retrieval.lexical import BM25_B, BM25_K1, grams_of, words_of
+from m3gal_cli.retrieval.lexical import words_of
 
 FILE = "lexicon.npz"
 _AT_ONCE = 20_000  # texts
 _SECOND = np.uint64(21)  # a code point has 21 bits: a 2-gram is two of them in one number, a 1-gram one
 Floats = NDArray[np.float64]
+Codes = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
 class Terms:
-    """The different grams of a query and their shares of its summed idf. Shape: shares: (G,), summing to 1."""
+    """The different grams of a query as numbers, rising, and their shares of its summed idf.
 
-    grams: list[str]
+    Shape: codes: (G,); shares: (G,), summing to 1.
+    """
+
+    codes: Codes
     shares: Floats
+
+
+@dataclass(frozen=True)
+class Grams:
+    """All grams of some plain texts, as often as they are there.
+
+    Shape: codes: (M,) the grams as numbers; rows: (M,) whose each of them is, of ``size`` texts.
+    """
+
+    codes: Codes
+    rows: NDArray[np.int64]
+    size: int
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Grams:
+        """Those of plain texts."""
+        letters = np.frombuffer("\n".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+        row = np.cumsum(letters == ord("\n"))
+        within = (letters != ord("\n")) & (letters != ord(" "))
+        pairs = np.flatnonzero(within[1:] & within[:-1])
+        codes = np.concatenate([letters[within], (letters[pairs] << _SECOND) | letters[pairs + 1]])
+        return cls(codes, np.concatenate([row[within], row[pairs]]), len(texts))
+
+    def have(self, terms: Terms) -> NDArray[np.bool_]:
+        """Which grams of a query are in which text. Shape: -> (n, G)."""
+        out = np.zeros((self.size, len(terms.codes)), bool)
+        if out.size:
+            at = np.minimum(np.searchsorted(terms.codes, self.codes), len(terms.codes) - 1)
+            hit = terms.codes[at] == self.codes
+            out[self.rows[hit], at[hit]] = True
+        return out
+
+    def distinct(self) -> Grams:
+        """Each gram of a text once, texts in their order."""
+        known, number = np.unique(self.codes, return_inverse=True)
+        seen = np.unique(self.rows * len(known) + number)
+        return Grams(known[seen % max(len(known), 1)], seen // max(len(known), 1), self.size)
 
 
 class Lexicon:
@@ -37,11 +77,10 @@ class Lexicon:
         codes: (G,) the grams as numbers, rising.
         rows: (G,) in how many texts each of them is.
         size: texts.
-        mean_length: grams a text.
     """
 
-    def __init__(self, codes: NDArray[np.uint64], rows: NDArray[np.int64], size: int, mean_length: float) -> None:
-        self.codes, self.rows, self.size, self.mean_length = codes, rows, size, mean_length
+    def __init__(self, codes: Codes, rows: NDArray[np.int64], size: int) -> None:
+        self.codes, self.rows, self.size = codes, rows, size
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Lexicon:
@@ -52,13 +91,12 @@ class Lexicon:
         distinct, inverse = np.unique(codes, return_inverse=True)
         total = np.zeros(len(distinct), np.int64)
         np.add.at(total, inverse, rows)
-        size = sum(p[2] for p in pieces)
-        return cls(distinct, total, size, sum(p[3] for p in pieces) / max(size, 1))
+        return cls(distinct, total, sum(p[2] for p in pieces))
 
     def save(self, path: Path) -> None:
         """Write it. Raises OSError."""
         with path.open("wb") as file:
-            np.savez(file, codes=self.codes, rows=self.rows, size=self.size, mean_length=self.mean_length)
+            np.savez(file, codes=self.codes, rows=self.rows, size=self.size)
 
     @classmethod
     def load(cls, path: Path) -> Lexicon:
@@ -67,11 +105,10 @@ class Lexicon:
             codes, rows = found["codes"], found["rows"]
             if codes.dtype != np.uint64 or rows.dtype != np.int64 or codes.shape != rows.shape or codes.ndim != 1:
                 raise ValueError("no lexicon")
-            return cls(codes, rows, int(found["size"]), float(found["mean_length"]))
+            return cls(codes, rows, int(found["size"]))
 
-    def idf(self, grams: Sequence[str]) -> Floats:
-        """ln(1 + (N - n + 0.5) / (n + 0.5)) of each gram, n of N texts having it. Shape: -> (G,)."""
-        codes = np.array([code_of(gram) for gram in grams], np.uint64)
+    def idf(self, codes: Codes) -> Floats:
+        """ln(1 + (N - n + 0.5) / (n + 0.5)) of each gram, n of N texts having it. Shape: (G,) -> (G,)."""
         if not len(self.codes) or not len(codes):
             return np.full(len(codes), np.log(1.0 + (self.size + 0.5) / 0.5))
         at = np.minimum(np.searchsorted(self.codes, codes), len(self.codes) - 1)
@@ -80,21 +117,18 @@ class Lexicon:
 
     def terms(self, query: str) -> Terms:
         """The grams of a query; none where it has no letter and no digit."""
-        counts = Counter(grams_of(words_of(query)))
-        weights = self.idf(list(counts)) * np.array(list(counts.values()), np.float64)
-        return Terms(list(counts), weights / weights.sum() if len(weights) else weights)
+        codes, times = np.unique(Grams.of([plain(query)]).codes, return_counts=True)
+        weights = self.idf(codes) * times
+        return Terms(codes, weights / weights.sum() if len(weights) else weights)
 
-    def bm25(self, terms: Terms, counts: Floats, lengths: Floats) -> Floats:
-        """BM25 of texts over the most that any text could have for the query: that is what its grams' idf sum up to.
-
-        So the numbers of different queries can be compared. Robertson & Zaragoza 2009, k1 1.5, b 0.75.
-
-        Args:
-            counts: how often each gram is in each text. Shape: (n, G).
-            lengths: grams of each text. Shape: (n,) -> (n,), from 0 to below 1.
-        """
-        damping = BM25_K1 * (1.0 - BM25_B + BM25_B * lengths / max(self.mean_length, 1e-9))
-        return np.asarray((counts / (counts + damping[:, None])) @ terms.shares)
+    def typed(self, texts: Grams, terms: Terms) -> Floats:
+        """Share of the idf of each text's different grams that is in the query; 0 for a text of none. -> (n,)."""
+        own = texts.distinct()
+        idf = self.idf(own.codes)
+        all_of, typed = (
+            np.bincount(own.rows, weights, texts.size) for weights in (idf, idf * np.isin(own.codes, terms.codes))
+        )
+        return np.asarray(typed / np.maximum(all_of, 1e-9))
 
 
 def plain(text: str) -> str:
@@ -102,28 +136,9 @@ def plain(text: str) -> str:
     return " ".join(words_of(text))
 
 
-def length_of(text: str) -> int:
-    """Grams of a plain text: of each run its letters and their pairs."""
-    return 2 * len(text) - 3 * text.count(" ") - 1 if text else 0
-
-
-def count_grams(terms: Terms, texts: Sequence[str]) -> Floats:
-    """How often each gram is in each plain text. Shape: -> (n, G)."""
-    return np.array([[_count(gram, text) for gram in terms.grams] for text in texts], np.float64).reshape(
-        len(texts), len(terms.grams)
-    )
-
-
 def code_of(gram: str) -> int:
     """A 1- or 2-gram as a number."""
     return ord(gram) if len(gram) == 1 else (ord(gram[0]) << int(_SECOND)) | ord(gram[1])
-
-
-def _count(gram: str, text: str) -> int:
-    """How often a gram is in a text; str.count alone would find aa once in aaa."""
-    if len(gram) == 1 or gram[0] != gram[1]:
-        return text.count(gram)
-    return sum(text.startswith(gram, i) for i in range(len(text) - 1)) if gram in text else 0
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -132,14 +147,7 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
         yield part
 
 
-def _frequencies(texts: list[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64], int, int]:
-    """Grams of plain texts: codes, rows with each, texts, grams in all."""
-    letters = np.frombuffer("\n".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-    row = np.cumsum(letters == ord("\n"))
-    within = (letters != ord("\n")) & (letters != ord(" "))
-    pairs = np.flatnonzero(within[1:] & within[:-1])
-    codes = np.concatenate([letters[within], (letters[pairs] << _SECOND) | letters[pairs + 1]])
-    rows = np.concatenate([row[within], row[pairs]])
-    distinct, number = np.unique(codes, return_inverse=True)
-    seen = np.unique(number.astype(np.int64) * len(texts) + rows)
-    return distinct, np.bincount(seen // len(texts), minlength=len(distinct)), len(texts), len(codes)
+def _frequencies(texts: list[str]) -> tuple[Codes, NDArray[np.int64], int]:
+    """Grams of plain texts: codes, rows with each, texts."""
+    codes, rows = np.unique(Grams.of(texts).distinct().codes, return_counts=True)
+    return codes, rows, len(texts)

@@ -12,7 +12,8 @@ from m3gal_cli.data.coordinates import haversine_m
 from m3gal_cli.data.queries import Query
 from m3gal_cli.retrieval.area import Area, Box
 from m3gal_cli.retrieval.embed import QueryEncoder
-from m3gal_cli.retrieval.hybrid import Candidates, Hybrid, probabilities
+from m3gal_cli.retrieval.evidence import Candidates
+from m3gal_cli.retrieval.hybrid import Hybrid, probabilities
 from m3gal_cli.retrieval.index import Index
 from m3gal_cli.retrieval.searcher import Found, Searcher, nothing
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from command import ENVIRONMENT, done, m3gal
 from town import write_town
-
-from m3gal_cli.retrieval.hybrid import Weights
+from toy import weights_of
 
 for name in ("onnx", "onnxruntime", "faiss"):
     pytest.importorskip(name, reason=f"NOT TESTED without torch: {name} is not installed")
@@ -32,7 +31,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cold")
     runs = ("--runs-dir", folder / "runs", "--output-name", "only", "--max-steps", 1)
     path = m3gal("pretrain", "--config", write_town(folder / "data"), *runs).run.resolve()
-    Weights((1.0, 0.5, 1.0, 2.0, 1.0, 1.0), 30).save(path / "best")  # the hybrid score needs none of them either
+    weights_of(dense=1.0, coverage=0.5, name=1.0, reference=2.0, near_1km=1.0, near_3km=1.0).save(
+        path / "best"
+    )  # the hybrid score needs none of them either
     return path
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from bruteforce import poi, records
-from toy import CrowdedEmbedder, ToyEmbedder
+from toy import CrowdedEmbedder, ToyEmbedder, weights_of
 
 from m3gal_cli.data.queries import Query
 from m3gal_cli.data.records import Passage, Record
@@ -20,7 +20,8 @@ from m3gal_cli.evaluation.ranks import MISS
 from m3gal_cli.evaluation.retrieval import Options, evaluate_retrieval
 from m3gal_cli.retrieval import hybrid as hybrid_module
 from m3gal_cli.retrieval import sweep
-from m3gal_cli.retrieval.hybrid import Candidates, Hybrid, Weights
+from m3gal_cli.retrieval.evidence import Candidates
+from m3gal_cli.retrieval.hybrid import Hybrid
 from m3gal_cli.retrieval.lexical import LexicalIndex
 from m3gal_cli.retrieval.lexicon import Lexicon
 
@@ -70,7 +71,7 @@ def test_the_hybrid_row_scores_the_best_candidates_again(monkeypatch: pytest.Mon
     """Of the first 6 by fused scores (a gold place once) the order is by the hybrid, the rest stay behind."""
     for module in (retrieval, hybrid_module):
         monkeypatch.setattr(module, "DEPTH", 6)
-    weights = Weights((0.002, 0.0, 0.3, 0.2, 1.5, 0.5), 30)
+    weights = weights_of(dense=0.002, name=0.3, reference=0.2, near_1km=1.5, near_3km=0.5)
     queries, frame = records(47, seed=3), table(ROWS)
     found = evaluate_retrieval(queries, frame, EMBEDDER, Options(hybrid=weights, depth=3))
     lexicon = Lexicon.of(frame.drop_duplicates()["address"])

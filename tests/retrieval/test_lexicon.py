@@ -1,4 +1,4 @@
-"""BM25 of candidates from document frequencies alone, against the library's index over the same texts."""
+"""Grams, how many texts have them, and what that makes of a query, against counts one by one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from m3gal_cli.retrieval import lexicon as module
-from m3gal_cli.retrieval.lexical import LexicalIndex, character_ngrams
-from m3gal_cli.retrieval.lexicon import Lexicon
+from m3gal_cli.retrieval.lexical import character_ngrams
+from m3gal_cli.retrieval.lexicon import Grams, Lexicon
 
 TEXTS = [
     "文三路12号 三三三楼",
@@ -22,40 +22,30 @@ TEXTS = [
     "北门(北)",
     "𠮷野家文三路店",
 ]
-QUERIES = ["文三路12号三三", "north mall", "aaa", "𠮷野家", "北门北门", "zzz文"]
 
 
-def most(lexicon: Lexicon, query: str) -> float:
-    """Summed idf of a query's grams, by its definition."""
-    total = 0.0
-    for gram in character_ngrams(query):
-        n = sum(gram in character_ngrams(text) for text in TEXTS)
-        total += float(np.log(1 + (len(TEXTS) - n + 0.5) / (n + 0.5)))
-    return total
-
-
-def shares(lexicon: Lexicon, query: str, texts: list[str]) -> np.ndarray:
-    terms, own = lexicon.terms(query), [module.plain(text) for text in texts]
-    lengths = np.array([module.length_of(text) for text in own], np.float64)
-    return lexicon.bm25(terms, module.count_grams(terms, own), lengths)
-
-
-@pytest.mark.parametrize("query", QUERIES)
-def test_shares_are_those_of_the_library_over_the_most_possible(query: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_AT_ONCE", 3)
-    lexicon = Lexicon.of(iter(TEXTS))
-    expected = LexicalIndex(TEXTS).scores(query) / most(lexicon, query)
-    np.testing.assert_allclose(shares(lexicon, query, TEXTS), expected, rtol=1e-5, atol=1e-6)
-    assert (expected < 1).all()
-    assert lexicon.terms(query).shares.sum() == pytest.approx(1)
-
-
-def test_a_query_without_letters_and_no_candidate_and_an_empty_table() -> None:
+def test_shares_of_a_query_are_those_of_its_idf() -> None:
     lexicon = Lexicon.of(TEXTS)
-    assert lexicon.terms("，。!").grams == []
-    assert shares(lexicon, "，。!", TEXTS).tolist() == [0.0] * len(TEXTS)
-    assert shares(lexicon, "文", []).shape == (0,)
-    assert (shares(Lexicon.of([]), "文", ["文三路"]) > 0).all()
+    for query in ("文三路12号三三", "North mall", "𠮷野家", "zzz文"):
+        grams = sorted(character_ngrams(query), key=module.code_of)
+        idf = {}
+        for gram in grams:
+            n = sum(gram in character_ngrams(text) for text in TEXTS)
+            idf[gram] = np.log(1 + (len(TEXTS) - n + 0.5) / (n + 0.5))
+        terms = lexicon.terms(query)
+        assert terms.codes.tolist() == [module.code_of(gram) for gram in idf]
+        wanted = [grams.count(gram) * value for gram, value in idf.items()]
+        np.testing.assert_allclose(terms.shares, np.array(wanted) / sum(wanted))
+
+
+def test_a_query_without_letters_and_no_text_and_an_empty_table() -> None:
+    lexicon = Lexicon.of(TEXTS)
+    assert lexicon.terms("，。!").codes.tolist() == []
+    assert Grams.of(TEXTS).have(lexicon.terms("，。!")).shape == (len(TEXTS), 0)
+    assert Grams.of([]).have(lexicon.terms("文")).shape == (0, 1)
+    assert Lexicon.of([]).terms("文").shares.tolist() == [1.0]
+    assert lexicon.typed(Grams.of([]), lexicon.terms("文")).shape == (0,)
+    assert lexicon.typed(Grams.of(["", "文"]), lexicon.terms("，")).tolist() == [0.0, 0.0]
 
 
 def test_frequencies_are_those_of_a_count(tmp_path: Path) -> None:
@@ -69,16 +59,41 @@ def test_frequencies_are_those_of_a_count(tmp_path: Path) -> None:
     known = sorted(counts, key=module.code_of)
     assert lexicon.codes.tolist() == [module.code_of(gram) for gram in known]
     assert lexicon.rows.tolist() == [counts[gram] for gram in known]
-    assert [module.length_of(module.plain(t)) for t in texts] == [len(character_ngrams(t)) for t in texts]
-    assert lexicon.mean_length == pytest.approx(np.mean([len(character_ngrams(t)) for t in texts]))
     lexicon.save(tmp_path / "l.npz")
     again = Lexicon.load(tmp_path / "l.npz")
     assert (again.codes == lexicon.codes).all()
     assert (again.rows == lexicon.rows).all()
-    assert (again.size, again.mean_length) == (300, lexicon.mean_length)
+    assert again.size == 300
 
 
 def test_what_is_no_lexicon_is_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "l.npz", codes=np.zeros(3), rows=np.zeros(3, np.int64), size=1, mean_length=1.0)
+    np.savez(tmp_path / "l.npz", codes=np.zeros(3), rows=np.zeros(3, np.int64), size=1)
     with pytest.raises(ValueError, match="no lexicon"):
         Lexicon.load(tmp_path / "l.npz")
+
+
+def test_grams_are_found_text_by_text() -> None:
+    chance = random.Random(1)
+    texts = ["".join(chance.choices("甲乙ab1 ", k=chance.randint(0, 15))) for _ in range(100)]
+    lexicon, own = Lexicon.of(texts), Grams.of([module.plain(text) for text in texts])
+    for query in ("甲乙甲乙甲", "aaab 11", "zz", "?"):
+        terms, known = lexicon.terms(query), sorted(set(character_ngrams(query)), key=module.code_of)
+        assert terms.codes.tolist() == [module.code_of(gram) for gram in known]
+        wanted = [[gram in character_ngrams(text) for gram in known] for text in texts]
+        np.testing.assert_array_equal(own.have(terms), np.array(wanted).reshape(100, len(known)))
+    once = own.distinct()
+    pairs = {(row, module.code_of(gram)) for row, text in enumerate(texts) for gram in character_ngrams(text)}
+    assert sorted(zip(once.rows.tolist(), once.codes.tolist(), strict=True)) == sorted(pairs)
+
+
+def test_typed_is_the_share_of_the_idf_of_a_text_that_the_query_says() -> None:
+    lexicon = Lexicon.of(TEXTS)
+    wanted = []
+    for text in TEXTS:
+        own = sorted(set(character_ngrams(text)))
+        idf = lexicon.idf(np.array([module.code_of(gram) for gram in own], np.uint64))
+        said = sum(value for gram, value in zip(own, idf, strict=True) if gram in character_ngrams("文三路北门"))
+        wanted.append(said / idf.sum() if own else 0.0)
+    found = lexicon.typed(Grams.of([module.plain(text) for text in TEXTS]), lexicon.terms("文三路北门"))
+    np.testing.assert_allclose(found, wanted)
+    assert found.max() == pytest.approx(1.0)

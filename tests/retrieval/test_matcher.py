@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from indexed import index_of
-from toy import ToyEmbedder
+from toy import ToyEmbedder, weights_of
 
 from m3gal_cli.data.coordinates import EARTH_RADIUS_M
 from m3gal_cli.data.queries import Query
+from m3gal_cli.retrieval.evidence import Candidates
 from m3gal_cli.retrieval.exact import ExactSearcher
-from m3gal_cli.retrieval.hybrid import Candidates, Hybrid, Weights, open_lexicon
+from m3gal_cli.retrieval.hybrid import Hybrid, open_lexicon
 from m3gal_cli.retrieval.match import Matcher
 
 # Rows 0 and 3 are one place; 1 shares its text, 2 its coordinates.
@@ -92,7 +93,11 @@ def test_a_hybrid_score_orders_what_the_search_finds(
     """All that the search finds is scored again; the answers are the best of it, with their probabilities."""
     embedder = ToyEmbedder(reach=5)
     index = index_of(tmp_path / "index", POIS, embedder, 3)
-    hybrid = Hybrid(Weights((0.001, 0.5, 2.0, 1.0, 3.0, 1.0), 30), open_lexicon(index), depth=4)
+    hybrid = Hybrid(
+        weights_of(dense=0.001, coverage=0.5, name=2.0, reference=1.0, near_1km=3.0, near_3km=1.0),
+        open_lexicon(index),
+        depth=4,
+    )
     search = ExactSearcher(index)
     matcher, plain = Matcher(index, embedder, search, hybrid), Matcher(index, embedder, search)
     queries = [Query(i, f"bakery typed {i}", 24.95 if i % 2 else None, 60.16 if i % 2 else None) for i in range(6)]
