@@ -163,7 +163,7 @@ class Session:
         """The index of the POI table, made where it must be; None in the processes besides the first.
 
         Raises:
-            InputError: no table, an unreadable one, a full disk.
+            InputError: no table, an unreadable one, weights of the hybrid score that cannot be read, a full disk.
         """
         from m3gal_cli.data.files import require_file, stem_of
         from m3gal_cli.retrieval.bulk import Share, Sources, open_or_build
@@ -175,6 +175,7 @@ class Session:
 
             return read_pois(table, datum)
 
+        _ = self.weights  # what is wrong with them is told before the places are encoded
         table, datum = require_file(self.poi_table, "POI table"), self.config.data.datum
         files, also = poi_sources_of(self.checkpoint, self.config)
         sources = Sources(

@@ -125,6 +125,20 @@ def test_build_only(here: Path, tmp_path: Path) -> None:
     assert "--build-only" in without.err
 
 
+def test_weights_that_cannot_be_read_are_told_before_the_places_are_encoded(here: Path, tmp_path: Path) -> None:
+    """Those of an earlier version of the score, too."""
+    path = here / "runs/only/best/hybrid.json"
+    path.write_text(json.dumps({"format": 1, "weights": {"dense": 1.0, "around": 1.0}, "queries": 30}))
+    try:
+        answer = m3gal("predict", "-", "--index-dir", tmp_path / "i", stdin="cafe\n")
+        assert (answer.code, answer.out) == (2, "")
+        assert "hybrid.json: cannot be read (of another version)\nDelete the file" in answer.err
+        assert not (tmp_path / "i").exists()
+        done(m3gal("predict", "-", "--index-dir", tmp_path / "i", "--no-hybrid", stdin="cafe\n"))
+    finally:
+        path.unlink()
+
+
 def test_a_folder_of_something_else(here: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("")
     answer = m3gal("predict", "-", "--index-dir", tmp_path, stdin="cafe\n")
