@@ -102,7 +102,7 @@ class Session:
         return Weights.load(self.checkpoint) if self.config.eval.hybrid else None
 
     def learn_weights(self, progress: Progress) -> Weights | None:
-        """Learn ``weights`` on the run's records and keep them in the checkpoint; None where too few are to validate.
+        """Learn ``weights`` on the run's validation records and keep them in the checkpoint; None where there are few.
 
         Raises:
             InputError: unreadable records or POI table.
@@ -113,12 +113,11 @@ class Session:
         from m3gal_cli.training.balance import learn
 
         data, table = self.config.data, find_pois(self.config.data)
-        paths = [find_records(data, split) for split in ("train", "val")]
-        if paths[1] is None or not self.config.eval.hybrid:
+        path = find_records(data, "val")
+        if path is None or not self.config.eval.hybrid:
             return None
-        training, validation = ([] if path is None else read_records(path, data.datum) for path in paths)
         pois = None if table is None else read_pois(table, data.datum)
-        found = learn(training, validation, pois, self.embedder, self.config.seed, progress)
+        found = learn(read_records(path, data.datum), pois, self.embedder, self.config.seed, progress)
         if found is not None:
             found.save(self.checkpoint.resolve())
         return found

@@ -144,7 +144,7 @@ def _weigh(run: Path) -> None:
         return
     if weights is not None:
         known = "  ".join(f"{name} {value:.2f}" for name, value in weights.named().items())
-        note(f"hybrid score, learned on {weights.queries:,} queries: {known}")
+        note(f"hybrid score, learned on {weights.queries:,} validation queries: {known}")
 
 
 def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:

@@ -186,8 +186,8 @@ class EvalConfig(Section):
     bm25: bool = Field(True, description="add a BM25 row (character 1-2-grams) for honesty")
     hybrid: bool = Field(
         True,
-        description="score the best 1000 of a search again by words, neighbours and where the query was typed; "
-        "its weights are learned on the training and validation records at the end of a training",
+        description="score the best 1000 of a search again by words, neighbours and where the query was typed; its "
+        "weights are learned on the validation records at the end of a training",
     )
     top_k: int = Field(5, ge=1, description="matches a query in predict")
     index: Literal["auto", "exact", "ann", "milvus"] = Field(

@@ -1,10 +1,4 @@
-"""The weights of the hybrid score, learned on labelled queries with the encoders as they are in the end.
-
-The encoders know their own training queries too well: weights learned on those trust the vectors more than is right for
-a query never seen. Validation queries are new to them, but few. So the weights that fit the training queries are where
-the fit on the validation queries starts from, and what it is pulled to, if that says more of validation queries left
-out than the fit without.
-"""
+"""The weights of the hybrid score, learned on queries that the encoders were not trained on: the validation records."""
 
 from __future__ import annotations
 
@@ -24,10 +18,8 @@ from m3gal_cli.retrieval.lexicon import Lexicon
 
 POOL = 20_000  # places among which candidates are looked for
 LEAST = 20  # queries below which nothing is learned
-MOST = 1000  # queries of each kind that are looked at
-RIDGE = 0.003  # penalty on the squares of the weights
-PULL = 0.03  # penalty on the squares of their distances from those of the training queries
-PARTS = 5  # of the validation queries, each left out once
+MOST = 1000  # queries that are looked at
+RIDGE = 0.01  # penalty on the squares of the weights
 # All other evidence speaks for a candidate, and few queries must not teach the contrary. Which half of a query tells
 # the place, and which the place beside, is a matter of language: there a name that says the other half speaks against.
 EITHER_SIGN = ("opening", "ending")
@@ -42,78 +34,34 @@ class Example:
 
 
 def learn(
-    training: Sequence[Record],
-    validation: Sequence[Record],
-    pois: pd.DataFrame | None,
-    embedder: Embedder,
-    seed: int,
-    progress: Progress,
+    records: Sequence[Record], pois: pd.DataFrame | None, embedder: Embedder, seed: int, progress: Progress
 ) -> Weights | None:
-    """Weights from labelled queries; None where too few to validate have their gold among other candidates.
+    """Weights from labelled queries; None where too few have their gold among other candidates.
 
     Candidates are the best by q·v among the table (of a large one, a sample and all gold), or the records' passages.
 
     Args:
-        training: queries that the encoders were trained on; may be none.
-        validation: queries that they were not trained on.
         pois: address, lng, lat (degrees, WGS-84), or None.
         progress: is told of texts encoded.
     """
-    training, validation = training[:MOST], validation[:MOST]
-    if len(validation) < LEAST:
-        return None
-    pool = pool_of([*training, *validation], pois, seed)
+    records = records[:MOST]
+    pool = pool_of(records, pois, seed)
     texts = pool["address"].tolist()
     lng, lat = (pool[name].to_numpy(np.float64) for name in ("lng", "lat"))
+    keys = {poi_key(*row): i for i, row in enumerate(zip(texts, lng, lat, strict=True))}
     vectors = embedder.poi_texts(texts, progress) + embedder.locations(lng, lat)
-    places = _Places(texts, lng, lat, vectors, Lexicon.of(texts))
-    known, new = (_examples(records, places, embedder) for records in (training, validation))
-    if len(new) < LEAST:
-        return None
-    return Weights(tuple(balance(known, new).tolist()), len(known) + len(new))
-
-
-def balance(known: Sequence[Example], new: Sequence[Example]) -> Floats:
-    """Weights for queries like the new ones, from known ones too if that helps. Shape: -> (E,)."""
-    alone = fit(new)
-    if not known:
-        return alone
-    near = fit(known)
-    parts = [[e for i, e in enumerate(new) if i % PARTS == part] for part in range(PARTS)]
-    losses = np.zeros(2)
-    for part in range(PARTS):
-        rest = [e for other, own in enumerate(parts) if other != part for e in own]
-        for i, weights in enumerate((fit(rest), fit(rest, near))):
-            losses[i] += loss_of(weights, parts[part]) * len(parts[part])
-    return alone if losses[0] < losses[1] else fit(new, near)
-
-
-@dataclass(frozen=True)
-class _Places:
-    """Where candidates are looked for. Shape: N texts; lng, lat: (N,); vectors: (N, D)."""
-
-    texts: list[str]
-    lng: Floats
-    lat: Floats
-    vectors: NDArray[np.float32]
-    lexicon: Lexicon
-
-
-def _examples(records: Sequence[Record], places: _Places, embedder: Embedder) -> list[Example]:
-    """Those of the records that have their gold among their candidates, and others."""
-    if not records:
-        return []
-    keys = {poi_key(*row): i for i, row in enumerate(zip(places.texts, places.lng, places.lat, strict=True))}
-    examples = []
+    lexicon, examples = Lexicon.of(texts), []
     for record, query in zip(records, embedder.queries([r.query for r in records]), strict=True):
-        scores = places.vectors @ query
+        scores = vectors @ query
         rows = np.argsort(-scores, kind="stable")[:DEPTH]
         gold = np.isin(rows, [keys[key] for key in record.gold if key in keys])
         if gold.any() and not gold.all():
-            found = Candidates([places.texts[i] for i in rows], scores[rows], places.lng[rows], places.lat[rows])
+            found = Candidates([texts[i] for i in rows], scores[rows], lng[rows], lat[rows])
             asked = Query(record.query_id, record.query, record.lng, record.lat)
-            examples.append(Example(evidence(asked, found, places.lexicon), gold))
-    return examples
+            examples.append(Example(evidence(asked, found, lexicon), gold))
+    if len(examples) < LEAST:
+        return None
+    return Weights(tuple(fit(examples).tolist()), len(examples))
 
 
 def pool_of(records: Sequence[Record], pois: pd.DataFrame | None, seed: int) -> pd.DataFrame:
@@ -130,56 +78,30 @@ def pool_of(records: Sequence[Record], pois: pd.DataFrame | None, seed: int) -> 
     return whole[~keys.duplicated().to_numpy()].reset_index(drop=True)
 
 
-def fit(examples: Sequence[Example], near: Floats | None = None, ridge: float | None = None) -> Floats:
-    """Weights that minimise ``loss_of`` the examples plus ridge · |w - near|². Shape: -> (E,).
+def fit(examples: Sequence[Example], ridge: float = RIDGE) -> Floats:
+    """Weights that minimise -log of the softmax's share on the gold, in the mean, plus ridge · |w|². Shape: -> (E,).
 
     No weight is below 0, but those of ``EITHER_SIGN``.
-
-    Args:
-        near: (E,) weights to stay near to; None: 0.
-        ridge: None: ``RIDGE``, or ``PULL`` where there are weights to stay near to.
     """
     from scipy.optimize import minimize
 
-    if ridge is None:
-        ridge = RIDGE if near is None else PULL
-    centre = np.zeros(len(EVIDENCE)) if near is None else near
-    data = _Padded(examples)
+    width = max(len(e.gold) for e in examples)
+    table, gold = np.zeros((len(examples), width, len(EVIDENCE))), np.zeros((len(examples), width), bool)
+    there = np.zeros_like(gold)
+    for i, e in enumerate(examples):
+        own = slice(len(e.gold))
+        table[i, own], gold[i, own], there[i, own] = e.evidence, e.gold, True
 
-    def penalised(weights: Floats) -> tuple[float, Floats]:
-        loss, slope = data.loss(weights)
-        away = weights - centre
-        return loss + ridge * float(away @ away), slope + 2.0 * ridge * away
-
-    start = centre.copy()
-    if near is None:
-        start[EVIDENCE.index("dense")] = 1.0
-    bounds = [(None if name in EITHER_SIGN else 0.0, None) for name in EVIDENCE]
-    return np.asarray(minimize(penalised, start, jac=True, method="L-BFGS-B", bounds=bounds).x)
-
-
-def loss_of(weights: Floats, examples: Sequence[Example]) -> float:
-    """Mean of -log of the softmax's share on the gold."""
-    return _Padded(examples).loss(weights)[0]
-
-
-class _Padded:
-    """Examples in one array, to look at all at once."""
-
-    def __init__(self, examples: Sequence[Example]) -> None:
-        width = max(len(e.gold) for e in examples)
-        self.table = np.zeros((len(examples), width, len(EVIDENCE)))
-        self.gold = np.zeros((len(examples), width), bool)
-        self.there = np.zeros_like(self.gold)
-        for i, e in enumerate(examples):
-            own = slice(len(e.gold))
-            self.table[i, own], self.gold[i, own], self.there[i, own] = e.evidence, e.gold, True
-
-    def loss(self, weights: Floats) -> tuple[float, Floats]:
-        """Mean of -log of the softmax's share on the gold, and its slope. Shape: (E,) -> (), (E,)."""
-        scores = np.where(self.there, self.table @ weights, -np.inf)
-        own = np.where(self.gold, scores, -np.inf)
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        scores = np.where(there, table @ weights, -np.inf)
+        own = np.where(gold, scores, -np.inf)
         all_mass, gold_mass = (np.logaddexp.reduce(x, axis=1) for x in (scores, own))
         share = np.exp(scores - all_mass[:, None]) - np.exp(own - gold_mass[:, None])
-        slope = np.tensordot(share, self.table, axes=2) / len(self.table)
-        return float((all_mass - gold_mass).mean()), slope
+        slope = np.einsum("qn,qne->e", share, table) / len(examples) + 2.0 * ridge * weights
+        return float((all_mass - gold_mass).mean() + ridge * weights @ weights), slope
+
+    start = np.zeros(len(EVIDENCE))
+    start[EVIDENCE.index("dense")] = 1.0
+    bounds = [(None if name in EITHER_SIGN else 0.0, None) for name in EVIDENCE]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    return np.asarray(found.x)
