@@ -13,7 +13,8 @@ is told from what stands around it by the halves of the query, and the rest of i
     numbers      share of the query's numbers that the address says, whole numbers only
     untyped      minus the share of the name's numbers that the query does not say: another branch, another gate
     reference    most that one neighbour says of the query beyond what the candidate says itself, as a share of its idf,
-                 times exp(-d / 500 m)
+                 times exp(-d / 1.5 km)
+    reference_opening, reference_ending   the same of the query's first and second half, times exp(-d / 500 m)
     near_1km, near_3km   exp(-d / 1 or 3 km), d from where the query was typed; 0 if that is unknown
 
 The name is what stands before the first comma of an address, the kind what stands behind it but for the last two parts,
@@ -36,12 +37,13 @@ from m3gal_cli.data.queries import Query
 from m3gal_cli.retrieval.lexicon import Grams, Lexicon, plain
 
 NEAR_KM = (1.0, 3.0)
-REFERENCE_M = 500.0
+REFERENCE_M, HALF_REFERENCE_M = 1500.0, 500.0
 WORDS = ("coverage", "name", "opening", "ending", "tail", "numbers", "untyped")
-EVIDENCE = ("dense", *WORDS, "reference", *(f"near_{km:g}km" for km in NEAR_KM))
+REFERENCES = ("reference", "reference_opening", "reference_ending")
+EVIDENCE = ("dense", *WORDS, *REFERENCES, *(f"near_{km:g}km" for km in NEAR_KM))
 # Times these, evidence of every kind differs by about as much between candidates (among the best 300 for a query of
 # GeoTES by a deviation of 0.5 to 0.9), and a penalty on weights means the same for each.
-SCALE = np.array([20.0, 10.0, 6.0, 10.0, 4.0, 4.0, 3.0, 2.0, 20.0, 6.0, 4.0])
+SCALE = np.array([20.0, 10.0, 6.0, 10.0, 4.0, 4.0, 3.0, 2.0, 12.0, 16.0, 16.0, 6.0, 4.0])
 TAIL = 4  # units
 _COMMA = re.compile(r"[,，]")
 _NUMBER = re.compile(r"\d+")
@@ -82,15 +84,21 @@ def evidence(query: Query, found: Candidates, lexicon: Lexicon) -> Floats:
     if not len(out):
         return out
     typed, parts = plain(query.text), [_parts(text) for text in found.texts]
-    terms, first = lexicon.terms(typed), lexicon.terms(typed[: len(typed) // 2])
-    said, names = Grams.of([p.text for p in parts]).have(terms), Grams.of([p.name for p in parts])
+    texts, names = Grams.of([p.text for p in parts]), Grams.of([p.name for p in parts])
+    half = len(typed) // 2
+    terms, first, second = map(lexicon.terms, (typed, typed[:half], typed[half:]))
+    said = texts.have(terms)
+    asked = [
+        (said, terms.shares, REFERENCE_M),
+        *((texts.have(part), part.shares, HALF_REFERENCE_M) for part in (first, second)),
+    ]
     rows = [
         found.scores,
         _sum(said, terms.shares),
         lexicon.typed(names, terms),
         _sum(names.have(first), first.shares),
         *_alike(typed, parts),
-        _reference(said, terms.shares, found),
+        *_references(asked, found),
     ]
     out[:, : len(rows)] = np.stack(rows, axis=1)
     if query.lng is not None and query.lat is not None:
@@ -136,22 +144,35 @@ def _sum(said: NDArray[np.bool_], shares: Floats) -> Floats:
     return np.einsum("ng,g->n", said.astype(np.float64), shares, optimize=False)
 
 
-def _reference(said: NDArray[np.bool_], shares: Floats, found: Candidates) -> Floats:
-    """Largest of (what another candidate says of the query, and this one does not) · exp(-d / 500 m).
+def _references(asked: Sequence[tuple[NDArray[np.bool_], Floats, float]], found: Candidates) -> Floats:
+    """Of each: largest of (what another candidate says of some grams, and this one does not) · exp(-d / metres).
 
-    Shape: said: (n, G) -> (n,).
+    Args:
+        asked: which grams each candidate says, their shares, metres. Shape: (n, G), (G,), () -> (len(asked), n).
     """
-    own, parts = said.astype(np.float32), np.round(shares * _STEPS).astype(np.float32)
-    theirs = np.ascontiguousarray((own * parts).T)
-    whole = own @ parts
     east, north, up = _in_space(found.lng, found.lat)
-    out = np.zeros(len(said))
-    for start in range(0, len(said), _AT_ONCE):
+    kinds = [_Said(said.astype(np.float32), shares, metres) for said, shares, metres in asked]
+    out = np.zeros((len(kinds), len(found.lng)))
+    for start in range(0, len(found.lng), _AT_ONCE):
         rows = slice(start, start + _AT_ONCE)
-        squares = sum((axis[rows, None] - axis) ** 2 for axis in (east, north, up))
-        closeness = np.exp(np.sqrt(squares) / -REFERENCE_M)
-        out[rows] = ((whole - own[rows] @ theirs) * closeness).max(axis=1)
+        metres = np.sqrt(sum((axis[rows, None] - axis) ** 2 for axis in (east, north, up)))
+        near = {kind.metres: np.exp(metres / -kind.metres) for kind in kinds}
+        for i, kind in enumerate(kinds):
+            out[i, rows] = (kind.beyond(rows) * near[kind.metres]).max(axis=1)
     return out / _STEPS
+
+
+class _Said:
+    """What candidates say of some grams. Args: said: (n, G); shares: (G,); metres: in which a neighbour counts."""
+
+    def __init__(self, said: NDArray[np.float32], shares: Floats, metres: float) -> None:
+        parts = np.round(shares * _STEPS).astype(np.float32)
+        self.said, self.metres = said, metres
+        self._theirs, self._whole = np.ascontiguousarray((said * parts).T), said @ parts
+
+    def beyond(self, rows: slice) -> NDArray[np.float32]:
+        """Steps of the grams that a candidate says and those of some rows do not. Shape: -> (rows, n)."""
+        return np.asarray(self._whole - self.said[rows] @ self._theirs)
 
 
 def _in_space(lng: Floats, lat: Floats) -> NDArray[np.float32]:

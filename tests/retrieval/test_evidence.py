@@ -10,7 +10,7 @@ import pytest
 
 from m3gal_cli.data.coordinates import haversine_m
 from m3gal_cli.data.queries import Query
-from m3gal_cli.retrieval.evidence import EVIDENCE, SCALE, Candidates, evidence
+from m3gal_cli.retrieval.evidence import EVIDENCE, REFERENCES, SCALE, WORDS, Candidates, evidence
 from m3gal_cli.retrieval.lexical import character_ngrams
 from m3gal_cli.retrieval.lexicon import Lexicon, code_of
 
@@ -140,16 +140,16 @@ def test_a_number_of_the_name_that_is_typed_is_no_other_one() -> None:
     assert column("untyped", Query(1, "3栋"), found).tolist() == [-0.5, 0.0, -1.0]
 
 
-def reference(query: str, found: Candidates) -> list[float]:
+def reference(query: str, found: Candidates, reach: float = 1500.0) -> list[float]:
     out = []
     grams = character_ngrams(query)
-    whole = sum(idf(g) for g in grams)
+    whole = max(sum(idf(g) for g in grams), 1e-9)
     for i, text in enumerate(found.texts):
         best = 0.0
         for j, other in enumerate(found.texts):
             beyond = set(character_ngrams(other)) - set(character_ngrams(text))
             metres = float(haversine_m(found.lng[i], found.lat[i], found.lng[j], found.lat[j]))
-            best = max(best, sum(idf(g) for g in grams if g in beyond) / whole * math.exp(-metres / 500))
+            best = max(best, sum(idf(g) for g in grams if g in beyond) / whole * math.exp(-metres / reach))
         out.append(best)
     return out
 
@@ -159,6 +159,14 @@ def test_reference_is_the_most_that_one_neighbour_says_beyond_the_candidate() ->
     np.testing.assert_allclose(column("reference"), wanted, rtol=2e-3, atol=2e-3)
     assert wanted[1] > 0.3, "the pharmacy stands by the square"
     assert wanted[3] < 1e-6
+
+
+@pytest.mark.parametrize("text", [QUERY.text, "药房文三路", "药"])
+def test_reference_of_the_halves_is_nearer(text: str) -> None:
+    query, half = Query(1, text), len(text) // 2
+    first, second = (reference(part, FOUND, 500.0) for part in (text[:half], text[half:]))
+    np.testing.assert_allclose(column("reference_opening", query), first, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(column("reference_ending", query), second, rtol=2e-3, atol=2e-3)
 
 
 def test_reference_of_many_across_the_date_line_and_by_the_pole() -> None:
@@ -200,7 +208,7 @@ def test_names_are_what_stands_before_the_first_comma_of_either_kind() -> None:
 @pytest.mark.parametrize("text", ["?!", ""])
 def test_a_query_of_signs_alone_says_nothing(text: str) -> None:
     found = evidence(Query(1, text), FOUND, LEXICON)
-    words = [EVIDENCE.index(name) for name in ("coverage", "name", "opening", "ending", "numbers", "reference")]
+    words = [EVIDENCE.index(name) for name in (*WORDS[:-1], *REFERENCES)]
     assert not found[:, words].any()
     assert np.isfinite(found).all()
     assert evidence(QUERY, Candidates([], *np.zeros((3, 0))), LEXICON).shape == (0, len(EVIDENCE))
