@@ -84,9 +84,14 @@ class AnnSearcher:
             if area is not None:
                 self._within(area, chosen, queries, k, found)
                 continue
-            wide = max(1.0, k / RECALL_OF)
-            for i, rows in zip(chosen, self._candidates(queries[chosen], wide, k), strict=True):
-                _rescore(self.index, found, i, rows, queries[i], k)
+            short = []
+            for i, rows in zip(chosen, self._candidates(queries[chosen], 1.0, k), strict=True):
+                if len(rows) < min(k, len(self.index)):
+                    short.append(i)
+                else:
+                    _rescore(self.index, found, i, rows, queries[i], k)
+            if short:  # the cells held too few
+                found.rows[short], found.scores[short] = self.exact.search(queries[short], k)
         return found
 
     def _within(self, area: Area, chosen: list[int], queries: Vectors, k: int, found: Found) -> None:
@@ -95,7 +100,7 @@ class AnnSearcher:
         if not exact:
             inside = np.zeros(len(self.index), bool)
             inside[allowed] = True
-            wide = max(1.0, k / RECALL_OF) * len(self.index) / len(allowed)
+            wide = len(self.index) / len(allowed)
             parts = [rows[inside[rows]] for rows in self._candidates(queries[chosen], wide, k)]
             missing = [i for i, rows in zip(chosen, parts, strict=True) if len(rows) < k]
             for i, rows in zip(chosen, parts, strict=True):
@@ -107,9 +112,16 @@ class AnnSearcher:
             found.rows[missing], found.scores[missing] = answer.rows, answer.scores
 
     def _candidates(self, queries: Vectors, wide: float, k: int) -> list[NDArray[np.int64]]:
-        """Rows worth scoring, a query at a time; ``wide`` times as many as for ten neighbours anywhere."""
-        probe = min(self.cells.nlist, int(np.ceil(self.setting.cells * wide)))
-        take = min(len(self.index), max(k, int(np.ceil(self.setting.reorder * wide))))
+        """Rows worth scoring, a query at a time; ``wide`` times as many as anywhere.
+
+        The cells that hold the best ten hold most of the best thousand too (.951 of them where .972 of ten, in 307 of
+        4096 cells of a million places; .99 in three times as many), so that the fourth root of k is enough.
+        """
+        deeper = max(1.0, k / RECALL_OF) ** 0.25
+        holding = 4 * k * self.cells.nlist / len(self.index)  # cells of which some are small
+        probe = min(self.cells.nlist, int(np.ceil(max(self.setting.cells * deeper, holding) * wide)))
+        more = max(self.setting.reorder - RECALL_OF, 0)  # beyond those that are asked for
+        take = min(len(self.index), int(np.ceil((k + more) * wide)))
         rows = _probe(self.cells, queries, probe, take)
         return [own[own >= 0] for own in rows]
 
