@@ -10,8 +10,9 @@ batches of 100 in file order padded to the batch's longest, text and location ap
 and a full argsort of each of the three. ``search_ratio`` is its time for the queries over that of exact search, and
 ``ranks_equal`` the share of the first 20 places at which both name the same POI (scores that differ by less than 1e-6
 may change places). Times of a query are medians that include encoding it, by torch or by onnx-int8 (``ann_ms`` and
-``exact_ms`` are the better of the two). ``memory_ratio`` is what a process of its own holds while it searches, beyond
-its libraries, over the stored vectors: of exact search, or of approximate search if that is more.
+``exact_ms`` are the better of the two; ``ann_hybrid_ms`` and ``exact_hybrid_ms`` those of a whole answer by the hybrid
+score, which needs a deeper search, with onnx-int8). ``memory_ratio`` is what a process of its own holds while it
+searches, beyond its libraries, over the stored vectors: of exact search, or of approximate search if that is more.
 """
 
 from __future__ import annotations
@@ -36,12 +37,16 @@ from transformers.utils import logging
 
 from m3gal_cli.core.checkpoint import save_checkpoint
 from m3gal_cli.core.files import poi_sources
+from m3gal_cli.data.queries import Query
 from m3gal_cli.retrieval import bulk
 from m3gal_cli.retrieval.ann import open_ann
 from m3gal_cli.retrieval.embed import Embedder, QueryEncoder, Vectors
+from m3gal_cli.retrieval.evidence import EVIDENCE
 from m3gal_cli.retrieval.exact import ExactSearcher
+from m3gal_cli.retrieval.hybrid import Hybrid, Weights, open_lexicon
 from m3gal_cli.retrieval.identity import Identity
 from m3gal_cli.retrieval.index import MANIFEST, SHARDS, Index
+from m3gal_cli.retrieval.match import Matcher
 from m3gal_cli.retrieval.searcher import Found, Searcher
 
 TOP, NEIGHBOURS, PUBLISHED_BATCH, AT_ONCE = 20, 10, 100, 50
@@ -163,6 +168,23 @@ def latency(city: City, searcher: Searcher, count: int) -> dict[str, float]:
     return {"ms": min(whole.values()), "search_ms": round(found, 2)} | whole
 
 
+class Quick:
+    """A city's onnx-int8 encoder, as what answers queries asks it."""
+
+    def __init__(self, city: City) -> None:
+        self.queries = city.quick
+
+
+def hybrid(city: City, searcher: Searcher, count: int) -> float:
+    """Milliseconds of an answer to one query by the hybrid score; all evidence counts the same."""
+    score = Hybrid(Weights((1.0,) * len(EVIDENCE), 0), open_lexicon(city.index))
+    matcher = Matcher(city.index, cast(QueryEncoder, Quick(city)), searcher, score)
+    lng, lat = city.index.lng[city.gold], city.index.lat[city.gold]
+    typed = [Query(i, *where) for i, where in enumerate(zip(city.typed[:count], lng, lat, strict=False))]
+    matcher.answer(typed[:1], 5)
+    return round(1000 * statistics.median(seconds_of(lambda q=q: matcher.answer([q], 5))[0] for q in typed), 2)
+
+
 def recall(city: City, searcher: Searcher, truth: np.ndarray) -> float:
     """Mean share of the true neighbours found."""
     rows = searcher.search(city.queries, NEIGHBOURS).rows
@@ -173,7 +195,7 @@ def approximate(city: City, target: float) -> dict[str, Any]:
     """Build, tune and measure approximate search; recall on the city's own queries, which the tuning never saw."""
     spent, searcher = seconds_of(lambda: open_ann(city.index, city.embedder, target, say, _silent))
     truth = ExactSearcher(city.index).search(city.queries, NEIGHBOURS).rows
-    found = latency(city, searcher, len(city.typed))
+    found = latency(city, searcher, len(city.typed)) | {"hybrid_ms": hybrid(city, searcher, len(city.typed))}
     family = json.loads((city.index.path / "ann" / "ann.json").read_text(encoding="utf-8"))["family"]
     figures = {"ann_family": family, "ann_build_minutes": round(spent / 60, 2)}
     figures |= {f"ann_{name}": value for name, value in found.items()}
@@ -317,7 +339,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         figures |= cold_start(city, folder, ["torch", "onnx-int8"])
     if options.others:
         figures |= others(city, options.others.split(","))
-    exact = latency(city, ExactSearcher(city.index), 20)
+    searcher = ExactSearcher(city.index)
+    exact = latency(city, searcher, 20) | {"hybrid_ms": hybrid(city, searcher, 20)}
     figures |= {f"exact_{name}": value for name, value in exact.items()}
     if "search" in wanted:
         say("search")

@@ -160,7 +160,16 @@ def test_the_retrieval_benchmark_prints_one_object_of_figures() -> None:
     answer = subprocess.run([*script, "--repeat", "1"], capture_output=True, text=True, timeout=300, check=True)
     figures = json.loads(answer.stdout)
     assert (figures["pois"], figures["queries"], figures["ranks_equal"]) == (2000, 10, 1.0)
-    for name in ("search_ratio", "encode_ratio", "exact_ms", "ann_ms", "ann_recall", "memory_ratio"):
+    for name in (
+        "search_ratio",
+        "encode_ratio",
+        "exact_ms",
+        "ann_ms",
+        "ann_recall",
+        "memory_ratio",
+        "exact_hybrid_ms",
+        "ann_hybrid_ms",
+    ):
         assert figures[name] > 0, name
 
 
