@@ -15,11 +15,14 @@ from m3gal_cli.data.osm.extract import read_extract
 from m3gal_cli.data.osm.facts import gather_facts
 from m3gal_cli.data.osm.places import Place, distinct_places
 from m3gal_cli.data.reading import reads
+from m3gal_cli.retrieval.evidence import EVIDENCE
+from m3gal_cli.training.balance import Example
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import data_osm
 import evaluation
+import evidence
 import generated_city
 import retrieval
 
@@ -171,6 +174,23 @@ def test_the_retrieval_benchmark_prints_one_object_of_figures() -> None:
         "ann_hybrid_ms",
     ):
         assert figures[name] > 0, name
+
+
+def test_what_evidence_is_worth() -> None:
+    """Of thirty candidates one, two for every third query, has the most of one evidence; the others are noise."""
+    draw, examples = np.random.default_rng(0), []
+    for i in range(100):
+        table, gold = draw.uniform(0, 0.1, (30, len(EVIDENCE))), np.zeros(30, bool)
+        gold[draw.integers(30)] = True
+        table[gold, EVIDENCE.index("name")] = 1.0
+        if i % 3 == 0:
+            table[np.flatnonzero(~gold)[0]] = table[gold][0]
+        examples.append(Example(table, gold))
+    assert evidence.recall(examples, 100) == {1: 0.66, 5: 1.0, 20: 1.0}, "ties are lost"
+    assert evidence.recall(examples, 125)[5] == 0.8, "the rest are misses"
+    blind = evidence.recall(evidence.without(examples, ["name", "dense"]), 100)
+    assert blind[1] < 0.2 < blind[20] < 0.9
+    assert evidence.without(examples, ["name"])[0].evidence[:, EVIDENCE.index("name")].tolist() == [0.0] * 30
 
 
 def test_the_generated_city_is_the_same_in_parts() -> None:

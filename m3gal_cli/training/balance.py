@@ -38,13 +38,23 @@ def learn(
 ) -> Weights | None:
     """Weights from labelled queries; None where too few have their gold among other candidates.
 
-    Candidates are the best by q·v among the table (of a large one, a sample and all gold), or the records' passages.
-
     Args:
         pois: address, lng, lat (degrees, WGS-84), or None.
         progress: is told of texts encoded.
     """
-    records = records[:MOST]
+    examples = examples_of(records[:MOST], pois, embedder, seed, progress)
+    return None if len(examples) < LEAST else Weights(tuple(fit(examples).tolist()), len(examples))
+
+
+def examples_of(
+    records: Sequence[Record], pois: pd.DataFrame | None, embedder: Embedder, seed: int, progress: Progress
+) -> list[Example]:
+    """Those of the labelled queries that have their gold among their candidates, and others.
+
+    Candidates are the best by q·v among the table (of a large one, a sample and all gold), or the records' passages.
+    """
+    if not records:
+        return []
     pool = pool_of(records, pois, seed)
     texts = pool["address"].tolist()
     lng, lat = (pool[name].to_numpy(np.float64) for name in ("lng", "lat"))
@@ -59,9 +69,7 @@ def learn(
             found = Candidates([texts[i] for i in rows], scores[rows], lng[rows], lat[rows])
             asked = Query(record.query_id, record.query, record.lng, record.lat)
             examples.append(Example(evidence(asked, found, lexicon), gold))
-    if len(examples) < LEAST:
-        return None
-    return Weights(tuple(fit(examples).tolist()), len(examples))
+    return examples
 
 
 def pool_of(records: Sequence[Record], pois: pd.DataFrame | None, seed: int) -> pd.DataFrame:
