@@ -174,11 +174,12 @@ def evaluated(run: Path, job: Job) -> dict[str, Row]:
     for suffix, fold in (("", job.fold), (f", {PLACELESS}", placeless(job.fold))):
         whole = evaluate_retrieval(fold.test, fold.pois, session.embedder, asked)
         few = evaluate_rerank(fold.test, session.embedder, cut, hybrid=session.weights)
-        first = [int(row[0]) for row, _ in whole.found.matches] if whole.found is not None else None
+        first = {"fused": [int(row[0]) for row, _ in whole.found.matches]} if whole.found is not None else {}
+        if whole.found is not None and whole.found.hybrid is not None:
+            first["hybrid"] = whole.found.hybrid.tolist()
         for kind, ranks in whole.ranks.items():
             own = few.ranks.get(kind)
-            found = first if kind == "fused" else None
-            rows[kind + suffix] = Row(ranks.tolist(), None if own is None else own.tolist(), found, ms)
+            rows[kind + suffix] = Row(ranks.tolist(), None if own is None else own.tolist(), first.get(kind), ms)
     return rows
 
 

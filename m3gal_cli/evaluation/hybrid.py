@@ -32,8 +32,8 @@ def score_matches(
     fused: NDArray[np.int64],
     hybrid: Hybrid,
     done: Callable[[int], None],
-) -> RowScores:
-    """Ranks and distances by the hybrid score.
+) -> tuple[RowScores, NDArray[np.int64]]:
+    """Ranks and distances by the hybrid score, and the row that it puts first, of rows that tie one that is not gold.
 
     Who is not among the candidates keeps the place of the fused order: all candidates stand before.
 
@@ -43,7 +43,7 @@ def score_matches(
         fused: (Q,) ranks by the fused score.
         done: is told of queries.
     """
-    ranks, metres = fused.copy(), np.zeros(len(records))
+    ranks, metres, first = fused.copy(), np.zeros(len(records)), np.zeros(len(records), np.int64)
     lng, lat = (pois[name].to_numpy(np.float64) for name in ("lng", "lat"))
     address = pois["address"].to_numpy()
     for i, (record, (rows, dense)) in enumerate(zip(records, matches, strict=True)):
@@ -52,9 +52,10 @@ def score_matches(
         gold = is_gold(i, rows)
         if gold.any():
             ranks[i] = gold_ranks(scores[None], gold[None])[0]
-        metres[i] = best_match_m(record, scores, found.lng, found.lat) if len(rows) else np.inf
+        first[i] = rows[np.lexsort((gold, -scores))[0]]
+        metres[i] = best_match_m(record, scores, found.lng, found.lat)
         done(i + 1)
-    return RowScores([ranks], [metres])
+    return RowScores([ranks], [metres]), first
 
 
 def query_of(record: Record) -> Query:

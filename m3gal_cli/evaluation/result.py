@@ -32,10 +32,12 @@ class Found:
     Args:
         matches: by query: rows of the POI table, best first, and their fused scores.
         gold: (G, 2) pairs of query and row that are gold, by query; of rows that are one place, the first alone.
+        hybrid: (Q,) best row of each query by the hybrid score, of rows that tie one that is not gold; None without it.
     """
 
     matches: list[tuple[NDArray[np.int64], NDArray[np.float64]]]
     gold: NDArray[np.int64]
+    hybrid: NDArray[np.int64] | None = None
 
 
 @dataclass

@@ -88,9 +88,10 @@ def evaluate_retrieval(
     sweep.run(queries, places, use, lambda done, total: tell(COUNTING, done, total))
     found = {kind: RowScores([tally.ranks()], [tally.metres()]) for kind, tally in tallies.items()}
     matches = first.found() if first is not None else []
+    best = None
     if options.hybrid is not None:
         own = [(rows[:DEPTH], scores[:DEPTH]) for rows, scores in matches]
-        found["hybrid"] = score_matches(
+        found["hybrid"], best = score_matches(
             *(records, pois, own, lambda i, rows: golds.has(np.full(len(rows), i), rows), found["fused"].ranks[0]),
             hybrid_of(options.hybrid, pois),
             lambda done: tell(HYBRID, done, len(records)),
@@ -99,7 +100,7 @@ def evaluate_retrieval(
         found["bm25"] = _bm25(records, pois, setting, lambda done: tell(LEXICAL, done, len(records)))
     evaluation = summarise(found, records, len(rows), True, time.perf_counter() - began, options.seed)
     gold = np.stack([golds.query[~again], golds.row[~again]], axis=1)
-    evaluation.found = Found([(r[: options.depth], s[: options.depth]) for r, s in matches], gold)
+    evaluation.found = Found([(r[: options.depth], s[: options.depth]) for r, s in matches], gold, best)
     return evaluation
 
 

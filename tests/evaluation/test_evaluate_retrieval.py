@@ -74,6 +74,8 @@ def test_the_hybrid_row_scores_the_best_candidates_again(monkeypatch: pytest.Mon
     weights = weights_of(dense=0.002, name=0.3, reference=0.2, near_1km=1.5, near_3km=0.5)
     queries, frame = records(47, seed=3), table(ROWS)
     found = evaluate_retrieval(queries, frame, EMBEDDER, Options(hybrid=weights, depth=3))
+    assert found.found is not None
+    assert found.found.hybrid is not None
     lexicon = Lexicon.of(frame.drop_duplicates()["address"])
     moved = 0
     for i, record in enumerate(queries):
@@ -93,6 +95,8 @@ def test_the_hybrid_row_scores_the_best_candidates_again(monkeypatch: pytest.Mon
         rank, _ = bruteforce.rank_and_error(scores, rows, record)
         wanted = rank if rank < np.inf else found.ranks["fused"][i]
         assert found.ranks["hybrid"][i] == wanted
+        assert found.found.hybrid[i] in {best[j] for j in np.flatnonzero(np.array(scores) == max(scores))}
+        assert (found.found.hybrid[i] in {j for j, g in enumerate(gold) if g}) == (wanted == 1)
         moved += wanted != found.ranks["fused"][i]
     assert moved > 5
     assert "hybrid" in found.metrics

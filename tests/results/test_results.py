@@ -139,6 +139,12 @@ def test_a_training_of_ours_from_the_profile_to_its_rows(
     assert set(result.rows) == kinds | {f"{kind}, {ours.PLACELESS}" for kind in kinds}
     for kind in ("text", "location", "fused"):  # of these, where the query was typed is no part
         assert result.rows[kind].ranks == result.rows[f"{kind}, {ours.PLACELESS}"].ranks
+    for kind in ("fused", "hybrid"):
+        own = result.rows[kind]
+        assert [rank > 1 for rank in own.ranks] == [
+            fold.pois.iloc[row]["address"] not in {p.text for p in record.positives}
+            for row, record in zip(own.found or [], fold.test, strict=True)
+        ]
     assert len(result.rows["hybrid"].ranks) == len(result.rows["hybrid"].rerank or ()) == len(fold.test)
     fused = result.rows["fused"]
     assert len(fused.ranks) == len(fused.rerank or ()) == len(fused.found or ()) == len(fold.test)
