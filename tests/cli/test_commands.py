@@ -184,7 +184,12 @@ def haversine(lng1: float, lat1: float, lng2: float, lat2: float) -> float:
 @pytest.mark.parametrize("top_k", [None, 1, 7, PLACES + 10])
 def test_predict_against_brute_force(here: Path, asked: tuple[Path, list[dict[str, Any]]], top_k: int | None) -> None:
     path, rows = asked
-    answers = done(m3gal("predict", path, *(() if top_k is None else ("--top-k", top_k)))).lines()
+    asked_for = (
+        "--set",
+        "eval.precision=fp32",
+        *(() if top_k is None else ("--top-k", top_k)),
+    )  # as the embedder below
+    answers = done(m3gal("predict", path, *asked_for)).lines()
     assert [(a["id"], a["query"]) for a in answers] == [(r["id"], r["query"]) for r in rows], (
         "in the order of the input"
     )

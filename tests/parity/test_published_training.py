@@ -88,7 +88,7 @@ def test_the_published_file_form_with_queue_and_optimiser(pretrained: Path, gold
     assert set(own["optimizer"]["state"]) == set(wanted)
     for number, row in wanted.items():
         buffer = own["optimizer"]["state"][number]["momentum_buffer"]
-        torch.testing.assert_close(buffer, row["momentum_buffer"], atol=TOLERANCE, rtol=0)
+        torch.testing.assert_close(buffer, row["momentum_buffer"], atol=TOLERANCE, rtol=TOLERANCE)
     decays = [group["weight_decay"] for group in own["optimizer"]["param_groups"]]
     assert decays == [1e-4, 0.0]
     assert decays == [group["weight_decay"] for group in published["optimizer"]["param_groups"]]
