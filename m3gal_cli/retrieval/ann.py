@@ -120,8 +120,8 @@ class AnnSearcher:
         deeper = max(1.0, k / RECALL_OF) ** 0.25
         holding = 4 * k * self.cells.nlist / len(self.index)  # cells of which some are small
         probe = min(self.cells.nlist, int(np.ceil(max(self.setting.cells * deeper, holding) * wide)))
-        more = max(self.setting.reorder - RECALL_OF, 0)  # beyond those that are asked for
-        take = min(len(self.index), int(np.ceil((k + more) * wide)))
+        most = max(self.setting.reorder + max(k - RECALL_OF, 0), k)
+        take = min(len(self.index), int(np.ceil(most * wide)))
         rows = _probe(self.cells, queries, probe, take)
         return [own[own >= 0] for own in rows]
 
