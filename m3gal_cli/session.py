@@ -109,15 +109,15 @@ class Session:
         """
         from m3gal_cli.config.paths import find_records
         from m3gal_cli.data.records import read_records
-        from m3gal_cli.data.tables import read_pois
-        from m3gal_cli.training.balance import learn
+        from m3gal_cli.retrieval.hybrid import BEFORE, Weights
+        from m3gal_cli.training.balance import learn, table_of
 
-        data, table = self.config.data, find_pois(self.config.data)
+        data, seed = self.config.data, self.config.seed
         path = find_records(data, "val")
         if path is None or not self.config.eval.hybrid:
             return None
-        pois = None if table is None else read_pois(table, data.datum)
-        found = learn(read_records(path, data.datum), pois, self.embedder, self.config.seed, progress)
+        before = None if self.run is None else Weights.load(self.run, BEFORE)
+        found = learn(read_records(path, data.datum), table_of(data), self.embedder, seed, progress, before)
         if found is not None:
             found.save(self.checkpoint.resolve())
         return found

@@ -144,7 +144,8 @@ def _weigh(run: Path) -> None:
         return
     if weights is not None:
         known = "  ".join(f"{name} {value:.2f}" for name, value in weights.named().items())
-        note(f"hybrid score, learned on {weights.queries:,} validation queries: {known}")
+        before = f" after {weights.before:,} training queries" if weights.before else ""
+        note(f"hybrid score, learned on {weights.queries:,} validation queries{before}: {known}")
 
 
 def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
@@ -163,6 +164,7 @@ def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
     config = load_config(values["config"] or default_profile, given, values["set_"] or ())
     o.quiet_libraries()
     config = o.on_gpu(config, values["gpu"])
+    from m3gal_cli.cli.progress import RowProgress
     from m3gal_cli.cli.training_panel import training_listener
     from m3gal_cli.training.loop import Interrupted
     from m3gal_cli.training.stages import Start, run_finetune, run_pretrain, run_reranker
@@ -171,7 +173,7 @@ def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
     if values["dry_run"]:
         try_out(runner, config, values)
         return
-    start = Start(values["resume"], values["init"])
+    start = Start(values["resume"], values["init"], progress=lambda: RowProgress("weighing before"))
     try:
         with training_listener(f"{stage} {config.run.name or ''}".strip()) as listener:
             run = runner(config, start, listener)

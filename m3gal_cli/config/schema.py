@@ -187,7 +187,8 @@ class EvalConfig(Section):
     hybrid: bool = Field(
         True,
         description="score the best 1000 of a search again by words, neighbours and where the query was typed; its "
-        "weights are learned on the validation records at the end of a training",
+        "weights are learned on the validation records at the end of a training, of a finetuning near those that its "
+        "training records teach before it",
     )
     top_k: int = Field(5, ge=1, description="matches a query in predict")
     index: Literal["auto", "exact", "ann", "milvus"] = Field(

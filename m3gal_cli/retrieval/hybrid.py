@@ -24,6 +24,7 @@ from m3gal_cli.retrieval.lexicon import FILE as LEXICON
 from m3gal_cli.retrieval.lexicon import Lexicon
 
 FORMAT, FILE = 1, "hybrid.json"
+BEFORE = "hybrid_before.json"  # of a run: weights that were learned before its first step
 # Candidates of a query: where the place beside is typed, too, the best 200 by vectors lose one place in twenty, and the
 # best 1000 next to none (GeoTES, an encoder pretrained on views).
 DEPTH = 1000
@@ -31,24 +32,32 @@ DEPTH = 1000
 
 @dataclass(frozen=True)
 class Weights:
-    """How much each evidence says. Args: values: (E,); queries: how many they were learned on."""
+    """How much each evidence says.
+
+    Args:
+        values: (E,).
+        queries: how many they were learned on.
+        before: on how many others, with the encoders as they were before they were trained on those.
+    """
 
     values: tuple[float, ...]
     queries: int
+    before: int = 0
 
     def named(self) -> dict[str, float]:
         """Weights by name."""
         return dict(zip(EVIDENCE, self.values, strict=True))
 
-    def save(self, folder: Path) -> None:
-        """Write them into a checkpoint. Raises InputError."""
-        with atomic_text(folder / FILE) as file:
-            json.dump({"format": FORMAT, "weights": self.named(), "queries": self.queries}, file, indent=1)
+    def save(self, folder: Path, name: str = FILE) -> None:
+        """Write them into a checkpoint, or as ``BEFORE`` into a run. Raises InputError."""
+        content = {"format": FORMAT, "weights": self.named(), "queries": self.queries, "before": self.before}
+        with atomic_text(folder / name) as file:
+            json.dump(content, file, indent=1)
 
     @classmethod
-    def load(cls, checkpoint: Path) -> Weights | None:
-        """Those of a checkpoint; None where it has none. Raises InputError for a damaged file."""
-        path = checkpoint / FILE
+    def load(cls, folder: Path, name: str = FILE) -> Weights | None:
+        """Those of a checkpoint, or of a run by ``BEFORE``; None where there are none. Raises InputError for damage."""
+        path = folder / name
         if not path.is_file():
             return None
         try:
@@ -58,7 +67,7 @@ class Weights:
             values = tuple(float(found["weights"][name]) for name in EVIDENCE)
             if not np.isfinite(values).all():
                 raise ValueError("a weight is no number")
-            return cls(values, int(found["queries"]))
+            return cls(values, int(found["queries"]), int(found.get("before", 0)))
         except (OSError, ValueError, KeyError, TypeError) as error:
             hint = "Delete the file (answers are then those of the vectors alone), or train again."
             raise InputError(f"cannot be read ({error})", where=path, hint=hint) from error

@@ -1,4 +1,8 @@
-"""The weights of the hybrid score, learned on queries that the encoders were not trained on: the validation records."""
+"""The weights of the hybrid score, learned on queries that the encoders were not trained on.
+
+After a training these are the validation records, and often few. Before it the training records are such queries, too:
+the weights that they teach, with the encoders as they then are, are where those of the trained encoders are looked for.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
+from m3gal_cli.config.paths import find_pois, find_records
+from m3gal_cli.config.schema import Config, DataConfig
+from m3gal_cli.core.checkpoint import Checkpoint
 from m3gal_cli.data.queries import Query
 from m3gal_cli.data.records import Record, poi_key
+from m3gal_cli.data.tables import read_pois
 from m3gal_cli.retrieval.embed import Embedder, Progress
 from m3gal_cli.retrieval.evidence import EVIDENCE, Candidates, Floats, evidence
 from m3gal_cli.retrieval.hybrid import DEPTH, Weights
@@ -20,6 +29,10 @@ POOL = 20_000  # places among which candidates are looked for
 LEAST = 20  # queries below which nothing is learned
 MOST = 1000  # queries that are looked at
 RIDGE = 0.01  # penalty on the squares of the weights
+# Penalty on the squares of their differences from those that were learned before the training. It spares the weight of
+# the encoders' own score: that one means something else now.
+PULL = 0.1
+OWN = "dense"
 # All other evidence speaks for a candidate, and few queries must not teach the contrary. Which half of a query tells
 # the place, and which the place beside, is a matter of language: there a name that says the other half speaks against.
 EITHER_SIGN = ("opening", "ending")
@@ -34,16 +47,49 @@ class Example:
 
 
 def learn(
-    records: Sequence[Record], pois: pd.DataFrame | None, embedder: Embedder, seed: int, progress: Progress
+    records: Sequence[Record],
+    pois: pd.DataFrame | None,
+    embedder: Embedder,
+    seed: int,
+    progress: Progress,
+    before: Weights | None = None,
 ) -> Weights | None:
     """Weights from labelled queries; None where too few have their gold among other candidates.
 
     Args:
         pois: address, lng, lat (degrees, WGS-84), or None.
         progress: is told of texts encoded.
+        before: what other queries taught, with the encoders as they were before they were trained on those.
     """
     examples = examples_of(records[:MOST], pois, embedder, seed, progress)
-    return None if len(examples) < LEAST else Weights(tuple(fit(examples).tolist()), len(examples))
+    if len(examples) < LEAST:
+        return None
+    known = None if before is None else np.array(before.values)
+    values = tuple(fit(examples, before=known).tolist())
+    return Weights(values, len(examples), 0 if before is None else before.queries)
+
+
+def learn_before(
+    records: Sequence[Record], config: Config, checkpoint: Checkpoint, device: torch.device, progress: Progress
+) -> Weights | None:
+    """What training records teach about the weights as long as the model is not trained on them.
+
+    None where nobody will ask: without a hybrid score, or without validation records. The model comes back in training
+    mode and the random state untouched. Raises InputError for an unreadable POI table.
+    """
+    if not config.eval.hybrid or find_records(config.data, "val") is None:
+        return None
+    pois = table_of(config.data)
+    embedder = Embedder(checkpoint, device, config.eval.batch_tokens, config.eval.precision)
+    found = learn(records, pois, embedder, config.seed, progress)
+    checkpoint.model.train()
+    return found
+
+
+def table_of(data: DataConfig) -> pd.DataFrame | None:
+    """The POI table of a run's data, if it has one. Raises InputError for an unreadable one."""
+    path = find_pois(data)
+    return None if path is None else read_pois(path, data.datum)
 
 
 def examples_of(
@@ -86,14 +132,19 @@ def pool_of(records: Sequence[Record], pois: pd.DataFrame | None, seed: int) -> 
     return whole[~keys.duplicated().to_numpy()].reset_index(drop=True)
 
 
-def fit(examples: Sequence[Example], ridge: float = RIDGE) -> Floats:
+def fit(examples: Sequence[Example], ridge: float = RIDGE, before: Floats | None = None) -> Floats:
     """Weights that minimise -log of the softmax's share on the gold, in the mean, plus ridge · |w|². Shape: -> (E,).
 
-    No weight is below 0, but those of ``EITHER_SIGN``.
+    No weight is below 0, but those of ``EITHER_SIGN``. With weights of ``before``, (E,), PULL · (w - before)² stands in
+    the place of the penalty on each but that of ``OWN``.
     """
     from scipy.optimize import minimize
 
     width = max(len(e.gold) for e in examples)
+    penalty, aim = np.full(len(EVIDENCE), ridge), np.zeros(len(EVIDENCE))
+    if before is not None:
+        known = np.array([name != OWN for name in EVIDENCE])
+        penalty[known], aim[known] = PULL, before[known]
     table, gold = np.zeros((len(examples), width, len(EVIDENCE))), np.zeros((len(examples), width), bool)
     there = np.zeros_like(gold)
     for i, e in enumerate(examples):
@@ -105,11 +156,11 @@ def fit(examples: Sequence[Example], ridge: float = RIDGE) -> Floats:
         own = np.where(gold, scores, -np.inf)
         all_mass, gold_mass = (np.logaddexp.reduce(x, axis=1) for x in (scores, own))
         share = np.exp(scores - all_mass[:, None]) - np.exp(own - gold_mass[:, None])
-        slope = np.einsum("qn,qne->e", share, table) / len(examples) + 2.0 * ridge * weights
-        return float((all_mass - gold_mass).mean() + ridge * weights @ weights), slope
+        slope = np.einsum("qn,qne->e", share, table) / len(examples) + 2.0 * penalty * (weights - aim)
+        return float((all_mass - gold_mass).mean() + penalty @ (weights - aim) ** 2), slope
 
-    start = np.zeros(len(EVIDENCE))
-    start[EVIDENCE.index("dense")] = 1.0
+    start = aim.copy()
+    start[EVIDENCE.index(OWN)] = 1.0
     bounds = [(None if name in EITHER_SIGN else 0.0, None) for name in EVIDENCE]
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
     return np.asarray(found.x)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -23,8 +25,10 @@ from m3gal_cli.data.records import Record, read_records
 from m3gal_cli.data.tables import parquet_twin, read_views
 from m3gal_cli.errors import InputError
 from m3gal_cli.evaluation.result import Evaluation
-from m3gal_cli.retrieval.embed import Embedder
+from m3gal_cli.retrieval.embed import Embedder, Progress
+from m3gal_cli.retrieval.hybrid import BEFORE, Weights
 from m3gal_cli.training.assemble import TrainingTable, cross_checkpoint, new_model, open_checkpoint
+from m3gal_cli.training.balance import learn_before
 from m3gal_cli.training.chance import set_random_states
 from m3gal_cli.training.finetune import FinetuneTask
 from m3gal_cli.training.loop import Interrupted, Listener, Position, Quiet, Trainer
@@ -48,12 +52,14 @@ class Stage(Generic[StoredT]):
         open: the checkpoint of a path, or a new model for None; and whether the run goes on from it.
         task: the task on a checkpoint; random states are set before.
         validation: a function that evaluates the model as it then stands.
+        before: what the records teach about the hybrid score as long as the model is not trained on them, if anything.
     """
 
     name: str
     open: Callable[[Path | None, bool], StoredT]
     task: Callable[[StoredT], Task]
     validation: Callable[[StoredT, Sequence[Record], Config, torch.device], Callable[[], Evaluation]]
+    before: Callable[[StoredT, torch.device], Weights | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,13 @@ class Start:
     """Where weights come from: ``resume`` is ``auto``, a path or None; ``init`` a path for weights alone, or None.
 
     ``instead`` gets the trainer once all is ready, and the training does not take place: nothing is written.
+    ``progress`` opens what is told of the texts that are encoded before the first step.
     """
 
     resume: str | None = None
     init: str | None = None
     instead: Callable[[Trainer], None] | None = None
+    progress: Callable[[], AbstractContextManager[Progress]] = lambda: nullcontext(lambda done, total: None)
 
     def __post_init__(self) -> None:
         if self.resume is not None and self.init is not None:
@@ -95,7 +103,11 @@ def run_finetune(config: Config, start: Start, listener: Listener) -> RunDirecto
     def make(checkpoint: Checkpoint) -> Task:
         return FinetuneTask(checkpoint.model, _tokenizer(checkpoint), records, config)
 
-    return _run(Stage("finetune", _bi_encoder(config, table), make, validation_of), config, start, listener)
+    def before(checkpoint: Checkpoint, device: torch.device) -> Weights | None:
+        with start.progress() as progress:
+            return learn_before(records, config, checkpoint, device, progress)
+
+    return _run(Stage("finetune", _bi_encoder(config, table), make, validation_of, before), config, start, listener)
 
 
 def run_reranker(config: Config, start: Start, listener: Listener) -> RunDirectory:
@@ -195,6 +207,8 @@ def _run(stage: Stage[StoredT], config: Config, start: Start, listener: Listener
     run.start(dump_config(resolve_data(config)), resuming=own)
     if own:
         run.forget_after(trainer.position.step)
+    elif run.main and stage.before is not None and trainer.total:
+        _weigh_before(run, partial(stage.before, checkpoint, accelerator.device))
     accelerator.wait_for_everyone()  # the first to save replaces what the others may still be looking at
     if config.run.tensorboard and run.main:
         trainer.trackers += tensorboard(run)
@@ -208,6 +222,15 @@ def _run(stage: Stage[StoredT], config: Config, start: Start, listener: Listener
         raise
     leave(accelerator)
     return run
+
+
+def _weigh_before(run: RunDirectory, learned: Callable[[], Weights | None]) -> None:
+    """Keep what is learned before the first step. What goes wrong is told when the run's own weights are learned."""
+    (run.path / BEFORE).unlink(missing_ok=True)  # of a run that was given up before it saved anything
+    with suppress(InputError):
+        found = learned()
+        if found is not None:
+            found.save(run.path, BEFORE)
 
 
 def leave(accelerator: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from toy import weights_of
 from m3gal_cli.data.queries import Query
 from m3gal_cli.errors import InputError
 from m3gal_cli.retrieval.evidence import EVIDENCE, Candidates, evidence
-from m3gal_cli.retrieval.hybrid import Hybrid, Weights, open_lexicon, probabilities
+from m3gal_cli.retrieval.hybrid import BEFORE, Hybrid, Weights, open_lexicon, probabilities
 from m3gal_cli.retrieval.lexicon import Lexicon
 
 TEXTS = ["星光广场,商场,文三路1号", "药房，医疗,文三路9号", "药房，医疗,文三路9号", "停车场", "!!"]
@@ -42,6 +43,9 @@ def test_weights_are_kept_and_damaged_ones_named(tmp_path: Path) -> None:
     weights = weights_of(64, dense=1.0, coverage=0.5, name=0.25, opening=-2.0)
     weights.save(tmp_path)
     assert Weights.load(tmp_path) == weights
+    before = replace(weights, before=500)
+    before.save(tmp_path, BEFORE)
+    assert (Weights.load(tmp_path, BEFORE), Weights.load(tmp_path)) == (before, weights)
     path = tmp_path / "hybrid.json"
     good = json.loads(path.read_text())
     for broken in ("{", "[]", json.dumps(good | {"format": 9}), json.dumps(good | {"weights": {"dense": 1.0}})):

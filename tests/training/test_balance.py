@@ -10,7 +10,7 @@ from toy import ToyEmbedder, weights_of
 from m3gal_cli.data.records import Passage, Record
 from m3gal_cli.retrieval.evidence import EVIDENCE
 from m3gal_cli.training import balance
-from m3gal_cli.training.balance import EITHER_SIGN, Example, fit, learn, pool_of
+from m3gal_cli.training.balance import EITHER_SIGN, OWN, PULL, Example, fit, learn, pool_of
 
 E = len(EVIDENCE)
 TRUE = np.array(weights_of(dense=2.0, name=1.0, opening=-0.7, ending=0.5, near_3km=1.5).values)
@@ -52,6 +52,32 @@ def test_no_step_in_any_direction_is_better() -> None:
             assert loss(moved, given, 0.01) >= least - 1e-7
 
 
+def test_near_what_was_known_before_no_step_is_better_either() -> None:
+    given, before = examples(60, 3), np.linspace(0.2, 1.4, E)
+    weights = fit(given, ridge=0.01, before=before)
+    known = np.array([name != OWN for name in EVIDENCE])
+
+    def penalised(at: np.ndarray) -> float:
+        return loss(at, given, 0.0) + 0.01 * at[~known] @ at[~known] + PULL * ((at - before)[known] ** 2).sum()
+
+    least = penalised(weights)
+    for i, name in enumerate(EVIDENCE):
+        for step in (-1e-3, 1e-3):
+            moved = weights.copy()
+            moved[i] += step
+            if name not in EITHER_SIGN:
+                moved[i] = max(0.0, moved[i])
+            assert penalised(moved) >= least - 1e-7
+
+
+def test_few_queries_come_nearer_to_the_truth_from_what_many_taught_before() -> None:
+    few, many = examples(30, 5), examples(600, 6)
+    alone, after = fit(few), fit(few, before=fit(many))
+    test, known = examples(500, 7), np.array([name != OWN for name in EVIDENCE])
+    assert np.linalg.norm((after - TRUE)[known]) < 0.7 * np.linalg.norm((alone - TRUE)[known])
+    assert loss(after, test, 0.0) < loss(alone, test, 0.0)
+
+
 def test_all_evidence_speaks_for_a_candidate_but_that_of_the_halves() -> None:
     weights = fit(examples(2000, 1, -np.ones(E)), ridge=0.0)
     either = [name in EITHER_SIGN for name in EVIDENCE]
@@ -79,6 +105,9 @@ def test_learned_on_records_with_and_without_a_table() -> None:
     assert with_table.queries == without.queries == 30
     np.testing.assert_allclose(with_table.values, without.values, atol=1e-3)
     assert with_table.named()["name"] + with_table.named()["near_1km"] > 0.5
+    after = learn(records[:25], table, embedder, 0, lambda *_: None, with_table)  # type: ignore[arg-type]
+    assert after is not None
+    assert (after.queries, after.before) == (25, 30)
     assert learn(records[: balance.LEAST - 1], table, embedder, 0, lambda *_: None) is None  # type: ignore[arg-type]
 
 
