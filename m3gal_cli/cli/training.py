@@ -173,7 +173,7 @@ def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
     if values["dry_run"]:
         try_out(runner, config, values)
         return
-    start = Start(values["resume"], values["init"], progress=lambda: RowProgress("weighing before"))
+    start = Start(values["resume"], values["init"], progress=lambda: RowProgress("weighing before training"))
     try:
         with training_listener(f"{stage} {config.run.name or ''}".strip()) as listener:
             run = runner(config, start, listener)
