@@ -69,7 +69,10 @@ class Weights:
                 raise ValueError("a weight is no number")
             return cls(values, int(found["queries"]), int(found.get("before", 0)))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            hint = "Delete the file (answers are then those of the vectors alone), or train again."
+            without = (
+                "the validation records alone teach then" if name == BEFORE else "answers are those of vectors then"
+            )
+            hint = f"Delete the file ({without}), or train again."
             raise InputError(f"cannot be read ({error})", where=path, hint=hint) from error
 
 

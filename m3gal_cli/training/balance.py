@@ -24,6 +24,7 @@ from m3gal_cli.retrieval.embed import Embedder, Progress
 from m3gal_cli.retrieval.evidence import EVIDENCE, Candidates, Floats, evidence
 from m3gal_cli.retrieval.hybrid import DEPTH, Weights
 from m3gal_cli.retrieval.lexicon import Lexicon
+from m3gal_cli.training.finetune import FinetuneTask
 
 POOL = 20_000  # places among which candidates are looked for
 LEAST = 20  # queries below which nothing is learned
@@ -74,10 +75,11 @@ def learn_before(
 ) -> Weights | None:
     """What training records teach about the weights as long as the model is not trained on them.
 
-    None where nobody will ask: without a hybrid score, or without validation records. The model comes back in training
-    mode and the random state untouched. Raises InputError for an unreadable POI table.
+    None where nobody will ask: without a hybrid score, or without validation records; and of a model that was finetuned
+    before, maybe on these. The model comes back in training mode and the random state untouched. Raises InputError for
+    an unreadable POI table.
     """
-    if not config.eval.hybrid or find_records(config.data, "val") is None:
+    if not config.eval.hybrid or checkpoint.stage == FinetuneTask.stage or find_records(config.data, "val") is None:
         return None
     pois = table_of(config.data)
     embedder = Embedder(checkpoint, device, config.eval.batch_tokens, config.eval.precision)

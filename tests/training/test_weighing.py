@@ -34,10 +34,9 @@ def finetune(town: Path, name: str, *more: object) -> Any:
 
 @pytest.fixture(scope="module")
 def start(town: Path) -> Path:
-    """A run that was trained on nothing: a model to begin with."""
-    run = finetune(town, "start", "--max-steps", 0).run
-    assert not (run / BEFORE).exists(), "no training, nothing before it"
-    return run
+    """A pretrained model to begin with."""
+    options = ("--config", town, "--runs-dir", town.parent / "runs", "--output-name", "start", "--epochs", 1)
+    return m3gal("pretrain", *options).run
 
 
 def records_of(session: Session, split: str) -> Any:
@@ -67,6 +66,24 @@ def test_they_are_those_of_the_model_that_the_training_began_with(run: Path, sta
     assert oracle is not None
     assert before.queries == TRAIN
     np.testing.assert_allclose(before.values, oracle.values, atol=1e-4)
+    after = learned(open_session(run, {}), "train")
+    assert after is not None
+    assert np.abs(np.subtract(before.values, after.values)).max() > 1e-3, "another model would teach something else"
+
+
+def test_neither_a_model_that_was_finetuned_nor_a_training_of_no_step_has_them(
+    town: Path, run: Path, start: Path
+) -> None:
+    for name, options in (
+        ("again", ("--init", run, "--epochs", 1)),
+        ("further", ("--resume", run, "--epochs", 2)),
+        ("still", ("--init", start, "--max-steps", 0)),
+    ):
+        found = finetune(town, name, *options).run
+        assert not (found / BEFORE).exists(), name
+        weights = Weights.load(found / "best")
+        assert weights is not None
+        assert weights.before == 0
 
 
 def test_the_weights_of_the_trained_model_are_looked_for_near_them(run: Path) -> None:
