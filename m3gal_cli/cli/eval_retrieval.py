@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 
 FILES = "Files for other tools"
 LARGE_FOR_BM25 = 500_000  # rows
+RUN_SCORES = ("fused", "hybrid")
 UNITS = {"encoding POIs": "texts", "counting": "POIs", "BM25": "queries", "hybrid": "queries"}
 
 RunFile = Annotated[
-    Path | None, typer.Option(help="TREC run of the best fused matches of each query.", rich_help_panel=FILES)
+    Path | None, typer.Option(help="TREC run of the best matches of each query.", rich_help_panel=FILES)
+]
+RunScore = Annotated[
+    str, typer.Option(metavar="KIND", help="Score that orders it: fused or hybrid.", rich_help_panel=FILES)
 ]
 RunDepth = Annotated[int, typer.Option(min=1, help="Matches a query in it.", rich_help_panel=FILES)]
 QrelsFile = Annotated[Path | None, typer.Option(help="TREC qrels: the gold of each query.", rich_help_panel=FILES)]
@@ -55,6 +59,7 @@ def command(
     fail_under: o.FailUnder = None,
     run_file: RunFile = None,
     run_depth: RunDepth = 100,
+    run_score: RunScore = "fused",
     qrels_file: QrelsFile = None,
     text_dir: TextDir = None,
     runs_dir: o.RunsDir = None,
@@ -71,8 +76,13 @@ def command(
     Without options: the newest run's best checkpoint and that run's data.
     """
     checks = e.parse_checks(fail_under)
+    if run_score not in RUN_SCORES:
+        raise InputError(f"--run-score {run_score!r} is none", hint=f"Scores: {', '.join(RUN_SCORES)}.")
     _check_files(run_file, qrels_file)
     session = e.open_session(locals())
+    if run_score == "hybrid" and session.weights is None:
+        hint = "Take one that was finetuned with validation records, without --no-hybrid; or --run-score fused."
+        raise InputError("--run-score hybrid: this run has no hybrid score", where=session.checkpoint, hint=hint)
     from m3gal_cli.data.tables import read_pois
     from m3gal_cli.evaluation.retrieval import Options, evaluate_retrieval
     from m3gal_cli.retrieval.texts import BUDGET, TextStore
@@ -87,7 +97,7 @@ def command(
     texts = TextStore(text_dir or session.texts_folder, session.texts_identity(), budget, note)
     depth = run_depth if run_file is not None else 0
     with _stages() as stages:
-        asked = Options(settings.eval.bm25, settings.seed, depth, texts, session.weights)
+        asked = Options(settings.eval.bm25, settings.seed, depth, texts, session.weights, run_score)
         evaluation = evaluate_retrieval(records, pois, session.embedder, asked, stages)
     _write(evaluation, records, pois, run_file, qrels_file)
     title = f"retrieval: {len(records):,} queries of {path.name} among {len(pois):,} POIs"

@@ -95,8 +95,9 @@ def report(
         print_json(evaluation.to_json(str(session.checkpoint), session.config.eval.reranker))
     else:
         out().print(metrics_table(title, evaluation.metrics, evaluation.intervals))
-        if any(row["n_queries"] < evaluation.n_queries for row in evaluation.slices.values()):
-            out().print(metrics_table("fused, by where the query was typed", evaluation.slices, of="queries typed"))
+        for kind, slices in (("fused", evaluation.slices), ("hybrid", evaluation.hybrid_slices)):
+            if any(row["n_queries"] < evaluation.n_queries for row in slices.values()):
+                out().print(metrics_table(f"{kind}, by where the query was typed", slices, of="queries typed"))
     for line in evaluation.notes:
         note(line)
     failed = [(k, m, v) for k, m, v in checks if evaluation.metrics[k][m] < v]

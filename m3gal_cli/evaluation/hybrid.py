@@ -32,8 +32,8 @@ def score_matches(
     fused: NDArray[np.int64],
     hybrid: Hybrid,
     done: Callable[[int], None],
-) -> tuple[RowScores, NDArray[np.int64]]:
-    """Ranks and distances by the hybrid score, and the row that it puts first, of rows that tie one that is not gold.
+) -> tuple[RowScores, list[tuple[NDArray[np.int64], NDArray[np.float64]]]]:
+    """Ranks and distances by the hybrid score, and its order of each query's candidates: gold last of those that tie.
 
     Who is not among the candidates keeps the place of the fused order: all candidates stand before.
 
@@ -43,7 +43,7 @@ def score_matches(
         fused: (Q,) ranks by the fused score.
         done: is told of queries.
     """
-    ranks, metres, first = fused.copy(), np.zeros(len(records)), np.zeros(len(records), np.int64)
+    ranks, metres, ordered = fused.copy(), np.zeros(len(records)), []
     lng, lat = (pois[name].to_numpy(np.float64) for name in ("lng", "lat"))
     address = pois["address"].to_numpy()
     for i, (record, (rows, dense)) in enumerate(zip(records, matches, strict=True)):
@@ -52,10 +52,28 @@ def score_matches(
         gold = is_gold(i, rows)
         if gold.any():
             ranks[i] = gold_ranks(scores[None], gold[None])[0]
-        first[i] = rows[np.lexsort((gold, -scores))[0]]
+        order = np.lexsort((gold, -scores))
+        ordered.append((rows[order], scores[order]))
         metres[i] = best_match_m(record, scores, found.lng, found.lat)
         done(i + 1)
-    return RowScores([ranks], [metres]), first
+    return RowScores([ranks], [metres]), ordered
+
+
+def followed(ordered: Matches, matches: Matches) -> Matches:
+    """The order of candidates and, behind it, matches that were none, as the vectors order them.
+
+    The scores of these go on from that of the last candidate, by as much as the fused ones fall.
+
+    Args:
+        ordered: of each query, its first C matches in another order.
+        matches: of each query, C or more matches.
+    """
+    out = []
+    for (rows, scores), (all_rows, fused) in zip(ordered, matches, strict=True):
+        rest = fused[len(rows) :]
+        behind = scores[-1:] + (rest - fused[len(rows) - 1]) if len(rest) else rest
+        out.append((np.concatenate([rows, all_rows[len(rows) :]]), np.concatenate([scores, behind])))
+    return out
 
 
 def query_of(record: Record) -> Query:

@@ -30,7 +30,7 @@ class Found:
     """The best matches of every query, for a run file.
 
     Args:
-        matches: by query: rows of the POI table, best first, and their fused scores.
+        matches: by query: rows of the POI table, best first, and their scores.
         gold: (G, 2) pairs of query and row that are gold, by query; of rows that are one place, the first alone.
         hybrid: (Q,) best row of each query by the hybrid score, of rows that tie one that is not gold; None without it.
     """
@@ -44,7 +44,7 @@ class Found:
 class Evaluation:
     """Metrics by kind of score: text, location, fused and, where asked for, cross and bm25; or cross alone.
 
-    Slices are of the fused score, or of the only one.
+    Slices are of the fused score, or of the only one; ``hybrid_slices`` of the hybrid one, where there is one.
     """
 
     n_queries: int
@@ -57,6 +57,7 @@ class Evaluation:
     ranks: dict[str, NDArray[np.int64]]
     notes: list[str] = field(default_factory=list)
     found: Found | None = None
+    hybrid_slices: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def to_json(self, checkpoint: str, reranker: str | None = None) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -64,7 +65,8 @@ class Evaluation:
         out["n_queries"] = self.n_queries
         out["n_pois" if self.over_database else "n_candidates"] = self.n_candidates
         out |= {"seconds": round(self.seconds, 3), "metrics": self.metrics, "intervals": self.intervals}
-        return out | {"slices": self.slices, "notes": self.notes}
+        out["slices"] = self.slices
+        return out | ({"hybrid_slices": self.hybrid_slices} if "hybrid" in self.metrics else {}) | {"notes": self.notes}
 
 
 def summarise(
@@ -93,6 +95,8 @@ def summarise(
         _slices(records, of, n_candidates),
         ranks,
     )
+    if "hybrid" in ranks:
+        evaluation.hybrid_slices = _slices(records, ranks["hybrid"], n_candidates)
     missing = int((of == MISS).sum())
     if missing:
         evaluation.notes.append(f"{missing} of {len(records)} queries have no gold in the database: counted as misses")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from m3gal_cli.data.records import PoiKey, Record, poi_key
 from m3gal_cli.errors import InputError
-from m3gal_cli.evaluation.hybrid import hybrid_of, score_matches
+from m3gal_cli.evaluation.hybrid import Matches, followed, hybrid_of, score_matches
 from m3gal_cli.evaluation.result import KINDS, Evaluation, Found, RowScores, summarise
 from m3gal_cli.evaluation.tally import First, Golds, Positives, Setting, Tally
 from m3gal_cli.retrieval.embed import Embedder
@@ -39,9 +39,10 @@ class Options:
     Args:
         bm25: add a row of BM25.
         seed: of the bootstrap.
-        depth: keep so many of the best fused matches of each query, for a run file.
+        depth: keep so many of the best matches of each query, for a run file.
         texts: where vectors of texts are kept.
         hybrid: weights of the hybrid score, for a row of it.
+        order: ``fused`` or ``hybrid``, the score that these matches are the best by.
     """
 
     bm25: bool = False
@@ -49,6 +50,7 @@ class Options:
     depth: int = 0
     texts: TextStore = field(default_factory=TextStore)
     hybrid: Weights | None = None
+    order: str = "fused"
 
 
 def evaluate_retrieval(
@@ -87,15 +89,17 @@ def evaluate_retrieval(
 
     sweep.run(queries, places, use, lambda done, total: tell(COUNTING, done, total))
     found = {kind: RowScores([tally.ranks()], [tally.metres()]) for kind, tally in tallies.items()}
-    matches = first.found() if first is not None else []
+    matches: Matches = first.found() if first is not None else []
     best = None
     if options.hybrid is not None:
         own = [(rows[:DEPTH], scores[:DEPTH]) for rows, scores in matches]
-        found["hybrid"], best = score_matches(
+        found["hybrid"], ordered = score_matches(
             *(records, pois, own, lambda i, rows: golds.has(np.full(len(rows), i), rows), found["fused"].ranks[0]),
             hybrid_of(options.hybrid, pois),
             lambda done: tell(HYBRID, done, len(records)),
         )
+        best = np.array([rows[0] for rows, _ in ordered])
+        matches = followed(ordered, matches) if options.order == "hybrid" else matches
     if options.bm25:
         found["bm25"] = _bm25(records, pois, setting, lambda done: tell(LEXICAL, done, len(records)))
     evaluation = summarise(found, records, len(rows), True, time.perf_counter() - began, options.seed)

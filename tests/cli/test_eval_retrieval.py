@@ -9,6 +9,7 @@ import ir_measures
 import pytest
 from command import m3gal
 from town import PLACES, SPLITS, record, write_lines, write_town
+from toy import weights_of
 
 from m3gal_cli.retrieval.embed import Embedder
 
@@ -35,6 +36,31 @@ def test_run_and_qrels_say_what_the_table_says(here: Path, tmp_path: Path) -> No
     fused = answer.json()["metrics"]["fused"]
     assert [told[m] for m in measures] == pytest.approx([fused["recall@1"], fused["recall@5"], fused["mrr@5"]])
     assert sorted(os.listdir(tmp_path / "new")) == ["a.qrels", "a.trec"]
+
+
+def test_a_run_in_the_order_of_the_hybrid_score(here: Path, tmp_path: Path) -> None:
+    """A tool finds the metrics of the row ``hybrid`` in it, and those of ``fused`` without --run-score."""
+    asked = ("eval-retrieval", "--json", "--run-depth", 20, "--checkpoint", "runs/own")
+    refused = m3gal(*asked, "--run-file", tmp_path / "a", "--run-score", "hybrid")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--run-score hybrid: this run has no hybrid score" in refused.err
+    checkpoint = here / "runs" / "own" / "best"
+    weights_of(dense=0.1, near_1km=1.0, near_3km=1.0).save(checkpoint)
+    try:
+        measures = [ir_measures.R @ 1, ir_measures.R @ 5, ir_measures.RR @ 5]
+        told = {}
+        for kind, more in (("hybrid", ("--run-score", "hybrid")), ("fused", ())):
+            files = ("--run-file", tmp_path / kind, "--qrels-file", tmp_path / "qrels")
+            answer = m3gal(*asked, *files, *more)
+            assert answer.code == 0, answer.err
+            row = answer.json()["metrics"][kind]
+            run, qrels = ir_measures.read_trec_run(str(files[1])), ir_measures.read_trec_qrels(str(files[3]))
+            found = ir_measures.calc_aggregate(measures, qrels, run)
+            told[kind] = [found[m] for m in measures]
+            assert told[kind] == pytest.approx([row["recall@1"], row["recall@5"], row["mrr@5"]])
+        assert told["hybrid"] != told["fused"]
+    finally:
+        (checkpoint / "hybrid.json").unlink()
 
 
 def test_vectors_of_texts_are_kept_and_taken_again(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,6 +118,14 @@ def test_a_check_of_nothing_is_refused_before_the_work(
 def test_a_check_of_an_unknown_name_needs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "no metric 'recal@1'" in m3gal("eval-retrieval", "--fail-under", "recal@1=0.5").err
+
+
+def test_a_run_by_an_unknown_score_needs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = m3gal("eval-retrieval", "--run-file", "a.trec", "--run-score", "best")
+    assert (answer.code, answer.out) == (2, "")
+    assert "--run-score 'best' is none" in answer.err
+    assert "fused, hybrid" in answer.err
 
 
 def test_files_that_cannot_be_written_are_refused_before_the_work(

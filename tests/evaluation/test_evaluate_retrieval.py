@@ -107,6 +107,39 @@ def test_the_hybrid_row_scores_the_best_candidates_again(monkeypatch: pytest.Mon
     assert "hybrid" not in plain.metrics
 
 
+def test_matches_in_the_order_of_the_hybrid_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its candidates first, as its ranks say; behind them what the vectors found next, in their order."""
+    for module in (retrieval, hybrid_module):
+        monkeypatch.setattr(module, "DEPTH", 6)
+    weights = weights_of(dense=0.002, name=0.3, reference=0.2, near_1km=1.5, near_3km=0.5)
+    queries, frame = records(47, seed=3), table(ROWS)
+    by = {
+        order: evaluate_retrieval(queries, frame, EMBEDDER, Options(hybrid=weights, depth=11, order=order))
+        for order in ("fused", "hybrid")
+    }
+    fused, found = by["fused"].found, by["hybrid"].found
+    assert fused is not None
+    assert found is not None
+    moved = 0
+    for i, record in enumerate(queries):
+        (rows, scores), (before, as_fused) = found.matches[i], fused.matches[i]
+        assert set(rows[:6]) == set(before[:6])
+        assert rows[6:].tolist() == before[6:].tolist()
+        assert (np.diff(scores) <= 0).all()
+        assert np.diff(scores[5:]) == pytest.approx(np.diff(as_fused[5:]))
+        moved += rows.tolist() != before.tolist()
+        gold = np.array([ROWS[row].key in record.gold for row in rows])
+        if gold.any():
+            assert by["hybrid"].ranks["hybrid"][i] == np.flatnonzero(gold)[0] + 1
+    assert moved > 20
+    wanted = bruteforce.slices(queries, by["hybrid"].ranks["hybrid"].tolist())
+    for name, values in wanted.items():
+        assert {k: by["hybrid"].hybrid_slices[name][k] for k in values} == pytest.approx(values)
+    assert by["hybrid"].to_json("runs/a")["hybrid_slices"] == by["fused"].hybrid_slices != by["fused"].slices
+    assert found.hybrid is not None
+    assert found.hybrid.tolist() == [rows[0] for rows, _ in found.matches]
+
+
 def test_rows_equal_to_the_gold_are_gold_and_any_other_tie_loses() -> None:
     gold = Passage("gold", 120.0, 30.0)
     record = Record("q", [gold], [])
