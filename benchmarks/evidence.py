@@ -1,7 +1,7 @@
 """What each evidence of the hybrid score is worth: the labelled queries of a folder, with weights of cross-validation.
 
     python benchmarks/evidence.py RUN --data DIRECTORY
-    python benchmarks/evidence.py RUN --data DIRECTORY --without near_1km,near_3km --without dense
+    python benchmarks/evidence.py RUN --data DIRECTORY --without near_700m,near_2500m --without dense
 
 Train and validation records together are parted into five; each part is ranked with weights learned on the other four,
 once with all evidence and once without each (or without those that are named): recall at 1, 5 and 20. The encoder of

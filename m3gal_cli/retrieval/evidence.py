@@ -15,7 +15,10 @@ is told from what stands around it by the halves of the query, and the rest of i
     reference    most that one neighbour says of the query beyond what the candidate says itself, as a share of its idf,
                  times exp(-d / 1.5 km)
     reference_opening, reference_ending   the same of the query's first and second half, times exp(-d / 500 m)
-    near_1km, near_3km   exp(-d / 1 or 3 km), d from where the query was typed; 0 if that is unknown
+    near_700m, near_2500m   how much more likely a place is among the n candidates if the query was typed beside it than
+                 if it was typed anywhere: ln(1 + n / 10 · k / (1 + sum of all k)), k = exp(-(d / 700 or 2500 m)² / 2),
+                 d from where it was typed; 0 if that is unknown. So one place alone in a village counts for more than
+                 one of a hundred in a street
 
 The name is what stands before the first comma of an address, the kind what stands behind it but for the last two parts,
 which tell where it is. Units are words and numbers, or, of scripts written without spaces, letters. The idf is that of
@@ -36,14 +39,14 @@ from m3gal_cli.data.coordinates import EARTH_RADIUS_M, haversine_m
 from m3gal_cli.data.queries import Query
 from m3gal_cli.retrieval.lexicon import Grams, Lexicon, plain
 
-NEAR_KM = (1.0, 3.0)
+NEAR_M = (700.0, 2500.0)
 REFERENCE_M, HALF_REFERENCE_M = 1500.0, 500.0
 WORDS = ("coverage", "name", "opening", "ending", "tail", "numbers", "untyped")
 REFERENCES = ("reference", "reference_opening", "reference_ending")
-EVIDENCE = ("dense", *WORDS, *REFERENCES, *(f"near_{km:g}km" for km in NEAR_KM))
+EVIDENCE = ("dense", *WORDS, *REFERENCES, *(f"near_{metres:g}m" for metres in NEAR_M))
 # Times these, evidence of every kind differs by about as much between candidates (among the best 300 for a query of
 # GeoTES by a deviation of 0.5 to 0.9), and a penalty on weights means the same for each.
-SCALE = np.array([20.0, 10.0, 6.0, 10.0, 4.0, 4.0, 3.0, 2.0, 12.0, 16.0, 16.0, 6.0, 4.0])
+SCALE = np.array([20.0, 10.0, 6.0, 10.0, 4.0, 4.0, 3.0, 2.0, 12.0, 16.0, 16.0, 2.0, 2.0])
 TAIL = 4  # units
 _COMMA = re.compile(r"[,，]")
 _NUMBER = re.compile(r"\d+")
@@ -102,8 +105,7 @@ def evidence(query: Query, found: Candidates, lexicon: Lexicon) -> Floats:
     ]
     out[:, : len(rows)] = np.stack(rows, axis=1)
     if query.lng is not None and query.lat is not None:
-        metres = haversine_m(query.lng, query.lat, found.lng, found.lat)
-        out[:, len(rows) :] = np.exp(-metres[:, None] / (1000.0 * np.array(NEAR_KM)))
+        out[:, len(rows) :] = _near(haversine_m(query.lng, query.lat, found.lng, found.lat))
     return out * SCALE
 
 
@@ -173,6 +175,17 @@ class _Said:
     def beyond(self, rows: slice) -> NDArray[np.float32]:
         """Steps of the grams that a candidate says and those of some rows do not. Shape: -> (rows, n)."""
         return np.asarray(self._whole - self.said[rows] @ self._theirs)
+
+
+def _near(metres: Floats) -> Floats:
+    """near_700m and near_2500m. Shape: (n,) -> (n, 2).
+
+    The mixture of "typed beside it" and "typed anywhere" is that of a prior: the first spreads its share over all
+    places around, the second over all candidates. The 1 stands for places that are no candidates: the nearest one is
+    not near for being the nearest.
+    """
+    share = np.exp(-0.5 * (metres[:, None] / np.array(NEAR_M)) ** 2)
+    return np.asarray(np.log1p(len(metres) / 10.0 * share / (1.0 + share.sum(axis=0))))
 
 
 def _in_space(lng: Floats, lat: Floats) -> NDArray[np.float32]:

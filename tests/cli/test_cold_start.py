@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cold")
     runs = ("--runs-dir", folder / "runs", "--output-name", "only", "--max-steps", 1)
     path = m3gal("pretrain", "--config", write_town(folder / "data"), *runs).run.resolve()
-    weights_of(dense=1.0, coverage=0.5, name=1.0, reference=2.0, near_1km=1.0, near_3km=1.0).save(
+    weights_of(dense=1.0, coverage=0.5, name=1.0, reference=2.0, near_700m=1.0, near_2500m=1.0).save(
         path / "best"
     )  # the hybrid score needs none of them either
     return path

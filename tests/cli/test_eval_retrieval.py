@@ -45,7 +45,7 @@ def test_a_run_in_the_order_of_the_hybrid_score(here: Path, tmp_path: Path) -> N
     assert (refused.code, refused.out) == (2, "")
     assert "--run-score hybrid: this run has no hybrid score" in refused.err
     checkpoint = here / "runs" / "own" / "best"
-    weights_of(dense=0.1, near_1km=1.0, near_3km=1.0).save(checkpoint)
+    weights_of(dense=0.1, near_700m=1.0, near_2500m=1.0).save(checkpoint)
     try:
         measures = [ir_measures.R @ 1, ir_measures.R @ 5, ir_measures.RR @ 5]
         told = {}

@@ -71,7 +71,7 @@ def test_the_hybrid_row_scores_the_best_candidates_again(monkeypatch: pytest.Mon
     """Of the first 6 by fused scores (a gold place once) the order is by the hybrid, the rest stay behind."""
     for module in (retrieval, hybrid_module):
         monkeypatch.setattr(module, "DEPTH", 6)
-    weights = weights_of(dense=0.002, name=0.3, reference=0.2, near_1km=1.5, near_3km=0.5)
+    weights = weights_of(dense=0.002, name=0.3, reference=0.2, near_700m=1.5, near_2500m=0.5)
     queries, frame = records(47, seed=3), table(ROWS)
     found = evaluate_retrieval(queries, frame, EMBEDDER, Options(hybrid=weights, depth=3))
     assert found.found is not None
@@ -111,7 +111,7 @@ def test_matches_in_the_order_of_the_hybrid_score(monkeypatch: pytest.MonkeyPatc
     """Its candidates first, as its ranks say; behind them what the vectors found next, in their order."""
     for module in (retrieval, hybrid_module):
         monkeypatch.setattr(module, "DEPTH", 6)
-    weights = weights_of(dense=0.002, name=0.3, reference=0.2, near_1km=1.5, near_3km=0.5)
+    weights = weights_of(dense=0.002, name=0.3, reference=0.2, near_700m=1.5, near_2500m=0.5)
     queries, frame = records(47, seed=3), table(ROWS)
     by = {
         order: evaluate_retrieval(queries, frame, EMBEDDER, Options(hybrid=weights, depth=11, order=order))

@@ -181,11 +181,26 @@ def test_reference_of_many_across_the_date_line_and_by_the_pole() -> None:
         np.testing.assert_allclose(column("reference", found=found), reference(QUERY.text, found), atol=4e-3)
 
 
-def test_near_is_there_where_the_place_is_known() -> None:
+def test_near_is_a_mixture_of_typed_beside_it_and_typed_anywhere() -> None:
     metres = haversine_m(120.01, 30.0, LNG, LAT)
-    np.testing.assert_allclose(column("near_1km"), np.exp(-metres / 1000))
-    np.testing.assert_allclose(column("near_3km"), np.exp(-metres / 3000))
-    assert not column("near_1km", Query(1, QUERY.text)).any()
+    for name, reach in (("near_700m", 700.0), ("near_2500m", 2500.0)):
+        beside = [math.exp(-((d / reach) ** 2) / 2) for d in metres.tolist()]
+        wanted = [math.log(1 + 0.1 * len(TEXTS) * k / (1 + sum(beside))) for k in beside]
+        np.testing.assert_allclose(column(name), wanted, atol=1e-12)
+        assert wanted[1] > 0.05 > wanted[3]
+        assert not column(name, Query(1, QUERY.text)).any()
+
+
+def test_near_counts_for_more_where_fewer_are_near() -> None:
+    """One of two places within 100 m, and one of fifty, among a hundred; the nearest of places far away for nothing."""
+
+    def near(lng: list[float]) -> float:
+        found = Candidates(["文三路"] * len(lng), np.zeros(len(lng)), np.array(lng), np.full(len(lng), 30.0))
+        return float(column("near_700m", found=found)[0])
+
+    alone, crowd = near([120.0105] * 2 + [121.0] * 98), near([120.0105] * 50 + [121.0] * 50)
+    assert alone > crowd + 1.0 > 1.0
+    assert near([120.1] + [121.0] * 99) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_equal_candidates_have_equal_evidence_wherever_they_stand() -> None:

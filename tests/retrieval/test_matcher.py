@@ -94,7 +94,7 @@ def test_a_hybrid_score_orders_what_the_search_finds(
     embedder = ToyEmbedder(reach=5)
     index = index_of(tmp_path / "index", POIS, embedder, 3)
     hybrid = Hybrid(
-        weights_of(dense=0.001, coverage=0.5, name=2.0, reference=1.0, near_1km=3.0, near_3km=1.0),
+        weights_of(dense=0.001, coverage=0.5, name=2.0, reference=1.0, near_700m=3.0, near_2500m=1.0),
         open_lexicon(index),
         depth=4,
     )

@@ -13,7 +13,7 @@ from m3gal_cli.training import balance
 from m3gal_cli.training.balance import EITHER_SIGN, OWN, PULL, Example, fit, learn, pool_of
 
 E = len(EVIDENCE)
-TRUE = np.array(weights_of(dense=2.0, name=1.0, opening=-0.7, ending=0.5, near_3km=1.5).values)
+TRUE = np.array(weights_of(dense=2.0, name=1.0, opening=-0.7, ending=0.5, near_2500m=1.5).values)
 
 
 def examples(count: int, seed: int = 0, true: np.ndarray = TRUE) -> list[Example]:
@@ -104,7 +104,7 @@ def test_learned_on_records_with_and_without_a_table() -> None:
     assert without is not None
     assert with_table.queries == without.queries == 30
     np.testing.assert_allclose(with_table.values, without.values, atol=1e-3)
-    assert with_table.named()["name"] + with_table.named()["near_1km"] > 0.5
+    assert with_table.named()["name"] + with_table.named()["near_700m"] > 0.5
     after = learn(records[:25], table, embedder, 0, lambda *_: None, with_table)  # type: ignore[arg-type]
     assert after is not None
     assert (after.queries, after.before) == (25, 30)
