@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from m3gal_cli.cli.options import AsJson
 if TYPE_CHECKING:
     from m3gal_cli.data.osm.build import OsmOptions
 
-app = typer.Typer(no_args_is_help=True, help="Make and look at tables: osm, geotes, sample, inspect.")
+app = typer.Typer(no_args_is_help=True, help="Make and look at tables: osm, table, geotes, sample, inspect.")
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.")]
 
@@ -25,6 +26,18 @@ def where(about: str, metavar: str) -> Any:
 
 
 DatumOption = Annotated[str, typer.Option(help="Datum of the input: wgs84, gcj02 or bd09.")]
+Locale = Annotated[str, typer.Option(help="auto, zh, en, neutral, or a locale's YAML file.")]
+Bbox = Annotated[str | None, where("Only places in this box, degrees.", "W,S,E,N")]
+Polygon = Annotated[Path | None, where("Only places in this GeoJSON polygon.", "FILE")]
+Limit = Annotated[str | None, where("So many places, spread over space and kind: 500, 100k.", "COUNT")]
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Negatives = Annotated[int, typer.Option(help="Negatives a candidate record.")]
+Pairs = Annotated[int, typer.Option(help="View pairs a place, at most.")]
+Noise = Annotated[float, typer.Option(help="Strength of the typed-query noise, 0 to 1.")]
+Without = Annotated[list[str] | None, typer.Option(metavar="KINDS", help="Leave out kinds of views: corner_*,told.")]
+TrainQueries = Annotated[int, typer.Option(help="Records to finetune on.")]
+ValQueries = Annotated[int, typer.Option(help="Records to validate on.")]
+TestQueries = Annotated[int, typer.Option(help="Records to test on.")]
 
 
 @app.command("osm")
@@ -32,52 +45,86 @@ def osm(
     extract: Annotated[Path, typer.Argument(help="An OpenStreetMap extract: .osm.pbf, .osm, .osm.gz, .osm.bz2.")],
     output: Output = Path("data"),
     suffix: Annotated[str | None, typer.Option(help="Ends the file names (default: the extract's name).")] = None,
-    locale: Annotated[str, typer.Option(help="auto, zh, en, neutral, or a locale's YAML file.")] = "auto",
+    locale: Locale = "auto",
     datum: DatumOption = "wgs84",
-    bbox: Annotated[str | None, where("Only places in this box, degrees.", "W,S,E,N")] = None,
-    polygon: Annotated[Path | None, where("Only places in this GeoJSON polygon.", "FILE")] = None,
+    bbox: Bbox = None,
+    polygon: Polygon = None,
     place: Annotated[str | None, where("Only places in this boundary of the extract.", "NAME")] = None,
-    limit: Annotated[str | None, where("So many places, spread over space and kind: 500, 100k.", "COUNT")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 2023,
-    negatives: Annotated[int, typer.Option(help="Negatives a candidate record.")] = 39,
-    pairs: Annotated[int, typer.Option(help="View pairs a place, at most.")] = 8,
-    noise: Annotated[float, typer.Option(help="Strength of the typed-query noise, 0 to 1.")] = 0.5,
-    without: Annotated[
-        list[str] | None, typer.Option(metavar="KINDS", help="Leave out kinds of views: corner_*,told.")
-    ] = None,
+    limit: Limit = None,
+    seed: Seed = 2023,
+    negatives: Negatives = 39,
+    pairs: Pairs = 8,
+    noise: Noise = 0.5,
+    without: Without = None,
     node_store: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep node places on disk: for extracts beyond memory.")
     ] = None,
-    train_queries: Annotated[int, typer.Option(help="Records to finetune on.")] = 3000,
-    val_queries: Annotated[int, typer.Option(help="Records to validate on.")] = 500,
-    test_queries: Annotated[int, typer.Option(help="Records to test on.")] = 1000,
+    train_queries: TrainQueries = 3000,
+    val_queries: ValQueries = 500,
+    test_queries: TestQueries = 1000,
     as_json: AsJson = False,
 ) -> None:
     """Turn an extract into views, a POI table and train / val / test candidate records."""
+    options = _options(locals(), suffix or extract.name.split(".")[0])
+    _build(extract, output, replace(options, node_store=node_store), as_json)
+
+
+@app.command("table")
+def table(
+    pois: Annotated[Path, typer.Argument(help="A POI table with address, lng, lat: .csv, .parquet, .jsonl, also .gz.")],
+    output: Output = Path("data"),
+    suffix: Annotated[str | None, typer.Option(help="Ends the file names (default: the table's name).")] = None,
+    locale: Locale = "auto",
+    datum: DatumOption = "wgs84",
+    bbox: Bbox = None,
+    polygon: Polygon = None,
+    limit: Limit = None,
+    seed: Seed = 2023,
+    negatives: Negatives = 39,
+    pairs: Pairs = 8,
+    noise: Noise = 0.5,
+    without: Without = None,
+    train_queries: TrainQueries = 3000,
+    val_queries: ValQueries = 500,
+    test_queries: TestQueries = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a POI table of your own into the same: views of its rows, by their words and by the rows around them.
+
+    An address reads "name,kind,...,street and number,district"; what it lacks is not told of.
+    """
+    from m3gal_cli.data.files import stem_of
+
+    options = _options(locals(), suffix or stem_of(pois))
+    _build(pois, output, replace(options, table=True), as_json)
+
+
+def _options(given: dict[str, Any], suffix: str) -> OsmOptions:
+    """What ``osm`` and ``table`` share. Raises InputError."""
     from m3gal_cli.data.coordinates import check_datum
     from m3gal_cli.data.osm.build import OsmOptions
     from m3gal_cli.data.osm.select import Selection, parse_bbox, parse_count
 
-    options = OsmOptions(
-        locale=locale,
-        suffix=suffix or extract.name.split(".")[0],
-        seed=seed,
-        datum=check_datum(datum),
-        selection=Selection(None if bbox is None else parse_bbox(bbox), polygon, place),
+    bbox, limit = given["bbox"], given["limit"]
+    without = [kind.strip() for text in given["without"] or () for kind in text.split(",")]
+    return OsmOptions(
+        locale=given["locale"],
+        suffix=suffix,
+        seed=given["seed"],
+        datum=check_datum(given["datum"]),
+        selection=Selection(None if bbox is None else parse_bbox(bbox), given["polygon"], given.get("place")),
         limit=None if limit is None else parse_count(limit),
-        without=tuple(kind.strip() for text in without or () for kind in text.split(",") if kind.strip()),
-        node_store=node_store,
-        noise=noise,
-        max_pairs_per_place=pairs,
-        negatives=negatives,
-        train_queries=train_queries,
-        val_queries=val_queries,
-        test_queries=test_queries,
+        without=tuple(kind for kind in without if kind),
+        noise=given["noise"],
+        max_pairs_per_place=given["pairs"],
+        negatives=given["negatives"],
+        train_queries=given["train_queries"],
+        val_queries=given["val_queries"],
+        test_queries=given["test_queries"],
     )
-    _build(extract, output, options, as_json)
 
 
-def _build(extract: Path, output: Path, options: OsmOptions, as_json: bool) -> None:
+def _build(source: Path, output: Path, options: OsmOptions, as_json: bool) -> None:
     from m3gal_cli.data.osm.build import build_city
 
     with progress_bar() as bar:
@@ -86,7 +133,7 @@ def _build(extract: Path, output: Path, options: OsmOptions, as_json: bool) -> N
         def tell(step: str, done: int, total: int) -> None:
             bar.update(task, description=step, completed=done, total=total or None)
 
-        summary = build_city(extract, output, options, tell)
+        summary = build_city(source, output, options, tell)
     for line in summary.notes:
         note(line)
     if as_json:
@@ -99,7 +146,7 @@ def _build(extract: Path, output: Path, options: OsmOptions, as_json: bool) -> N
     also = f", names also in {', '.join(summary.languages)}" if summary.languages else ""
     facts += [("locale", summary.locale + also), ("seconds", f"{summary.seconds:.1f}")]
     facts += [("written", "\n".join(summary.files))]
-    out().print(facts_table(f"{extract.name}", facts))
+    out().print(facts_table(f"{source.name}", facts))
 
 
 def _kinds(kinds: dict[str, int], shown: int = 12) -> str:

@@ -14,6 +14,7 @@ replace them.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -140,6 +141,10 @@ class Locale:
         self.admin = _levels(read.inside("admin"))
         self.settlements = frozenset(read.words("settlements"))
         self.categories, self.by_name = _categories(read.inside("categories"))
+        self._by_words: dict[tuple[str, ...], tuple[str, str]] = {}
+        for entry, category in self.categories.items():
+            key, _, value = entry.partition("=")
+            self._by_words.setdefault(category.words, (key, "yes" if value == "*" else value))
         self.fallback = read.slots("fallback", [read.text("fallback", "{value}")], ("key", "value"))[0]
         parts = read.inside("parts")
         self.parts = {_tag(parts, k): parts.slots(k, parts.words(k), PART_SLOTS) for k in parts}
@@ -163,6 +168,18 @@ class Locale:
             return replace(self.categories[f"{key}=*"], specific=False)
         word = self.fallback.format(key=key.replace("_", " "), value=value.partition(";")[0].replace("_", " "))
         return Category((word,), (word,), value != "yes") if word else Category((), (), False)
+
+    def category_of(self, words: Sequence[str]) -> tuple[str, str] | None:
+        """The tag of which a POI row with these words says the most: the reverse of ``category``.
+
+        That is the first entry whose words are the longest beginning of these, its value "yes" for a ``key=*``; None
+        where no entry's are.
+        """
+        for end in range(len(words), 0, -1):
+            tag = self._by_words.get(tuple(words[:end]))
+            if tag is not None:
+                return tag
+        return None
 
     def bearing(self, degrees: float) -> str:
         """The word for a compass bearing in degrees (0 north, 90 east)."""

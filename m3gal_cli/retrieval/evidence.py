@@ -35,6 +35,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from m3gal_cli.data.addresses import parts_of
 from m3gal_cli.data.coordinates import EARTH_RADIUS_M, haversine_m
 from m3gal_cli.data.queries import Query
 from m3gal_cli.retrieval.lexicon import Grams, Lexicon, plain
@@ -48,7 +49,6 @@ EVIDENCE = ("dense", *WORDS, *REFERENCES, *(f"near_{metres:g}m" for metres in NE
 # GeoTES by a deviation of 0.5 to 0.9), and a penalty on weights means the same for each.
 SCALE = np.array([20.0, 10.0, 6.0, 10.0, 4.0, 4.0, 3.0, 2.0, 12.0, 16.0, 16.0, 2.0, 2.0])
 TAIL = 4  # units
-_COMMA = re.compile(r"[,，]")
 _NUMBER = re.compile(r"\d+")
 # Thai and Lao, Burmese, Khmer, kana and Han.
 _ALONE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u31ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -111,9 +111,9 @@ def evidence(query: Query, found: Candidates, lexicon: Lexicon) -> Floats:
 
 @lru_cache(_KNOWN)
 def _parts(address: str) -> _Parts:
-    name, *others = _COMMA.split(address)
-    own, text = plain(name), plain(address)
-    head = frozenset(_UNIT.findall(plain(" ".join([name, *others[:-2]]))))
+    said = parts_of(address)
+    own, text = plain(said.name), plain(address)
+    head = frozenset(_UNIT.findall(plain(" ".join([said.name, *said.kinds]))))
     numbers = (frozenset(_NUMBER.findall(t)) for t in (text, own))
     return _Parts(text, own, _UNIT.findall(own)[-TAIL:], head, *numbers)
 

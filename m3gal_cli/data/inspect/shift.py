@@ -5,7 +5,6 @@ Offsets are metres east and north, from where a namesake lies in the extract to 
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from m3gal_cli.data.addresses import parts_of
 from m3gal_cli.data.coordinates import Datum, Floats, haversine_m, local_metres, to_wgs84
 from m3gal_cli.data.files import require_file
 from m3gal_cli.data.inspect.files import FACTS, POIS, RECORDS, VIEWS, is_extract, kind_of
@@ -34,7 +34,6 @@ GAIN = 0.5  # a shift must at least halve the median distance to be believed
 FITS_M = 10.0  # how much worse a datum may fit than the best constant offset, which has two parameters more
 NAMES = {"gcj02": "GCJ-02", "bd09": "BD-09"}
 DATUMS: tuple[Datum, ...] = ("wgs84", "gcj02", "bd09")
-_COMMA = re.compile("[,，]")
 _POINTS = ("north", "north-east", "east", "south-east", "south", "south-west", "west", "north-west")
 Spots = dict[str, tuple[float, float]]
 
@@ -184,12 +183,7 @@ def _rows_of(frame: pd.DataFrame, column: str) -> Iterable[tuple[str, float, flo
 
 
 def _readings(text: str) -> set[str]:
-    return {reads(text), reads(_first_part(text))} - {""}
-
-
-def _first_part(text: str) -> str:
-    """What stands before the first comma: the name, in a text of "name,category,address"."""
-    return _COMMA.split(text, maxsplit=1)[0]
+    return {reads(text), reads(parts_of(text).name)} - {""}
 
 
 def _one_spot_each(rows: Iterable[tuple[str, float, float]]) -> Spots:
@@ -219,7 +213,7 @@ def _extract_names(path: Path, datum: Datum) -> tuple[list[str], list[float], li
         twin = parquet_twin(path)
         frame = read_pois(twin if twin.is_file() else path, datum)
         if "name" not in frame.columns:
-            frame = frame.assign(name=frame["address"].map(_first_part))
+            frame = frame.assign(name=[parts_of(text).name for text in frame["address"]])
     else:
         hint = "Compare with an .osm.pbf extract, its facts or its POI table."
         raise InputError(f"is a file of {kind}, which is nothing to compare with", where=path, hint=hint)

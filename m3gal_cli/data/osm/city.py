@@ -21,6 +21,7 @@ from m3gal_cli.data.osm.facts import Facts, gather_facts
 from m3gal_cli.data.osm.fields import FieldMaker, Fields, make_gazetteer
 from m3gal_cli.data.osm.frame import Frame
 from m3gal_cli.data.osm.places import Place, distinct_places, local_languages, street_of
+from m3gal_cli.data.osm.rows import read_rows, row_view, with_categories
 from m3gal_cli.data.osm.select import Selection, select_places
 from m3gal_cli.data.reading import has_han, reads
 from m3gal_cli.data.tables import COORDINATE_DECIMALS
@@ -36,9 +37,10 @@ POI_COLUMNS = (
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read an extract.
+    """How to read an extract or a POI table.
 
     Attributes:
+        table: Whether the source is a POI table.
         locale: auto (zh where most names are Chinese, en where most streets are English, else neutral), zh, en,
             neutral, or the path of a locale's YAML file.
         datum: Of the extract's coordinates: wgs84, gcj02 or bd09.
@@ -49,6 +51,7 @@ class Reading:
         seed: Everything random follows from it.
     """
 
+    table: bool = False
     locale: str = "auto"
     datum: Datum = "wgs84"
     selection: Selection = field(default_factory=Selection)
@@ -72,6 +75,8 @@ class Described:
 
     def view(self, number: int) -> View | None:
         """The view of this number, None where the place lacks something for it."""
+        if number == ROW and self.place.row:
+            return row_view(self.place.row)
         if number == ROW:
             return self._city.makers[""][1].full(self._made("")[1])
         code, template = self._city.kinds[number]
@@ -186,15 +191,18 @@ class Survey:
 
 
 def read_city(path: Path, how: Reading, tell: Progress) -> City:
-    """Read an extract and find out what is known of its places. Raises InputError for bad input or an empty city."""
+    """Read a source and find out what is known of its places. Raises InputError for bad input or an empty city."""
     locale = None if how.locale == "auto" else load_locale(how.locale)
     how.selection.check()
-    extract = read_extract(path, how.datum, tell, how.node_store, how.selection.window())
+    if how.table:
+        extract = read_rows(path, how.datum)
+    else:
+        extract = read_extract(path, how.datum, tell, how.node_store, how.selection.window())
     if not any(p.name for p in extract.places):
         raise InputError("holds no named place", where=path, hint="Is it the right extract? Streets alone will not do.")
     if locale is None:
         locale = load_locale(choose_locale(extract.places, [tags["name"] for tags in extract.roads.tags]))
-    places = distinct_places(extract, locale.sub_pattern)
+    places = distinct_places(extract, locale.sub_pattern) if not how.table else with_categories(extract.places, locale)
     rows = select_places(places, extract, how.selection, None, how.seed)
     tell("joining", 0, 0)
     facts = gather_facts(places, extract, [bool(p.name) and locale.is_sub(p.name) for p in places])

@@ -46,6 +46,7 @@ class Place:
         tags: The OSM tags that somebody reads.
         category: OSM key and value, or ("address", "").
         lng, lat: A point inside the shape, degrees WGS-84.
+        row: Its text in the POI table that it comes from; empty for one of an extract.
     """
 
     poi_id: str
@@ -53,6 +54,7 @@ class Place:
     category: tuple[str, str]
     lng: float
     lat: float
+    row: str = ""
 
     @property
     def name(self) -> str:
