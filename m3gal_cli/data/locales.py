@@ -144,7 +144,8 @@ class Locale:
         self._by_words: dict[tuple[str, ...], tuple[str, str]] = {}
         for entry, category in self.categories.items():
             key, _, value = entry.partition("=")
-            self._by_words.setdefault(category.words, (key, "yes" if value == "*" else value))
+            if value:  # "address=" is for what has no name
+                self._by_words.setdefault(category.words, (key, "yes" if value == "*" else value))
         self.fallback = read.slots("fallback", [read.text("fallback", "{value}")], ("key", "value"))[0]
         parts = read.inside("parts")
         self.parts = {_tag(parts, k): parts.slots(k, parts.words(k), PART_SLOTS) for k in parts}

@@ -121,6 +121,9 @@ def test_kinds_become_the_tags_that_mean_the_same(tmp_path: Path) -> None:
         {"name": "星光花园", "addr:district": "西湖区"},
         {"name": "星光停车场", "addr:full": "城西路1号", "addr:district": "西湖区"},
     ]
+    assert load_locale("zh").category_of(("地名地址信息", "门牌信息", "楼栋号")) is None, (
+        "an address has no name, a row has one"
+    )
     english = load_locale("en")
     assert english.category_of(("food", "cafe")) is None
     assert english.category_of(("cafe", "with a garden")) == ("amenity", "cafe")

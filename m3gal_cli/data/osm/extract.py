@@ -121,7 +121,7 @@ class Extract:
 def check_suffix(path: Path) -> None:
     """Raise InputError unless the file's name says that it is an extract."""
     if not path.name.lower().endswith(SUFFIXES):
-        hint = f"An extract's name ends in one of {', '.join(SUFFIXES)}."
+        hint = f"An extract's name ends in one of {', '.join(SUFFIXES)}; of a POI table: m3gal data table."
         raise InputError("is not called like an OpenStreetMap extract", where=path, hint=hint)
 
 
