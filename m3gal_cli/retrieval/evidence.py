@@ -15,10 +15,9 @@ is told from what stands around it by the halves of the query, and the rest of i
     reference    most that one neighbour says of the query beyond what the candidate says itself, as a share of its idf,
                  times exp(-d / 1.5 km)
     reference_opening, reference_ending   the same of the query's first and second half, times exp(-d / 500 m)
-    near_700m, near_2500m   how much more likely a place is among the n candidates if the query was typed beside it than
-                 if it was typed anywhere: ln(1 + n / 10 · k / (1 + sum of all k)), k = exp(-(d / 700 or 2500 m)² / 2),
-                 d from where it was typed; 0 if that is unknown. So one place alone in a village counts for more than
-                 one of a hundred in a street
+    near_700m, near_2500m   how much likelier a place is if the query was typed beside it than if it was typed anywhere:
+                 ln(1 + 100 k / (1 + sum of all k)), k = exp(-(d / 700 or 2500 m)² / 2), d from where it was typed; 0
+                 if that is unknown. So a place that stands alone there counts for more than one of a hundred
 
 The name is what stands before the first comma of an address, the kind what stands behind it but for the last two parts,
 which tell where it is. Units are words and numbers, or, of scripts written without spaces, letters. The idf is that of
@@ -41,6 +40,7 @@ from m3gal_cli.data.queries import Query
 from m3gal_cli.retrieval.lexicon import Grams, Lexicon, plain
 
 NEAR_M = (700.0, 2500.0)
+BESIDE = 100.0  # odds of a place around over one anywhere, were it alone there; up to 3000 nothing is better (GeoTES)
 REFERENCE_M, HALF_REFERENCE_M = 1500.0, 500.0
 WORDS = ("coverage", "name", "opening", "ending", "tail", "numbers", "untyped")
 REFERENCES = ("reference", "reference_opening", "reference_ending")
@@ -180,12 +180,13 @@ class _Said:
 def _near(metres: Floats) -> Floats:
     """near_700m and near_2500m. Shape: (n,) -> (n, 2).
 
-    The mixture of "typed beside it" and "typed anywhere" is that of a prior: the first spreads its share over all
-    places around, the second over all candidates. The 1 stands for places that are no candidates: the nearest one is
-    not near for being the nearest.
+    A prior that mixes the two: who types beside the place means any of those around, which share that part among them;
+    who types anywhere means any at all. The 1 stands for places around that are no candidates, as the nearest
+    candidate of a far city is not near for being the nearest. The ratio does not count the candidates: among the few of
+    a set it is to mean what it means among the best of a table.
     """
     share = np.exp(-0.5 * (metres[:, None] / np.array(NEAR_M)) ** 2)
-    return np.asarray(np.log1p(len(metres) / 10.0 * share / (1.0 + share.sum(axis=0))))
+    return np.asarray(np.log1p(BESIDE * share / (1.0 + share.sum(axis=0))))
 
 
 def _in_space(lng: Floats, lat: Floats) -> NDArray[np.float32]:

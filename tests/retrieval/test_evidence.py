@@ -185,9 +185,9 @@ def test_near_is_a_mixture_of_typed_beside_it_and_typed_anywhere() -> None:
     metres = haversine_m(120.01, 30.0, LNG, LAT)
     for name, reach in (("near_700m", 700.0), ("near_2500m", 2500.0)):
         beside = [math.exp(-((d / reach) ** 2) / 2) for d in metres.tolist()]
-        wanted = [math.log(1 + 0.1 * len(TEXTS) * k / (1 + sum(beside))) for k in beside]
+        wanted = [math.log(1 + 100 * k / (1 + sum(beside))) for k in beside]
         np.testing.assert_allclose(column(name), wanted, atol=1e-12)
-        assert wanted[1] > 0.05 > wanted[3]
+        assert wanted[1] > 1 > wanted[3]
         assert not column(name, Query(1, QUERY.text)).any()
 
 
@@ -200,6 +200,7 @@ def test_near_counts_for_more_where_fewer_are_near() -> None:
 
     alone, crowd = near([120.0105] * 2 + [121.0] * 98), near([120.0105] * 50 + [121.0] * 50)
     assert alone > crowd + 1.0 > 1.0
+    assert near([120.0105] * 2 + [121.0] * 9) == pytest.approx(alone), "however many are elsewhere"
     assert near([120.1] + [121.0] * 99) == pytest.approx(0.0, abs=1e-6)
 
 
