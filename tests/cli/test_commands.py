@@ -401,7 +401,7 @@ def commands() -> dict[str, Any]:
 
 
 def test_all_commands_are_there() -> None:
-    data = {"data osm", "data geotes", "data sample", "data inspect"}
+    data = {"data osm", "data geotes", "data table", "data sample", "data inspect"}
     assert set(commands()) == data | {"pretrain", "finetune", "eval-retrieval", "eval-rerank", "predict"}
 
 
