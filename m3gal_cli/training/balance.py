@@ -31,7 +31,7 @@ LEAST = 20  # queries below which nothing is learned
 MOST = 1000  # queries that are looked at
 RIDGE = 0.01  # penalty on the squares of the weights
 # Penalty on the squares of their differences from those that were learned before the training, that of the encoders'
-# own score too: it means something else by then, but 64 queries overrate it (GeoTES).
+# own score too: it means something else by then, but how much else 64 queries tell no better (GeoTES).
 PULL = 0.1
 # All other evidence speaks for a candidate, and few queries must not teach the contrary. Which half of a query tells
 # the place, and which the place beside, is a matter of language: there a name that says the other half speaks against.
