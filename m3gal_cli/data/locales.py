@@ -204,6 +204,10 @@ class Locale:
         """The kinds of its views and of its made-up parts of compounds."""
         return {template.kind for template in self.views} | {f"sub_{s.kind}" for s in self.suffixes}
 
+    def tells(self, field: str) -> bool:
+        """Whether some view says this field."""
+        return any(part.value == field for template in self.views for part in template.parts)
+
     def part_names(self, category: tuple[str, str], values: dict[str, str]) -> tuple[str, ...]:
         """Names of a part of a compound that has none of its own, the plainest first; () where it cannot be told.
 

@@ -13,7 +13,7 @@ import pytest
 from command import Answer, m3gal
 
 from m3gal_cli.data.locales import load_locale
-from m3gal_cli.data.osm.rows import UNKNOWN, read_rows, row_view, with_categories
+from m3gal_cli.data.osm.rows import UNKNOWN, in_locale, read_rows, row_view
 from m3gal_cli.data.reading import reads
 from m3gal_cli.data.views import FULL
 
@@ -110,7 +110,7 @@ def test_a_model_is_trained_on_it(out: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_kinds_become_the_tags_that_mean_the_same(tmp_path: Path) -> None:
     places = read_rows(write(tmp_path / "a.csv")).places
-    made = with_categories(places, load_locale("zh"))
+    made = in_locale(places, load_locale("zh"))
     assert [p.category for p in made[:4]] == [
         ("landuse", "residential"),
         ("amenity", "parking"),
@@ -150,7 +150,7 @@ def test_an_english_table_and_one_of_names_alone(tmp_path: Path) -> None:
     (tmp_path / "en.csv").write_text("\n".join(["address,lng,lat", *lines]), encoding="utf-8")
     answer = build(tmp_path / "en.csv", tmp_path / "en", "--locale", "en", "--json")
     assert answer.code == 0, answer.err
-    assert answer.json()["kinds"]["name_told"] > 5
+    assert answer.json()["kinds"]["name_street"] > 5
     views = pd.read_csv(tmp_path / "en" / "same_poi_views_en.csv")
     assert views["address1"].str.contains("Bay Street", case=False).any()
     (tmp_path / "names.csv").write_text(

@@ -21,7 +21,7 @@ from m3gal_cli.data.osm.facts import Facts, gather_facts
 from m3gal_cli.data.osm.fields import FieldMaker, Fields, make_gazetteer
 from m3gal_cli.data.osm.frame import Frame
 from m3gal_cli.data.osm.places import Place, distinct_places, local_languages, street_of
-from m3gal_cli.data.osm.rows import read_rows, row_view, with_categories
+from m3gal_cli.data.osm.rows import in_locale, read_rows, row_view
 from m3gal_cli.data.osm.select import Selection, select_places
 from m3gal_cli.data.reading import has_han, reads
 from m3gal_cli.data.tables import COORDINATE_DECIMALS
@@ -202,7 +202,7 @@ def read_city(path: Path, how: Reading, tell: Progress) -> City:
         raise InputError("holds no named place", where=path, hint="Is it the right extract? Streets alone will not do.")
     if locale is None:
         locale = load_locale(choose_locale(extract.places, [tags["name"] for tags in extract.roads.tags]))
-    places = distinct_places(extract, locale.sub_pattern) if not how.table else with_categories(extract.places, locale)
+    places = distinct_places(extract, locale.sub_pattern) if not how.table else in_locale(extract.places, locale)
     rows = select_places(places, extract, how.selection, None, how.seed)
     tell("joining", 0, 0)
     facts = gather_facts(places, extract, [bool(p.name) and locale.is_sub(p.name) for p in places])

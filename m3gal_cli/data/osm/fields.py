@@ -22,7 +22,7 @@ from scipy.spatial import cKDTree
 from m3gal_cli.data.locales import Category, Locale
 from m3gal_cli.data.osm.facts import Facts, Reference, Tags
 from m3gal_cli.data.osm.frame import Frame
-from m3gal_cli.data.osm.places import ROAD, TRANSIT_KEYS, Place, name_in
+from m3gal_cli.data.osm.places import ROAD, TRANSIT_KEYS, Place, name_in, street_of
 from m3gal_cli.data.osm.tags import ADDRESS, part_ref
 from m3gal_cli.data.reading import has_han, reads
 
@@ -202,6 +202,10 @@ class FieldMaker:
             out["alt"] = tuple(dict.fromkeys(a for a in alts if len(reads(a)) > 1 and reads(a) != reads(name)))[:3]
         return out
 
+    def _written(self, place: Place) -> str:
+        """The street that a row of a POI table writes, with all else that it writes there."""
+        return street_of(place.tags) if place.row and not self.language else ""
+
     def _part(
         self, place: Place, found: dict[str, str | tuple[str, ...]], fact: Facts
     ) -> dict[str, str | tuple[str, ...]]:
@@ -223,7 +227,10 @@ class FieldMaker:
 
     def _where(self, place: Place, fact: Facts) -> dict[str, str | tuple[str, ...]]:
         tags, locale = place.tags, self.locale
-        out: dict[str, str | tuple[str, ...]] = {"street": self.text(fact.street), "area": self.text(fact.area)}
+        out: dict[str, str | tuple[str, ...]] = {
+            "street": self.text(fact.street) or self._written(place),
+            "area": self.text(fact.area),
+        }
         number = _NUMBERS.split(tags.get("addr:housenumber", "").strip())[0].strip()
         out["number"] = locale.number.format(number) if number[-1:].isascii() and number else number
         if fact.street_bearing is not None:

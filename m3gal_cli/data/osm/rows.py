@@ -16,6 +16,7 @@ from m3gal_cli.data.records import poi_key
 from m3gal_cli.data.tables import read_pois
 from m3gal_cli.data.views import FULL, Piece, View
 
+WHERE = "addr:full"
 UNKNOWN = "kind"  # key of the category of a row whose kinds the locale does not know
 
 
@@ -32,17 +33,24 @@ def read_rows(path: Path, datum: Datum = "wgs84") -> Extract:
         if key not in seen:
             seen.add(key)
             parts = parts_of(address)
-            tags = {"name": parts.name, "addr:full": parts.where, "addr:district": parts.district}
+            tags = {"name": parts.name, WHERE: parts.where, "addr:district": parts.district}
             tags = {k: v for k, v in tags.items() if v}
             places.append(Place(str(poi_id), tags, (UNKNOWN, "".join(parts.kinds[-1:])), lng, lat, address))
     return Extract(places)
 
 
-def with_categories(places: Sequence[Place], locale: Locale) -> list[Place]:
-    """The places with the OSM categories that their kinds mean in a locale; kinds that it does not know stay."""
+def in_locale(places: Sequence[Place], locale: Locale) -> list[Place]:
+    """The places with the OSM categories that their kinds mean in a locale; kinds that it does not know stay.
+
+    Where they stand is their street in a locale that has no views for whole addresses.
+    """
     kinds = [parts_of(place.row).kinds for place in places]
     known = {own: locale.category_of(own) for own in set(kinds)}
-    return [replace(p, category=known[own] or p.category) for p, own in zip(places, kinds, strict=True)]
+    where = WHERE if locale.tells("told") else "addr:street"
+    return [
+        replace(p, category=known[own] or p.category, tags={where if k == WHERE else k: v for k, v in p.tags.items()})
+        for p, own in zip(places, kinds, strict=True)
+    ]
 
 
 def row_view(row: str) -> View:
