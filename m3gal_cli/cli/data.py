@@ -89,7 +89,7 @@ def table(
     test_queries: TestQueries = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a POI table of your own into the same: views of its rows, by their words and by the rows around them.
+    """Turn a POI table of your own, without a map, into views of its rows and train / val / test candidate records.
 
     An address reads "name,kind,...,street and number,district"; what it lacks is not told of.
     """
