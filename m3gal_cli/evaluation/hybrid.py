@@ -13,7 +13,7 @@ from m3gal_cli.data.records import Record
 from m3gal_cli.evaluation.ranks import gold_ranks
 from m3gal_cli.evaluation.result import RowScores, best_match_m
 from m3gal_cli.retrieval.evidence import Candidates
-from m3gal_cli.retrieval.hybrid import Hybrid, Weights
+from m3gal_cli.retrieval.hybrid import DEPTH, Hybrid, Weights
 from m3gal_cli.retrieval.lexicon import Lexicon
 
 Matches = Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]]
@@ -28,6 +28,7 @@ def score_matches(
     records: Sequence[Record],
     pois: pd.DataFrame,
     matches: Matches,
+    firsts: NDArray[np.int64],
     is_gold: Callable[[int, NDArray[np.int64]], NDArray[np.bool_]],
     fused: NDArray[np.int64],
     hybrid: Hybrid,
@@ -35,10 +36,12 @@ def score_matches(
 ) -> tuple[RowScores, list[tuple[NDArray[np.int64], NDArray[np.float64]]]]:
     """Ranks and distances by the hybrid score, and its order of each query's candidates: gold last of those that tie.
 
-    Who is not among the candidates keeps the place of the fused order: all candidates stand before.
+    Who is not among the candidates keeps the place of the fused order: all candidates stand before. Rows of one place
+    are one candidate, as in an index, and share its score; each of them counts for the ranks, as by the other scores.
 
     Args:
-        matches: rows of the table and fused scores of each query's candidates.
+        matches: rows of the table and fused scores of each query's best; the first DEPTH places are its candidates.
+        firsts: (N,) of each row of the table, the first one that is the same place.
         is_gold: which of some rows are gold for a query, by its number.
         fused: (Q,) ranks by the fused score.
         done: is told of queries.
@@ -46,17 +49,30 @@ def score_matches(
     ranks, metres, ordered = fused.copy(), np.zeros(len(records)), []
     lng, lat = (pois[name].to_numpy(np.float64) for name in ("lng", "lat"))
     address = pois["address"].to_numpy()
-    for i, (record, (rows, dense)) in enumerate(zip(records, matches, strict=True)):
-        found = Candidates(address[rows].tolist(), dense, lng[rows], lat[rows])
-        scores = hybrid.scores(query_of(record), found)
+    for i, (record, (every, dense)) in enumerate(zip(records, matches, strict=True)):
+        own, place = first_of_each(firsts[every])
+        own = own[:DEPTH]
+        best = every[own]
+        found = Candidates(address[best].tolist(), dense[own], lng[best], lat[best])
+        rows = every[place < DEPTH]
+        scores = hybrid.scores(query_of(record), found)[place[place < DEPTH]]
         gold = is_gold(i, rows)
         if gold.any():
             ranks[i] = gold_ranks(scores[None], gold[None])[0]
         order = np.lexsort((gold, -scores))
         ordered.append((rows[order], scores[order]))
-        metres[i] = best_match_m(record, scores, found.lng, found.lat)
+        metres[i] = best_match_m(record, scores, lng[rows], lat[rows])
         done(i + 1)
     return RowScores([ranks], [metres]), ordered
+
+
+def first_of_each(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each different value comes first, in that order, and which of them each value is. (n,) -> (m,), (n,)."""
+    _, where, which = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(where)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return where[order], place[which]
 
 
 def followed(ordered: Matches, matches: Matches) -> Matches:
@@ -65,8 +81,8 @@ def followed(ordered: Matches, matches: Matches) -> Matches:
     The scores of these go on from that of the last candidate, by as much as the fused ones fall.
 
     Args:
-        ordered: of each query, its first C matches in another order.
-        matches: of each query, C or more matches.
+        ordered: of each query, its first C rows in another order.
+        matches: of each query, C or more rows.
     """
     out = []
     for (rows, scores), (all_rows, fused) in zip(ordered, matches, strict=True):

@@ -80,7 +80,8 @@ def evaluate_retrieval(
     places, scores = sweep.exact(queries, golds.query, golds.row)
     tallies = {kind: Tally(setting, golds.best(scores[kind])) for kind in KINDS}
     depth = max(options.depth, DEPTH if options.hybrid else 0)
-    first = First(depth, golds, again) if depth else None
+    firsts = rows.firsts() if depth else np.zeros(0, np.int64)
+    first = First(depth, golds, again, firsts) if depth else None
 
     def use(tile: Tile) -> None:
         tallies[tile.kind].add(tile)
@@ -92,9 +93,9 @@ def evaluate_retrieval(
     matches: Matches = first.found() if first is not None else []
     best = None
     if options.hybrid is not None:
-        own = [(rows[:DEPTH], scores[:DEPTH]) for rows, scores in matches]
         found["hybrid"], ordered = score_matches(
-            *(records, pois, own, lambda i, rows: golds.has(np.full(len(rows), i), rows), found["fused"].ranks[0]),
+            *(records, pois, matches, firsts),
+            *(lambda i, rows: golds.has(np.full(len(rows), i), rows), found["fused"].ranks[0]),
             hybrid_of(options.hybrid, pois),
             lambda done: tell(HYBRID, done, len(records)),
         )

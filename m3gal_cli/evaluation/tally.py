@@ -150,18 +150,19 @@ class Tally:
 
 
 class First:
-    """The first ``k`` rows of every query by exact fused scores: a gold row stands last among its equals.
+    """All rows of the first ``k`` places of every query by exact fused scores: a gold row stands last among its equals.
 
-    Of gold rows that are one place only the first of the table is taken, so that a place is found once.
+    Of gold rows that are one place only the first of the table is taken, so that it is found once.
 
     Args:
         again: (G,) whether a gold pair of ``golds`` repeats a place.
+        firsts: (N,) of each row of the table, the first one that is the same place.
     """
 
-    def __init__(self, k: int, golds: Golds, again: NDArray[np.bool_]) -> None:
-        self.k, self._golds = k, golds
+    def __init__(self, k: int, golds: Golds, again: NDArray[np.bool_], firsts: Numbers) -> None:
+        self.k, self._golds, self._firsts = k, golds, firsts
         self._again = Golds(golds.query[again], golds.row[again], len(golds.count), golds.rows)
-        self._least = np.full(len(golds.count), -np.inf)  # k rows reach it
+        self._least = np.full(len(golds.count), -np.inf)  # k places reach it
         self._kept: dict[int, list[tuple[Numbers, Numbers, Floats]]] = {}  # by the first query of a tile
 
     def add(self, tile: Tile) -> None:
@@ -169,7 +170,8 @@ class First:
         own = tile.queries.numbers
         fresh = np.flatnonzero(self._least[own] == -np.inf)
         if len(fresh):
-            self._least[own[fresh]] = tile.reached_by(self.k + int(self._again.count.max()), fresh)
+            copies = int(np.count_nonzero(self._firsts[tile.block.rows] != tile.block.rows))
+            self._least[own[fresh]] = tile.reached_by(self.k + copies + int(self._again.count.max()), fresh)
         pairs = tile.reaching(self._least[own])
         if not len(pairs[0]):
             return
@@ -182,12 +184,17 @@ class First:
 
     def _cut(self, kept: list[tuple[Numbers, Numbers, Floats]]) -> tuple[Numbers, Numbers, Floats]:
         query, row, score = (np.concatenate(column) for column in zip(*kept, strict=True))
-        order = np.lexsort((row, self._golds.has(query, row), -score, query))
+        order = np.lexsort((row, self._firsts[row], self._golds.has(query, row), -score, query))
         query, row, score = query[order], row[order], score[order]
-        place = np.arange(len(query)) - np.searchsorted(query, query)
-        last = place == self.k - 1
+        place = self._firsts[row]
+        new = np.ones(len(query), bool)
+        new[1:] = (query[1:] != query[:-1]) | (place[1:] != place[:-1])
+        number = np.cumsum(new) - 1
+        number -= number[np.searchsorted(query, query)]
+        last = new & (number == self.k - 1)
         self._least[query[last]] = score[last]
-        return query[place < self.k], row[place < self.k], score[place < self.k]
+        taken = number < self.k
+        return query[taken], row[taken], score[taken]
 
     def found(self) -> list[tuple[Numbers, Floats]]:
         """Rows of every query, best first, and their scores."""

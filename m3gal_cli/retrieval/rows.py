@@ -47,6 +47,11 @@ class PoiRows:
     def __len__(self) -> int:
         return len(self.order)
 
+    def firsts(self) -> Numbers:
+        """Of each row the first that equals it in text and coordinates: an index has one place for all of them. (N,)"""
+        table = pd.DataFrame({"text": self.text, "lng": self.lng, "lat": self.lat, "row": np.arange(len(self))})
+        return table.groupby(["text", "lng", "lat"])["row"].transform("min").to_numpy()
+
     @property
     def places(self) -> int:
         """Distinct places."""

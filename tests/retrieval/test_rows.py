@@ -36,6 +36,14 @@ def test_order_and_numbers() -> None:
     assert (rows.vectors_of_places(np.array([3, 1]), embedder) == wanted).all()
 
 
+def test_rows_of_one_place_are_told_by_the_first_of_them() -> None:
+    pois = table(60)
+    keys = list(pois.itertuples(index=False, name=None))
+    firsts = PoiRows(pois, ToyEmbedder()).firsts()
+    assert firsts.tolist() == [keys.index(key) for key in keys]
+    assert len(set(firsts.tolist())) == len(pois.drop_duplicates()) < 60
+
+
 def test_places_that_are_one_to_the_model_are_one() -> None:
     """Far from where the z-score is fitted, float32 does not tell a decimetre."""
     embedder = Embedder(toy_checkpoint(normalizer=Normalizer(0, 0.1, 0, 0.1)))
