@@ -6,7 +6,7 @@ is told from what stands around it by the halves of the query, and the rest of i
 
     dense        q·v of the search
     coverage     share of the query's idf that the address says
-    name         share of the idf of the name that is typed
+    name         share of the idf of what the name says beyond the kind that is typed; 0 of a car park named Car Park
     opening      share of the idf of the query's first half that the name says
     ending       share of the units of its second half that the name or the kind says
     tail         how alike the last units of query and name are (Dice's coefficient of four of each)
@@ -71,10 +71,11 @@ class Candidates:
 
 @dataclass(frozen=True)
 class _Parts:
-    """What an address is looked through for: letters and digits of it and of its name, units, numbers."""
+    """What an address is looked through for: letters and digits of it, of its name and of its kind, units, numbers."""
 
     text: str
     name: str
+    kind: str
     tail: list[str]
     head: frozenset[str]
     numbers: frozenset[str]
@@ -87,7 +88,7 @@ def evidence(query: Query, found: Candidates, lexicon: Lexicon) -> Floats:
     if not len(out):
         return out
     typed, parts = plain(query.text), [_parts(text) for text in found.texts]
-    texts, names = Grams.of([p.text for p in parts]), Grams.of([p.name for p in parts])
+    texts, names, kinds = (Grams.of(said) for said in zip(*((p.text, p.name, p.kind) for p in parts), strict=True))
     half = len(typed) // 2
     terms, first, second = map(lexicon.terms, (typed, typed[:half], typed[half:]))
     said = texts.have(terms)
@@ -98,7 +99,7 @@ def evidence(query: Query, found: Candidates, lexicon: Lexicon) -> Floats:
     rows = [
         found.scores,
         _sum(said, terms.shares),
-        lexicon.typed(names, terms),
+        lexicon.typed(names.without(kinds), terms),
         _sum(names.have(first), first.shares),
         *_alike(typed, parts),
         *_references(asked, found),
@@ -112,10 +113,10 @@ def evidence(query: Query, found: Candidates, lexicon: Lexicon) -> Floats:
 @lru_cache(_KNOWN)
 def _parts(address: str) -> _Parts:
     said = parts_of(address)
-    own, text = plain(said.name), plain(address)
-    head = frozenset(_UNIT.findall(plain(" ".join([said.name, *said.kinds]))))
+    text, own, kind = plain(address), plain(said.name), plain(" ".join(said.kinds))
+    units = _UNIT.findall(own)
     numbers = (frozenset(_NUMBER.findall(t)) for t in (text, own))
-    return _Parts(text, own, _UNIT.findall(own)[-TAIL:], head, *numbers)
+    return _Parts(text, own, kind, units[-TAIL:], frozenset([*units, *_UNIT.findall(kind)]), *numbers)
 
 
 def _alike(typed: str, parts: Sequence[_Parts]) -> Floats:

@@ -65,9 +65,14 @@ class Grams:
 
     def distinct(self) -> Grams:
         """Each gram of a text once, texts in their order."""
-        known, number = np.unique(self.codes, return_inverse=True)
-        seen = np.unique(self.rows * len(known) + number)
-        return Grams(known[seen % max(len(known), 1)], seen // max(len(known), 1), self.size)
+        return self.without(Grams.of([""] * self.size))
+
+    def without(self, others: Grams) -> Grams:
+        """Each gram of a text once, but for those that the same one of other texts has; texts in their order."""
+        known, number = np.unique(np.concatenate([self.codes, others.codes]), return_inverse=True)
+        keys = np.concatenate([self.rows, others.rows]) * len(known) + number
+        left = np.setdiff1d(keys[: len(self.codes)], keys[len(self.codes) :])
+        return Grams(known[left % max(len(known), 1)], left // max(len(known), 1), self.size)
 
 
 class Lexicon:

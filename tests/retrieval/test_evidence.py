@@ -60,6 +60,19 @@ def test_coverage_is_what_the_address_says_of_the_query() -> None:
     assert 0 < wanted[3] < wanted[0] < 1
 
 
+def test_name_counts_only_what_it_says_beyond_its_kind() -> None:
+    texts = [
+        "停车场,交通设施,停车场,文三路1号,东区",
+        "星光停车场,交通设施，停车场,文三路1号,东区",
+        "停车场,商场,文三路,东区",
+    ]
+    beyond = {"星", "光", "星光", "光停"}
+    typed = sum(idf(g) for g in ("光", "光停")) / sum(idf(g) for g in beyond)
+    found = Candidates(texts, *np.zeros((3, 3)))
+    np.testing.assert_allclose(column("name", Query(1, "月光停车场"), found), [0, typed, 1])
+    np.testing.assert_allclose(column("ending", Query(1, "停车场"), found), [1, 1, 1])
+
+
 def test_name_is_the_share_of_the_head_that_is_typed() -> None:
     wanted = []
     for text in TEXTS:

@@ -84,6 +84,10 @@ def test_grams_are_found_text_by_text() -> None:
     once = own.distinct()
     pairs = {(row, module.code_of(gram)) for row, text in enumerate(texts) for gram in character_ngrams(text)}
     assert sorted(zip(once.rows.tolist(), once.codes.tolist(), strict=True)) == sorted(pairs)
+    left = own.without(Grams.of([module.plain(text[:4]) for text in texts]))
+    pairs -= {(row, module.code_of(gram)) for row, text in enumerate(texts) for gram in character_ngrams(text[:4])}
+    assert sorted(zip(left.rows.tolist(), left.codes.tolist(), strict=True)) == sorted(pairs)
+    assert left.size == once.size == 100
 
 
 def test_typed_is_the_share_of_the_idf_of_a_text_that_the_query_says() -> None:
