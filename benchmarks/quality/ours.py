@@ -122,7 +122,8 @@ def finetune(recipe: Recipe, job: Job, run: Path, data: Path, start: Path | None
 
 def run_options(run: Path) -> list[Any]:
     """Where a run is kept, and that it goes on where it stopped."""
-    again = ["--resume", "auto"] if (run / "last").exists() else []  # a checkpoint was saved before it was stopped
+    saved = any((path / "last").exists() for path in (run, *run.glob("members/*")))  # before it was stopped
+    again = ["--resume", "auto"] if saved else []
     return ["--runs-dir", run.parent, "--output-name", run.name, *again]
 
 
@@ -151,11 +152,9 @@ def m3gal(*words: Any, log: Path) -> None:
 
 
 def minutes_of(run: Path) -> float:
-    """Minutes of all starts of a run. 0 where that is not known."""
-    path = run / "environment.json"
-    if not path.is_file():
-        return 0.0
-    starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
+    """Minutes of all starts of a run, its members' too. 0 where that is not known."""
+    paths = [run / "environment.json", *run.glob("members/*/environment.json")]
+    starts = [s for p in paths if p.is_file() for s in json.loads(p.read_text(encoding="utf-8"))["starts"]]
     return sum(float(start["seconds"]) for start in starts) / 60
 
 

@@ -41,7 +41,8 @@ def tables(dry: DryRun) -> list[tuple[str, list[tuple[str, str]]]]:
 
     queue = "none" if dry.queue is None else f"{dry.queue[1]:,} keys of text and of place, {dry.queue[0]} wide"
     shapes = [*((name, _batch(batch)) for name, batch in dry.texts.items()), ("queue", queue)]
-    start = f", {dry.done:,} done" if dry.done else ""
+    start = f", by each of {dry.members} members" if dry.members > 1 else ""
+    start += f", {dry.done:,} done" if dry.done else ""
     run = [
         ("rows", f"{dry.rows:,}, in batches of {dry.batch_size:,}"),
         ("steps", f"{dry.steps:,} ({dry.steps_per_epoch:,} an epoch){start}"),

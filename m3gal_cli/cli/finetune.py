@@ -26,6 +26,10 @@ Mine = Annotated[
         rich_help_panel=o.DATA,
     ),
 ]
+Members = Annotated[
+    int | None,
+    typer.Option(help="Train so many times; the model has the mean of their weights.", rich_help_panel=o.TRAINING),
+]
 
 command = command_of(
     "finetune",
@@ -38,5 +42,6 @@ command = command_of(
     (
         Parameter("reranker_wanted", Parameter.KEYWORD_ONLY, default=False, annotation=Reranker),
         Parameter("mine", Parameter.KEYWORD_ONLY, default=None, annotation=Mine),
+        Parameter("members", Parameter.KEYWORD_ONLY, default=None, annotation=Members),
     ),
 )

@@ -68,6 +68,7 @@ SETTING_OF = {
     "loss": "optim.loss",
     "precision": "optim.precision",
     "accumulate": "optim.accumulate",
+    "members": "optim.members",
     "encode_chunk": "optim.encode_chunk",
     "max_steps": "optim.max_steps",
     "moco_m": "momentum.m",

@@ -178,7 +178,7 @@ def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
         with training_listener(f"{stage} {config.run.name or ''}".strip()) as listener:
             run = runner(config, start, listener)
     except Interrupted as stopped:
-        again = f"m3gal {stage} … --output-name {config.run.name or stopped.path.parent.parent.name} --resume auto"
+        again = f"m3gal {stage} … --output-name {config.run.name or stopped.run.name} --resume auto"
         error(f"interrupted at step {stopped.step}; saved {stopped.path}\nContinue with: {again}")
         raise typer.Exit(INTERRUPTED) from None
     if run.main:

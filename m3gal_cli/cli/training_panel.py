@@ -83,6 +83,9 @@ class LineListener:
 
     total = 0
 
+    def part(self, name: str) -> None:
+        note(name)
+
     def begin(self, total_steps: int, done: int, steps_per_epoch: int) -> None:
         self.total = total_steps
         if done:
@@ -152,6 +155,7 @@ class PanelListener:
 
     def __init__(self, title: str, console: Console) -> None:
         self.title, self.console = title, console
+        self.whole = title
         self.live: Live | None = None
         self.total = self.done = 0
         self.per_epoch = 1
@@ -160,6 +164,12 @@ class PanelListener:
         self.best = -1  # its place in them
         self.warnings = 0
         self.pace = Pace(0)
+
+    def part(self, name: str) -> None:
+        """What follows is a training of its own; figures of the one before stay on the screen."""
+        self.end()
+        self.title = f"{self.whole}, {name}"
+        self.row, self.validations, self.best = {}, [], -1
 
     def begin(self, total_steps: int, done: int, steps_per_epoch: int) -> None:
         self.total, self.done, self.per_epoch = total_steps, done, max(steps_per_epoch, 1)

@@ -153,6 +153,12 @@ class OptimConfig(Section):
         description="finetuning: candidates of the batch's other queries (of the own process, if several) are "
         "negatives too",
     )
+    members: int = Field(
+        1,
+        ge=1,
+        description="finetuning: trained so many times from one start, in other orders and with other draws (seed, "
+        "seed + 1, …); the model has the mean of their weights",
+    )
 
 
 class RunConfig(Section):

@@ -38,8 +38,9 @@ class DryRun:
     rows: int
     batch_size: int
     steps_per_epoch: int
-    steps: int
+    steps: int  # of each member
     done: int
+    members: int
     seconds_per_step: float
     seconds: float  # of the steps that are left, without validations
     peak_memory_mb: float
@@ -76,8 +77,9 @@ def rehearse(trainer: Trainer) -> DryRun:
         trainer.steps_per_epoch,
         trainer.total,
         done,
+        trainer.config.optim.members,
         seconds,
-        seconds * (trainer.total - done),
+        seconds * (trainer.total * trainer.config.optim.members - done),
         memory(device) / 1e6,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,16 +30,17 @@ STEPS_BETWEEN_QUESTIONS = 10
 
 
 class Interrupted(Exception):
-    """Training was stopped by a signal, after saving."""
+    """Training was stopped by a signal, after saving. ``run`` is the directory of the run to go on with."""
 
-    def __init__(self, path: Any, step: int) -> None:
+    def __init__(self, path: Any, step: int, run: Path) -> None:
         super().__init__(f"stopped at step {step}")
-        self.path, self.step = path, step
+        self.path, self.step, self.run = path, step, run
 
 
 class Listener(Protocol):
     """Told of what happens; the command line shows it."""
 
+    def part(self, name: str) -> None: ...
     def begin(self, total_steps: int, done: int, steps_per_epoch: int) -> None: ...
     def step(self, row: dict[str, Any]) -> None: ...
     def advance(self, done: int) -> None: ...
@@ -50,6 +52,7 @@ class Listener(Protocol):
 class Quiet:
     """A listener that says nothing: that of all but one of several processes."""
 
+    def part(self, name: str) -> None: ...
     def begin(self, total_steps: int, done: int, steps_per_epoch: int) -> None: ...
     def step(self, row: dict[str, Any]) -> None: ...
     def advance(self, done: int) -> None: ...
@@ -164,7 +167,7 @@ class Trainer:
             at.epoch, at.step_in_epoch = at.epoch + 1, 0
         at.due = at.step == self.total or (at.step_in_epoch == 0 and at.epoch % self.config.run.validate_every == 0)
         if stop and at.step < self.total:
-            raise Interrupted(self._save(best=False), at.step)
+            raise Interrupted(self._save(best=False), at.step, self.run.path)
         if at.due:
             at.due = False
             self._save(best=self._validated())

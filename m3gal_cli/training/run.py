@@ -5,6 +5,7 @@ runs/NAME/metrics.jsonl      one object a logged step and one a validation
 runs/NAME/checkpoints/       step-00000012/ …, written whole and then renamed; none is ever replaced: a step that is
                              saved once more becomes step-00000012-2
 runs/NAME/environment.json   what each start of the run ran on, and for how long
+runs/NAME/members/1/ …       a run of each member of a finetuning of several, whose mean the checkpoints are
 runs/NAME/hybrid_before.json   weights of the hybrid score that the training records taught before the first step
 runs/NAME/report.html, progress.png   curves and figures, made from the three above
 runs/NAME/last, best         links to two of them, switched in one rename

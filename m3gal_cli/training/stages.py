@@ -32,6 +32,8 @@ from m3gal_cli.training.balance import learn_before
 from m3gal_cli.training.chance import set_random_states
 from m3gal_cli.training.finetune import FinetuneTask
 from m3gal_cli.training.loop import Interrupted, Listener, Position, Quiet, Trainer
+from m3gal_cli.training.members import FOLDER as MEMBERS
+from m3gal_cli.training.members import drop_weights, mean_of, member_config, remember_start, remembered_start
 from m3gal_cli.training.mining import with_mined
 from m3gal_cli.training.pretrain import PretrainTask
 from m3gal_cli.training.report import reported
@@ -67,13 +69,16 @@ class Start:
     """Where weights come from: ``resume`` is ``auto``, a path or None; ``init`` a path for weights alone, or None.
 
     ``instead`` gets the trainer once all is ready, and the training does not take place: nothing is written.
-    ``progress`` opens what is told of the texts that are encoded before the first step.
+    ``progress`` opens what is told of the texts that are encoded before the first step. ``more`` says that another
+    training follows in this program, so that the processes stay together; ``begun`` is called when all is ready.
     """
 
     resume: str | None = None
     init: str | None = None
     instead: Callable[[Trainer], None] | None = None
     progress: Callable[[], AbstractContextManager[Progress]] = lambda: nullcontext(lambda done, total: None)
+    more: bool = False
+    begun: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         if self.resume is not None and self.init is not None:
@@ -82,6 +87,7 @@ class Start:
 
 def run_pretrain(config: Config, start: Start, listener: Listener) -> RunDirectory:
     """Pretrain on a view table. Raises InputError for bad settings or data, Interrupted after a signal."""
+    _no_members(config)
     path = find_views(config.data)
     views = with_place_ids(read_views(path, config.data.datum), path)
     _enough_rows(config, len(views), path)
@@ -100,18 +106,71 @@ def run_finetune(config: Config, start: Start, listener: Listener) -> RunDirecto
     places = np.array([(p.lng, p.lat) for r in records for p in r.passages])
     table = TrainingTable(places[:, 0], places[:, 1], _texts(records))
 
-    def make(checkpoint: Checkpoint) -> Task:
-        return FinetuneTask(checkpoint.model, _tokenizer(checkpoint), records, config)
+    def task_of(config: Config) -> Callable[[Checkpoint], Task]:
+        return lambda checkpoint: FinetuneTask(checkpoint.model, _tokenizer(checkpoint), records, config)
 
     def before(checkpoint: Checkpoint, device: torch.device) -> Weights | None:
         with start.progress() as progress:
             return learn_before(records, config, checkpoint, device, progress)
 
-    return _run(Stage("finetune", _bi_encoder(config, table), make, validation_of, before), config, start, listener)
+    stage = Stage("finetune", _bi_encoder(config, table), task_of(config), validation_of, before)
+    if config.optim.members == 1 or config.optim.max_steps == 0 or start.instead is not None:
+        return _run(stage, config, start, listener)
+    return _run_members(stage, task_of, config, start, listener)
+
+
+def _run_members(
+    stage: Stage[Checkpoint],
+    task_of: Callable[[Config], Callable[[Checkpoint], Task]],
+    config: Config,
+    start: Start,
+    listener: Listener,
+) -> RunDirectory:
+    """Each member is a run within the run; the run itself begins where they end, with the mean of their weights."""
+    from accelerate.utils import broadcast_object_list
+
+    accelerator = make_accelerator(config)
+    if config.run.name is None:
+        names = [RunDirectory.named(config.run.dir, None, stage.name).path.name]
+        broadcast_object_list(names)  # it holds a time and the number of a process: all take that of the first
+        config = config.model_copy(update={"run": config.run.model_copy(update={"name": names[0]})})
+    run = RunDirectory.named(config.run.dir, config.run.name, stage.name, accelerator.is_main_process)
+    listener = listener if run.main else Quiet()
+    if start.resume not in (None, "auto"):
+        hint = "--init takes its weights; --resume auto goes on with the run of this name; --members 1 trains once."
+        raise InputError("members cannot go on from a single training", where=Path(start.resume), hint=hint)
+    if start.resume == "auto" and run.last.exists():
+        listener.part("the mean of its members is there: nothing is left to do")
+        leave(accelerator)
+        return run
+    run.check(resuming=False)
+    resuming = start.resume == "auto" and (run.path / MEMBERS).is_dir()
+    init = remembered_start(run) if resuming else start.init
+    count, members = config.optim.members, list[RunDirectory]()
+    for number in range(1, count + 1):
+        own = member_config(config, run.path, number)
+        members.append(RunDirectory.named(own.run.dir, own.run.name, stage.name))
+        again = resuming and members[-1].last.exists()
+        begin = replace(start, resume="auto" if again else None, init=None if again else init, more=True)
+        begin = replace(begin, begun=partial(remember_start, run, init))
+        before = stage.before if number == 1 else None  # it would teach all the same
+        listener.part(f"member {number} of {count}")
+        try:
+            _run(replace(stage, task=task_of(own), before=before), own, begin, listener)
+        except Interrupted as stopped:
+            raise Interrupted(stopped.path, stopped.step, run.path) from None
+    listener.part(f"mean of {count} members")
+    first = members[0].path
+    whole = replace(stage, open=lambda source, own: mean_of(members), before=lambda *given: Weights.load(first, BEFORE))
+    found = _run(whole, config, Start(), listener)
+    if run.main:
+        drop_weights(members)
+    return found
 
 
 def run_reranker(config: Config, start: Start, listener: Listener) -> RunDirectory:
     """Finetune a cross-encoder on candidate records. Raises InputError, Interrupted as ``run_finetune`` does."""
+    _no_members(config)
     records = _training_records(config)
 
     def make(checkpoint: CrossCheckpoint) -> Task:
@@ -121,6 +180,12 @@ def run_reranker(config: Config, start: Start, listener: Listener) -> RunDirecto
         return cross_checkpoint(source, config, _texts(records))
 
     return _run(Stage(RERANKER, opened, make, validation_of_cross), config, start, listener)
+
+
+def _no_members(config: Config) -> None:
+    if config.optim.members > 1:
+        what = f"optim.members is {config.optim.members}, which is for finetuning a bi-encoder"
+        raise InputError(what, hint="Give --set optim.members=1.")
 
 
 def _training_records(config: Config) -> list[Record]:
@@ -204,6 +269,7 @@ def _run(stage: Stage[StoredT], config: Config, start: Start, listener: Listener
     if start.instead is not None:
         start.instead(trainer)
         return run
+    start.begun()
     run.start(dump_config(resolve_data(config)), resuming=own)
     if own:
         run.forget_after(trainer.position.step)
@@ -220,7 +286,10 @@ def _run(stage: Stage[StoredT], config: Config, start: Start, listener: Listener
     except Interrupted:
         leave(accelerator)
         raise
-    leave(accelerator)
+    if start.more:
+        accelerator.wait_for_everyone()
+    else:
+        leave(accelerator)
     return run
 
 

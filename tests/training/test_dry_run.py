@@ -13,7 +13,7 @@ from town import PLACES, STEPS, VIEWS, write_town
 from m3gal_cli.core.checkpoint import load_checkpoint
 from m3gal_cli.core.model import count_parameters
 
-FIELDS = {"stage", "device", "processes", "queries", "keys", "queue", "parameters", "rows", "batch_size"}
+FIELDS = {"stage", "device", "members", "processes", "queries", "keys", "queue", "parameters", "rows", "batch_size"}
 FIELDS |= {"steps_per_epoch", "steps", "done", "seconds_per_step", "seconds", "peak_memory_mb"}
 
 

@@ -150,6 +150,25 @@ def test_two_processes_that_stop_go_on_as_if_they_had_not(profile: Path) -> None
     assert len({tuple(row) for row in state["rng"].tolist()}) == 2, "two processes, two draws"
 
 
+@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
+def test_two_processes_train_members_as_one_does(profile: Path) -> None:
+    """They stay together from member to member, and agree on where the run is, which nobody named."""
+    more = (*PLAIN, *SGD, "--batch-size", 4, "--set", "optim.in_batch=true", "--members", 2)
+    alone = m3gal("finetune", *arguments(profile, "members-1", *more)).run
+    runs = profile.parent / "by-two"
+    asked = [str(word) for word in ("finetune", "--config", profile, "--runs-dir", runs, *more)]
+    command = [*LAUNCHER, "-m", "m3gal_cli", *asked]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    (both,) = runs.iterdir()
+    assert done.stdout == f"{both}\n"
+    for number in ("1", "2"):
+        assert len(steps(both / "members" / number)) == 6
+    own_weights = weights(both / "last")
+    for key, value in weights(alone / "last").items():
+        torch.testing.assert_close(own_weights[key], value, atol=1e-5, rtol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
+
+
 def test_a_batch_that_the_processes_cannot_share(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from accelerate import Accelerator
 

@@ -67,6 +67,9 @@ class Reporter:
         self.start |= {"stage": trainer.task.stage, "rows": trainer.task.rows} | surroundings(trainer.accelerator)
         self.starts.append(self.start)
 
+    def part(self, name: str) -> None:
+        self.listener.part(name)
+
     def begin(self, total_steps: int, done: int, steps_per_epoch: int) -> None:
         self.last_step = done
         self.start |= {"first_step": done, "steps": total_steps, "steps_per_epoch": steps_per_epoch}
