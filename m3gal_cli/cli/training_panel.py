@@ -88,7 +88,7 @@ class LineListener:
 
     def begin(self, total_steps: int, done: int, steps_per_epoch: int) -> None:
         self.total = total_steps
-        if done:
+        if 0 < done < total_steps:
             note(f"resumed at step {done}")
 
     def advance(self, done: int) -> None: ...
@@ -174,7 +174,7 @@ class PanelListener:
     def begin(self, total_steps: int, done: int, steps_per_epoch: int) -> None:
         self.total, self.done, self.per_epoch = total_steps, done, max(steps_per_epoch, 1)
         self.pace = Pace(done)
-        if done:
+        if 0 < done < total_steps:
             self.console.print(f"resumed at step {done}", highlight=False)
         # stdout is for data: what is printed there is not the panel's to take.
         live = Live(get_renderable=self.panel, console=self.console, transient=True, redirect_stdout=False)

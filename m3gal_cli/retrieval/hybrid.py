@@ -23,7 +23,7 @@ from m3gal_cli.retrieval.index import Index
 from m3gal_cli.retrieval.lexicon import FILE as LEXICON
 from m3gal_cli.retrieval.lexicon import Lexicon
 
-FORMAT, FILE = 1, "hybrid.json"
+FORMAT, FILE = 2, "hybrid.json"  # another format where evidence means something else
 BEFORE = "hybrid_before.json"  # of a run: weights that were learned before its first step
 # Candidates of a query: where the place beside is typed, too, the best 200 by vectors lose one place in twenty, and the
 # best 1000 next to none (GeoTES, an encoder pretrained on views).
