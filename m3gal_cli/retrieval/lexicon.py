@@ -18,6 +18,7 @@ from m3gal_cli.retrieval.lexical import words_of
 FILE = "lexicon.npz"
 _AT_ONCE = 20_000  # texts
 _SECOND = np.uint64(21)  # a code point has 21 bits: a 2-gram is two of them in one number, a 1-gram one
+_CODE_BITS = np.uint64(42)
 Floats = NDArray[np.float64]
 Codes = NDArray[np.uint64]
 
@@ -65,14 +66,23 @@ class Grams:
 
     def distinct(self) -> Grams:
         """Each gram of a text once, texts in their order."""
-        return self.without(Grams.of([""] * self.size))
+        return self._told_by(np.unique(self._keys()))
 
     def without(self, others: Grams) -> Grams:
         """Each gram of a text once, but for those that the same one of other texts has; texts in their order."""
-        known, number = np.unique(np.concatenate([self.codes, others.codes]), return_inverse=True)
-        keys = np.concatenate([self.rows, others.rows]) * len(known) + number
-        left = np.setdiff1d(keys[: len(self.codes)], keys[len(self.codes) :])
-        return Grams(known[left % max(len(known), 1)], left // max(len(known), 1), self.size)
+        own, theirs = np.unique(self._keys()), np.sort(others._keys())
+        if not len(theirs):
+            return self._told_by(own)
+        at = np.minimum(np.searchsorted(theirs, own), len(theirs) - 1)
+        return self._told_by(own[theirs[at] != own])
+
+    def _keys(self) -> Codes:
+        """Text and gram in one number. Shape: -> (M,)."""
+        return np.asarray(self.rows.astype(np.uint64) << _CODE_BITS | self.codes)
+
+    def _told_by(self, keys: Codes) -> Grams:
+        rows = (keys >> _CODE_BITS).astype(np.int64)
+        return Grams(keys & ((np.uint64(1) << _CODE_BITS) - np.uint64(1)), rows, self.size)
 
 
 class Lexicon:
@@ -127,11 +137,13 @@ class Lexicon:
         return Terms(codes, weights / weights.sum() if len(weights) else weights)
 
     def typed(self, texts: Grams, terms: Terms) -> Floats:
-        """Share of the idf of each text's different grams that is in the query; 0 for a text of none. -> (n,)."""
-        own = texts.distinct()
-        idf = self.idf(own.codes)
+        """Share of the idf of each text's grams, each of which it has once, that is in the query; 0 for a text of none.
+
+        Shape: -> (n,).
+        """
+        idf = self.idf(texts.codes)
         all_of, typed = (
-            np.bincount(own.rows, weights, texts.size) for weights in (idf, idf * np.isin(own.codes, terms.codes))
+            np.bincount(texts.rows, weights, texts.size) for weights in (idf, idf * np.isin(texts.codes, terms.codes))
         )
         return np.asarray(typed / np.maximum(all_of, 1e-9))
 
