@@ -136,10 +136,12 @@ def _run_members(
         config = config.model_copy(update={"run": config.run.model_copy(update={"name": names[0]})})
     run = RunDirectory.named(config.run.dir, config.run.name, stage.name, accelerator.is_main_process)
     listener = listener if run.main else Quiet()
-    if start.resume not in (None, "auto"):
-        hint = "--init takes its weights; --resume auto goes on with the run of this name; --members 1 trains once."
-        raise InputError("members cannot go on from a single training", where=Path(start.resume), hint=hint)
-    if start.resume == "auto" and run.last.exists():
+    done = start.resume == "auto" and run.last.exists()
+    if start.resume not in (None, "auto") or (done and not (run.path / MEMBERS).is_dir()):
+        where = run.path if start.resume == "auto" else Path(str(start.resume))
+        hint = "--members 1 goes on with it; --init takes its weights."
+        raise InputError("members cannot go on from a single training", where=where, hint=hint)
+    if done:
         listener.part("the mean of its members is there: nothing is left to do")
         leave(accelerator)
         return run

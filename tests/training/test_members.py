@@ -161,6 +161,10 @@ def test_no_members_of_a_single_training(town: Path, start: Path) -> None:
     assert answer.code == 2
     assert "--init" in answer.err
     assert not (town.parent / "runs" / "other").exists()
+    single = finetune(town, "one", "--init", start, "--max-steps", 3).run
+    answer = finetune(town, "one", "--members", 2, "--resume", "auto")
+    assert answer.code == 2
+    assert f"{single}: members cannot go on from a single training" in answer.err
 
 
 @pytest.mark.parametrize("stage", [("pretrain",), ("finetune", "--reranker")])
