@@ -84,3 +84,4 @@ def drop_weights(runs: Sequence[RunDirectory]) -> None:
             run.last.unlink(missing_ok=True)
             run.best.unlink(missing_ok=True)
             discard(run.path / "checkpoints")
+            (run.path.parent / START_FILE).unlink(missing_ok=True)

@@ -73,6 +73,7 @@ def test_what_a_run_of_members_leaves(run: Path) -> None:
     (row,) = validations(run)
     assert row["step"] == STEPS
     assert steps(run) == []
+    assert {p.name for p in (run / "members").iterdir()} == {"1", "2", "3"}
     for number in (1, 2, 3):
         member = run / "members" / str(number)
         assert [row["step"] for row in steps(member)] == list(range(1, STEPS + 1))
