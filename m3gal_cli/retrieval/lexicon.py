@@ -18,7 +18,7 @@ from m3gal_cli.retrieval.lexical import words_of
 FILE = "lexicon.npz"
 _AT_ONCE = 20_000  # texts
 _SECOND = np.uint64(21)  # a code point has 21 bits: a 2-gram is two of them in one number, a 1-gram one
-_CODE_BITS = np.uint64(42)
+_CODE_BITS = np.uint64(42)  # which leaves 22 bits for the number of a text: four million at once
 Floats = NDArray[np.float64]
 Codes = NDArray[np.uint64]
 

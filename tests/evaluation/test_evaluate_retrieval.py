@@ -112,6 +112,23 @@ def test_the_hybrid_row_scores_the_best_candidates_again(monkeypatch: pytest.Mon
     assert "hybrid" not in plain.metrics
 
 
+@pytest.mark.parametrize("at_once", [13, 4096])
+def test_a_table_that_repeats_all_its_rows_has_the_same_candidates(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """As many places are looked at, however many rows they fill: the best one stays the best."""
+    monkeypatch.setattr(sweep, "ROWS_AT_ONCE", {"cpu": at_once})
+    for module in (retrieval, hybrid_module, evaluation_hybrid):
+        monkeypatch.setattr(module, "DEPTH", 6)
+    queries, places = records(47, seed=3), [ROWS[row] for row in PLACES]
+    options = Options(hybrid=weights_of(dense=0.002, name=0.3, reference=0.2, near_700m=1.5, near_2500m=0.5))
+    once, often = (evaluate_retrieval(queries, table(places * n), EMBEDDER, options) for n in (1, 4))
+    assert ((once.ranks["hybrid"] == 1) == (often.ranks["hybrid"] == 1)).all()
+    best = [[found.found.hybrid[i] % len(places) for i in range(47)] for found in (once, often) if found.found]
+    assert best[0] == best[1]
+    assert len(set(best[0])) > 5
+
+
 def test_matches_in_the_order_of_the_hybrid_score(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its candidates first, as its ranks say; behind them what the vectors found next, in their order."""
     for module in (retrieval, hybrid_module, evaluation_hybrid):
