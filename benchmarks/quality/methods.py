@@ -9,9 +9,16 @@ from quality.job import Method
 from quality.ours import VIEWS_PROFILE, Recipe
 
 # The published recipe, cut to 2 of its 30 epochs (rates fall after the 10th and the 20th: not here) and to batches of
-# 16 queries instead of 64, which a few GB of memory hold. All else is as published: SGD, the mlp location encoder, the
-# pooled [CLS] (an encoder that comes without its pooler gets a new one), all 39 negatives of a query.
-PUBLISHED = ("optim.epochs=2", "optim.schedule=[]", "optim.batch_size=16", "run.published_checkpoint=false")
+# 16 queries instead of 64, which a few GB of memory hold, and to bf16 where a device has it. All else is as published:
+# SGD, the mlp location encoder, the pooled [CLS] (an encoder that comes without its pooler gets a new one), all 39
+# negatives of a query.
+PUBLISHED = (
+    "optim.epochs=2",
+    "optim.schedule=[]",
+    "optim.batch_size=16",
+    "optim.precision=auto",
+    "run.published_checkpoint=false",
+)
 
 OF_E5 = (
     "model.pooling=mean",
@@ -21,15 +28,25 @@ OF_E5 = (
 )
 FEW = ("optim.epochs=6",)  # of 50 or 200 queries, two epochs are too few steps to learn anything
 
+# Ablations are trained once instead of twice, which costs half; what they are compared with is the row of one training.
+ONCE = ("optim.members=1",)
+ABLATIONS = {
+    "text alone": ("optim.loss=text",),
+    "one loss for text and place": ("optim.loss=fused", "model.location_weight=1"),
+    "mlp location": ("model.location_encoder=mlp",),
+    "no other queries' candidates": ("optim.in_batch=false",),
+    "temperature .01": ("momentum.temperature=0.01",),
+    "temperature .05": ("momentum.temperature=0.05",),
+    "half the rate": ("optim.lr=0.00002",),
+    "twice the rate": ("optim.lr=0.00008",),
+}
 RECIPES = [
     Recipe("published", "paper-finetune.yaml", PUBLISHED),
     Recipe("published, the encoder's own pooling and prefixes", "paper-finetune.yaml", (*PUBLISHED, *OF_E5)),
     Recipe("ours", "geotes.yaml", curve=True, few=FEW),
-    Recipe("ours, text alone", "geotes.yaml", ("optim.loss=text",)),
-    Recipe("ours, one loss for text and place", "geotes.yaml", ("optim.loss=fused", "model.location_weight=1")),
-    Recipe("ours, mlp location", "geotes.yaml", ("model.location_encoder=mlp",)),
-    Recipe("ours, no other queries' candidates", "geotes.yaml", ("optim.in_batch=false",)),
     Recipe("ours, pretrained", "geotes.yaml", views=VIEWS_PROFILE, curve=True, few=FEW),
+    Recipe("one training", "geotes.yaml", ONCE, views=VIEWS_PROFILE),
+    *(Recipe(f"one training, {n}", "geotes.yaml", (*ONCE, *s), views=VIEWS_PROFILE) for n, s in ABLATIONS.items()),
 ]
 
 METHODS = [

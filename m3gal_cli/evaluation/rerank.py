@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from m3gal_cli.data.records import Record
+from m3gal_cli.data.records import PoiKey, Record
 from m3gal_cli.evaluation.hybrid import hybrid_of, query_of
 from m3gal_cli.evaluation.ranks import gold_ranks
 from m3gal_cli.evaluation.result import Evaluation, RowScores, best_match_m, summarise
@@ -115,14 +115,18 @@ def _judged(records: Sequence[Record], scores: dict[str, NDArray[Any]], began: f
 
 
 def _hybrid_scores(records: Sequence[Record], fused: NDArray[np.float32], weights: Weights) -> NDArray[np.float64]:
-    """Shape: -> (Q, C)."""
+    """Candidates that are one place are one candidate, as in an index, and share its score. Shape: -> (Q, C)."""
     passages = [(p.text, p.lng, p.lat) for r in records for p in r.passages]
     hybrid = hybrid_of(weights, pd.DataFrame(passages, columns=["address", "lng", "lat"]))
     out = np.full(fused.shape, -np.inf)
     for i, record in enumerate(records):
-        places, own = np.array([(p.lng, p.lat) for p in record.passages], np.float64), slice(len(record.passages))
-        found = Candidates([p.text for p in record.passages], fused[i, own], places[:, 0], places[:, 1])
-        out[i, own] = hybrid.scores(query_of(record), found)
+        numbers: dict[PoiKey, int] = {}
+        place = [numbers.setdefault(p.key, len(numbers)) for p in record.passages]
+        own = np.unique(place, return_index=True)[1]
+        distinct = [record.passages[c] for c in own]
+        lng, lat = np.array([(p.lng, p.lat) for p in distinct], np.float64).T
+        found = Candidates([p.text for p in distinct], fused[i, own], lng, lat)
+        out[i, : len(place)] = hybrid.scores(query_of(record), found)[place]
     return out
 
 

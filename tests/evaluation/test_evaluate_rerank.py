@@ -8,13 +8,17 @@ import bruteforce
 import numpy as np
 import pytest
 from bruteforce import poi, records
-from toy import ToyEmbedder, toy_checkpoint
+from toy import ToyEmbedder, toy_checkpoint, weights_of
 
+from m3gal_cli.data.queries import Query
 from m3gal_cli.data.records import Passage, Record
 from m3gal_cli.evaluation.rerank import evaluate_rerank, rerank_scores
 from m3gal_cli.evaluation.result import Evaluation
 from m3gal_cli.retrieval.embed import Embedder
+from m3gal_cli.retrieval.evidence import Candidates
+from m3gal_cli.retrieval.hybrid import Hybrid
 from m3gal_cli.retrieval.lexical import LexicalIndex
+from m3gal_cli.retrieval.lexicon import Lexicon
 
 EMBEDDER = ToyEmbedder()
 
@@ -55,6 +59,27 @@ def test_bm25_over_the_distinct_candidates(rows: list[Record], evaluation: Evalu
         by_loops.append(bruteforce.rank_and_error([table[p.text] for p in record.passages], record.passages, record))
     assert evaluation.ranks["bm25"].tolist() == [rank for rank, _ in by_loops]
     assert "bm25" not in evaluate_rerank(rows, EMBEDDER).metrics
+
+
+def test_the_hybrid_row_takes_a_place_that_a_set_repeats_for_one(rows: list[Record]) -> None:
+    """Nearness counts for less where many places are as near: a place is one of them, however often it is there."""
+    rows = [replace(record, negatives=record.negatives * 6) for record in rows]
+    weights = weights_of(dense=0.02, near_2500m=1.0)
+    hybrid = Hybrid(weights, Lexicon.of([text for text, _, _ in {p.key for r in rows for p in r.passages}]))
+    by_loops = []
+    for record in rows:
+        places = {p.key: p for p in record.passages}
+        dense = [bruteforce.scores(EMBEDDER, record.query, p)["fused"] for p in places.values()]
+        texts, lng, lat = zip(*places, strict=True)
+        found = Candidates(list(texts), np.array(dense), np.array(lng), np.array(lat))
+        query = Query(record.query_id, record.query, record.lng, record.lat)
+        table = dict(zip(places, hybrid.scores(query, found).tolist(), strict=True))
+        by_loops.append(bruteforce.rank_and_error([table[p.key] for p in record.passages], record.passages, record))
+    evaluation = evaluate_rerank(rows, EMBEDDER, hybrid=weights)
+    assert evaluation.ranks["hybrid"].tolist() == [rank for rank, _ in by_loops]
+    assert evaluation.metrics["hybrid"]["median_error_m"] == pytest.approx(
+        np.median([m for _, m in by_loops]), rel=1e-9
+    )
 
 
 def test_slices_and_the_form_that_is_printed(rows: list[Record], evaluation: Evaluation) -> None:
