@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from m3gal_cli.data.records import PoiKey, Record
-from m3gal_cli.evaluation.hybrid import hybrid_of, query_of
+from m3gal_cli.evaluation.hybrid import first_of_each, hybrid_of, query_of
 from m3gal_cli.evaluation.ranks import gold_ranks
 from m3gal_cli.evaluation.result import Evaluation, RowScores, best_match_m, summarise
 from m3gal_cli.retrieval.cross import CrossScorer
@@ -120,9 +120,8 @@ def _hybrid_scores(records: Sequence[Record], fused: NDArray[np.float32], weight
     hybrid = hybrid_of(weights, pd.DataFrame(passages, columns=["address", "lng", "lat"]))
     out = np.full(fused.shape, -np.inf)
     for i, record in enumerate(records):
-        numbers: dict[PoiKey, int] = {}
-        place = [numbers.setdefault(p.key, len(numbers)) for p in record.passages]
-        own = np.unique(place, return_index=True)[1]
+        seen: dict[PoiKey, int] = {}
+        own, place = first_of_each(np.array([seen.setdefault(p.key, c) for c, p in enumerate(record.passages)]))
         distinct = [record.passages[c] for c in own]
         lng, lat = np.array([(p.lng, p.lat) for p in distinct], np.float64).T
         found = Candidates([p.text for p in distinct], fused[i, own], lng, lat)
