@@ -10,9 +10,16 @@ from command import Answer, m3gal, steps
 from command import weights as weights_of
 from town import PLACES, STEPS, VIEWS, write_town
 
+from m3gal_cli.config.load import profile_names
 from m3gal_cli.core.checkpoint import load_checkpoint
 from m3gal_cli.core.model import count_parameters
 
+# What each packaged profile is for.
+PROFILES = {
+    ("pretrain",): ("demo.yaml", "osm.yaml", "paper.yaml", "views.yaml"),
+    ("finetune",): ("demo.yaml", "geotes.yaml", "paper-finetune.yaml"),
+    ("finetune", "--reranker"): ("reranker.yaml",),
+}
 FIELDS = {"stage", "device", "members", "processes", "queries", "keys", "queue", "parameters", "rows", "batch_size"}
 FIELDS |= {"steps_per_epoch", "steps", "done", "seconds_per_step", "seconds", "peak_memory_mb"}
 
@@ -45,6 +52,20 @@ def dry(base: Path, stage: str, *more: object) -> Answer:
 @pytest.fixture(autouse=True)
 def here(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(base)
+
+
+def test_every_profile_is_of_a_stage() -> None:
+    assert set().union(*PROFILES.values()) == set(profile_names())
+
+
+@pytest.mark.parametrize(("stage", "profile"), [(stage, name) for stage, names in PROFILES.items() for name in names])
+def test_of_a_packaged_profile(base: Path, stage: tuple[str, ...], profile: str) -> None:
+    small = ("vocab_size=300", "hidden=16", "layers=1", "heads=2")
+    sets = [word for text in small for word in ("--set", f"model.scratch.{text}")]
+    given = ("--config", profile, "--text-encoder", "scratch", *sets, "--data-dir", base / "data", "--batch-size", 4)
+    answer = m3gal(*stage, *given, "--runs-dir", base / "runs", "--dry-run", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json()["steps"] > 0
 
 
 def test_of_pretraining(base: Path) -> None:
