@@ -186,11 +186,35 @@ def test_what_evidence_is_worth() -> None:
         if i % 3 == 0:
             table[np.flatnonzero(~gold)[0]] = table[gold][0]
         examples.append(Example(table, gold))
-    assert evidence.recall(examples, 100) == {1: 0.66, 5: 1.0, 20: 1.0}, "ties are lost"
-    assert evidence.recall(examples, 125)[5] == 0.8, "the rest are misses"
-    blind = evidence.recall(evidence.without(examples, ["name", "dense"]), 100)
+    parts = evidence.parted(examples)
+    assert sorted(len(part) for part in parts) == [20] * 5
+    assert {id(e) for part in parts for e in part} == {id(e) for e in examples}
+    weights = evidence.crossed(parts)
+    assert evidence.recall(parts, weights, 100) == {1: 0.66, 5: 1.0, 20: 1.0}, "ties are lost"
+    assert evidence.recall(parts, weights, 125)[5] == 0.8, "the rest are misses"
+    less = [evidence.without(part, ["name", "dense"]) for part in parts]
+    blind = evidence.recall(less, evidence.crossed(less), 100)
     assert blind[1] < 0.2 < blind[20] < 0.9
     assert evidence.without(examples, ["name"])[0].evidence[:, EVIDENCE.index("name")].tolist() == [0.0] * 30
+
+
+def test_a_part_has_no_say_in_its_own_weights() -> None:
+    """In one part the gold has the most of ``opening``, in the other the least: each teaches the other the wrong."""
+
+    def part(sign: float) -> list[Example]:
+        draw, made = np.random.default_rng(0), []
+        for _ in range(20):
+            table, gold = np.zeros((30, len(EVIDENCE))), np.zeros(30, bool)
+            gold[0], own = True, EVIDENCE.index("opening")  # may speak against
+            table[:, own] = draw.uniform(-1, 1, 30)
+            table[0, own] = sign
+            made.append(Example(table, gold))
+        return made
+
+    parts = [part(2.0), part(-2.0)]
+    weights = evidence.crossed(parts)
+    assert evidence.recall(parts, weights, 40) == {1: 0.0, 5: 0.0, 20: 0.0}
+    assert evidence.recall(parts, weights[::-1], 40)[1] == 1.0
 
 
 def test_the_generated_city_is_the_same_in_parts() -> None:
