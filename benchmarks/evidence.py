@@ -9,8 +9,9 @@ once with all evidence and once without each (or without those that are named): 
 the run must not have been trained on these queries: take one that was pretrained on views, or not at all. A query whose
 gold is not among its candidates is a miss, and a tie is lost.
 
-Of several runs, such as the folds that results.py --keep-runs leaves, each is a part: its test records are ranked with
-weights learned on those of the others, each by the encoder that was not trained on them, and with the run's own.
+Of several runs, such as the folds of one seed that results.py --keep-runs leaves, each is a part: its test records are
+ranked with weights learned on those of the others, each by the encoder that was not trained on them, and with the run's
+own. Two runs with the same test records are refused: the one would teach the other its answers.
 """
 
 from __future__ import annotations
@@ -76,6 +77,9 @@ def main() -> None:
     given = parser.parse_args()
     sessions = [open_session(run, {} if given.data is None else {"data.dir": given.data}) for run in given.runs]
     several = len(sessions) > 1
+    tests = [find_records(session.config.data, "test") for session in sessions] if several else []
+    if None in tests or len({path.read_bytes() for path in tests if path is not None}) < len(tests):
+        parser.error("of several runs each needs test records of its own: give the folds of one seed")
     made = [examples_in(session, *(("test",) if several else ("train", "val"))) for session in sessions]
     parts, count = [examples for examples, _ in made], sum(number for _, number in made)
     if not several:

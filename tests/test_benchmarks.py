@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from drawn import Town, small_town
 
+from m3gal_cli.config.schema import Config, DataConfig
 from m3gal_cli.data.osm.extract import read_extract
 from m3gal_cli.data.osm.facts import gather_facts
 from m3gal_cli.data.osm.places import Place, distinct_places
@@ -215,6 +217,21 @@ def test_a_part_has_no_say_in_its_own_weights() -> None:
     weights = evidence.crossed(parts)
     assert evidence.recall(parts, weights, 40) == {1: 0.0, 5: 0.0, 20: 0.0}
     assert evidence.recall(parts, weights[::-1], 40)[1] == 1.0
+
+
+def test_runs_that_share_test_records_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two seeds of one fold: else the one would teach the other its answers."""
+    for run in ("a", "b"):
+        (tmp_path / f"{run}.jsonl").write_text("the same\n", encoding="utf-8")
+    config = {run: Config(data=DataConfig(test=str(tmp_path / f"{run}.jsonl"))) for run in ("a", "b")}
+    monkeypatch.setattr(evidence, "open_session", lambda run, sets: SimpleNamespace(config=config[run.name]))
+    monkeypatch.setattr(sys, "argv", ["evidence.py", "a", "b"])
+    with pytest.raises(SystemExit) as ended:
+        evidence.main()
+    assert ended.value.code == 2
+    assert "folds of one seed" in capsys.readouterr().err
 
 
 def test_the_generated_city_is_the_same_in_parts() -> None:
