@@ -50,9 +50,9 @@ Areas().apply_file(sys.argv[1])
 STAGES = """
 import json, sys, time
 from pathlib import Path
-from m3gal_cli.data.osm.extract import read_extract
-from m3gal_cli.data.osm.facts import gather_facts
-from m3gal_cli.data.osm.places import distinct_places
+from m3gal_cli.osm.extract import read_extract
+from m3gal_cli.osm.facts import gather_facts
+from m3gal_cli.osm.places import distinct_places
 start = time.perf_counter()
 extract = read_extract(Path(sys.argv[1]))
 read = time.perf_counter()

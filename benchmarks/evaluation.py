@@ -29,16 +29,16 @@ from figures import parser_of, show
 from numpy.typing import ArrayLike, NDArray
 
 from m3gal_cli.data.records import Passage, Record
+from m3gal_cli.encoders.embedding_cache import EmbeddingCache
+from m3gal_cli.encoders.encoder import TorchEncoder, Vectors
 from m3gal_cli.evaluation import retrieval
 from m3gal_cli.evaluation.ranks import gold_ranks
-from m3gal_cli.retrieval.embed import Embedder, Vectors
-from m3gal_cli.retrieval.texts import TextStore
 
 SHARED_TEXT, SHARED_PLACE = 20, 3  # every so many rows share a text, and a place
 PLAIN_ROWS = 16384
 
 
-class StandIn(Embedder):
+class StandIn(TorchEncoder):
     """Vectors by numbers in texts and by places: cosines of them at many random frequencies."""
 
     def __init__(self, dim: int) -> None:
@@ -106,17 +106,17 @@ def plain_gflops(queries: int, pois: int, dim: int, rounds: int = 5) -> tuple[fl
     return work / min(seconds), work / min(own)
 
 
-def ranks_of_all(pois: pd.DataFrame, records: list[Record], embedder: StandIn) -> dict[str, NDArray[np.int64]]:
+def ranks_of_all(pois: pd.DataFrame, records: list[Record], encoder: StandIn) -> dict[str, NDArray[np.int64]]:
     """Ranks from the whole table of scores, sums of float64 products, equal for equal rows."""
     texts, places = pd.factorize(pois["address"]), pd.factorize(pd.MultiIndex.from_frame(pois[["lng", "lat"]]))
     lng, lat = (np.array(column) for column in zip(*places[1], strict=True))
-    sides = {"text": (embedder.poi_texts(list(texts[1])), texts[0])}
-    sides["location"] = (embedder.locations(lng, lat), places[0])
+    sides = {"text": (encoder.poi_texts(list(texts[1])), texts[0])}
+    sides["location"] = (encoder.locations(lng, lat), places[0])
     row_of = {key: i for i, key in enumerate(zip(texts[0], places[0], strict=True))}
     kind_of = np.array([row_of[key] for key in zip(texts[0], places[0], strict=True)])
     wanted = [np.flatnonzero((pois["address"] == r.positives[0].text).to_numpy()) for r in records]
     out: dict[str, list[int]] = {"text": [], "location": [], "fused": []}
-    for query, rows, record in zip(embedder.queries([r.query for r in records]), wanted, records, strict=True):
+    for query, rows, record in zip(encoder.queries([r.query for r in records]), wanted, records, strict=True):
         near = (pois["lng"].to_numpy()[rows] == record.positives[0].lng) & (
             pois["lat"].to_numpy()[rows] == record.positives[0].lat
         )
@@ -130,11 +130,11 @@ def ranks_of_all(pois: pd.DataFrame, records: list[Record], embedder: StandIn) -
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All figures of a run."""
     pois, records = generated(options.pois, options.queries)
-    embedder = StandIn(options.dim)
+    encoder = StandIn(options.dim)
     told: dict[str, tuple[float, float]] = {}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     text_dir = options.text_dir and Path(options.text_dir)
-    store = TextStore(text_dir, budget=0 if text_dir else 1 << 40, say=lambda text: print(text, file=sys.stderr))
+    store = EmbeddingCache(text_dir, budget=0 if text_dir else 1 << 40, log=lambda text: print(text, file=sys.stderr))
 
     def stages(stage: str, done: int, total: int) -> None:
         told[stage] = time.perf_counter(), time.process_time()
@@ -142,7 +142,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     plain = [plain_gflops(options.queries, options.pois, options.dim)]
     began, began_cpu = time.perf_counter(), time.process_time()
     own = retrieval.Options(depth=options.depth, texts=store)
-    found = retrieval.evaluate_retrieval(records, pois, embedder, own, stages)
+    found = retrieval.evaluate_retrieval(records, pois, encoder, own, stages)
     seconds = time.perf_counter() - began
     plain.append(plain_gflops(options.queries, options.pois, options.dim))
     ends = told[retrieval.COUNTING], told.get(retrieval.ENCODING, (began, began_cpu))
@@ -156,7 +156,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     figures["peak_mib_beyond_the_table"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
     figures["vectors_mib"] = round(4 * options.dim * pois["address"].nunique() / 2**20)
     if options.against_all:
-        wanted = ranks_of_all(pois, records, embedder)
+        wanted = ranks_of_all(pois, records, encoder)
         figures["ranks_equal"] = {k: float((found.ranks[k] == ranks).mean()) for k, ranks in wanted.items()}
     return figures
 

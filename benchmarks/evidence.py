@@ -26,9 +26,9 @@ from m3gal_cli.config.paths import find_pois, find_records
 from m3gal_cli.data.records import Record, read_records
 from m3gal_cli.data.tables import read_pois
 from m3gal_cli.evaluation.ranks import gold_ranks
-from m3gal_cli.retrieval.evidence import EVIDENCE, Floats
-from m3gal_cli.session import Session, open_session
-from m3gal_cli.training.balance import Example, examples_of, fit
+from m3gal_cli.matching.session import Session, open_session
+from m3gal_cli.rerank.features import FEATURES, Floats
+from m3gal_cli.training.reranker_fit import Example, examples_of, fit
 
 PARTS, CUTS = 5, (1, 5, 20)
 
@@ -39,7 +39,7 @@ def examples_in(session: Session, *splits: str) -> tuple[list[Example], int]:
     paths = [path for path in (find_records(data, split) for split in splits) if path is not None]
     records: list[Record] = [record for path in paths for record in read_records(path, data.datum)]
     pois = read_pois(session.poi_table, data.datum) if find_pois(data) is not None else None
-    return examples_of(records, pois, session.embedder, seed, lambda *_: None), len(records)
+    return examples_of(records, pois, session.encoder, seed, lambda *_: None), len(records)
 
 
 def parted(examples: Sequence[Example], seed: int = 0) -> list[list[Example]]:
@@ -50,7 +50,7 @@ def parted(examples: Sequence[Example], seed: int = 0) -> list[list[Example]]:
 
 def without(examples: Sequence[Example], names: Sequence[str]) -> list[Example]:
     """Examples to which some evidence says nothing."""
-    keep = np.array([name not in names for name in EVIDENCE], np.float64)
+    keep = np.array([name not in names for name in FEATURES], np.float64)
     return [Example(e.evidence * keep, e.gold) for e in examples]
 
 
@@ -89,7 +89,7 @@ def main() -> None:
         own = [np.array(session.weights.values) for session in sessions if session.weights is not None]
         found["all, by the weights of each run"] = recall(parts, own, count)
     found["all"] = recall(parts, crossed(parts), count)
-    for names in given.without or [*EVIDENCE, ",".join(name for name in EVIDENCE if name != "dense")]:
+    for names in given.without or [*FEATURES, ",".join(name for name in FEATURES if name != "dense")]:
         less = [without(part, names.split(",")) for part in parts]
         found[f"without {names}"] = recall(less, crossed(less), count)
     show({name: " ".join(f"{value:.3f}" for value in own.values()) for name, own in found.items()}, given.json)

@@ -22,16 +22,16 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from m3gal_cli.core.bi_encoder import M3gal
 from m3gal_cli.core.checkpoint import Checkpoint
-from m3gal_cli.core.model import M3gal
-from m3gal_cli.core.scratch import small_config, train_tokenizer
-from m3gal_cli.core.settings import ModelSettings, Normalizer
-from m3gal_cli.core.text import build_text_model, load_text_model, load_tokenizer
-from m3gal_cli.retrieval.bulk import SHARD_ROWS
-from m3gal_cli.retrieval.embed import Embedder, Vectors
-from m3gal_cli.retrieval.identity import Identity
-from m3gal_cli.retrieval.index import FORMAT, MANIFEST, POIS, SHARDS, Index, rest_path, shard_path
-from m3gal_cli.retrieval.onnx_runtime import open_onnx
+from m3gal_cli.core.model_settings import ModelSettings, Normalizer
+from m3gal_cli.core.text_encoder import build_text_model, load_text_model, load_tokenizer
+from m3gal_cli.core.tiny_encoder import small_config, train_tokenizer
+from m3gal_cli.encoders.encoder import TorchEncoder, Vectors
+from m3gal_cli.encoders.fingerprint import Fingerprint
+from m3gal_cli.encoders.onnx_runtime import open_onnx
+from m3gal_cli.index.builder import SHARD_ROWS
+from m3gal_cli.index.index import FORMAT, MANIFEST, POIS, SHARDS, Index, rest_path, shard_path
 
 STREETS, REAL, NUMBERS, PLACES_A_STREET = 1500, 4, 200, 40
 DISTRICTS = ["西湖区", "上城区", "拱墅区", "滨江区", "萧山区", "余杭区", "临平区", "钱塘区", "富阳区", "临安区"]
@@ -55,7 +55,7 @@ class City:
 
     index: Index
     table: Path
-    embedder: MappedEmbedder
+    encoder: MappedEmbedder
     typed: list[str]
     quick: Callable[[list[str]], Vectors]
     queries: Vectors
@@ -66,7 +66,7 @@ class MappedEmbedder:
     """A real encoder with its vectors laid into a wider space without changing any product."""
 
     def __init__(self, checkpoint: Checkpoint, dim: int) -> None:
-        self.checkpoint, self.inner, self.dim = checkpoint, Embedder(checkpoint), dim
+        self.checkpoint, self.inner, self.dim = checkpoint, TorchEncoder(checkpoint), dim
         own = checkpoint.model.dim
         rotation = np.linalg.qr(np.random.default_rng(7).standard_normal((dim, dim)))[0][:own]
         self.map: Vectors | None = None if dim == own else rotation.astype(np.float32)
@@ -82,7 +82,7 @@ class MappedEmbedder:
 
     def quick(self, folder: Path) -> Callable[[list[str]], Vectors]:
         """What encodes queries by onnx-int8; ``folder`` keeps the exported encoder."""
-        encoder = open_onnx(lambda: self.checkpoint, Identity((), {}), folder, True, lambda text: None)
+        encoder = open_onnx(lambda: self.checkpoint, Fingerprint((), {}), folder, True, lambda text: None)
         return lambda texts: self._wide(encoder.queries(texts))
 
     def _wide(self, vectors: Vectors) -> Vectors:
@@ -125,23 +125,23 @@ def typed_queries(texts: list[str]) -> list[str]:
     return [t if i % 3 else t.rsplit("号", 1)[0] + "号" for i, t in enumerate(cut)]
 
 
-def build(folder: Path, options: argparse.Namespace, say: Callable[[str], None]) -> City:
+def build(folder: Path, options: argparse.Namespace, log: Callable[[str], None]) -> City:
     """Make the city in ``folder``, as an index with all its vectors."""
     pois = addresses(options.pois)
     real = min(STREETS * REAL, len(pois))
     checkpoint = new_checkpoint(options.text_encoder, pois["address"].iloc[:real].tolist())
-    embedder = MappedEmbedder(checkpoint, options.dim or checkpoint.model.dim)
-    say(f"encoding {real:,} addresses of {len(pois):,}")
-    sample = embedder.poi_texts(pois["address"].iloc[:real].tolist())
+    encoder = MappedEmbedder(checkpoint, options.dim or checkpoint.model.dim)
+    log(f"encoding {real:,} addresses of {len(pois):,}")
+    sample = encoder.poi_texts(pois["address"].iloc[:real].tolist())
     places, code = np.unique(pois[["lng", "lat"]].to_numpy(), axis=0, return_inverse=True)
-    say(f"encoding {len(places):,} places")
-    where = embedder.locations(places[:, 0], places[:, 1])
+    log(f"encoding {len(places):,} places")
+    where = encoder.locations(places[:, 0], places[:, 1])
     table, path = folder / "pois.csv", folder / "index"
     if not (path / MANIFEST).exists():
         write_index(pois, sample, (where, code.reshape(-1)), table, path)
     gold = np.sort(np.random.default_rng(5).choice(real, min(options.queries, real), replace=False))
     typed = typed_queries(pois["address"].iloc[gold].tolist())
-    return City(Index(path), table, embedder, typed, embedder.quick(folder), embedder.queries(typed), gold)
+    return City(Index(path), table, encoder, typed, encoder.quick(folder), encoder.queries(typed), gold)
 
 
 def write_index(

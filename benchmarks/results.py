@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from quality.curve import curves_of, draw
-from quality.drive import Asked, run_all, say
+from quality.drive import Asked, log, run_all
 from quality.folds import Plan, Source, check_fold, fold_names
 from quality.job import Options
 from quality.methods import METHODS, chosen
@@ -25,8 +25,8 @@ from quality.mistakes import mistakes_of, page
 from quality.store import Store, newest
 from quality.table import differences, gathered, markdown
 
-from m3gal_cli.data.files import atomic_text
 from m3gal_cli.errors import InputError
+from m3gal_cli.files import atomic_text
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -70,7 +70,7 @@ def tables(store: Store, against: str | None) -> str:
     """The tables of the folds, of the dev set and of fewer labels, and the differences to a row."""
     lines, old = newest(store.lines())
     if old:
-        say(f"{old} results of other settings, or done again since, are left out")
+        log(f"{old} results of other settings, or done again since, are left out")
     out: list[str] = []
     known: set[str] = set()
     for dev, title in ((False, "Folds"), (True, "Dev set")):
@@ -114,7 +114,7 @@ def work(given: argparse.Namespace) -> int:
             file.write(text)
         print(text)
     for line in failed:
-        say(f"not done: {line}")
+        log(f"not done: {line}")
     return 1 if failed else 0
 
 
@@ -123,10 +123,10 @@ def main() -> None:
     try:
         sys.exit(work(parser().parse_args()))
     except InputError as error:
-        say(str(error))
+        log(str(error))
         sys.exit(2)
     except KeyboardInterrupt:
-        say("stopped; the same command goes on")
+        log("stopped; the same command goes on")
         sys.exit(130)
 
 

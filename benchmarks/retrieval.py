@@ -36,23 +36,23 @@ from generated_city import City, addresses, build, text_vectors
 from transformers.utils import logging
 
 from m3gal_cli.core.checkpoint import save_checkpoint
-from m3gal_cli.core.files import poi_sources
+from m3gal_cli.core.checkpoint_layout import poi_sources
 from m3gal_cli.data.queries import Query
-from m3gal_cli.retrieval import bulk
-from m3gal_cli.retrieval.ann import open_ann
-from m3gal_cli.retrieval.embed import Embedder, QueryEncoder, Vectors
-from m3gal_cli.retrieval.evidence import EVIDENCE
-from m3gal_cli.retrieval.exact import ExactSearcher
-from m3gal_cli.retrieval.hybrid import Hybrid, Weights, open_lexicon
-from m3gal_cli.retrieval.identity import Identity
-from m3gal_cli.retrieval.index import MANIFEST, SHARDS, Index
-from m3gal_cli.retrieval.match import Matcher
-from m3gal_cli.retrieval.searcher import Found, Searcher
+from m3gal_cli.encoders.encoder import QueryEncoder, TorchEncoder, Vectors
+from m3gal_cli.encoders.fingerprint import Fingerprint
+from m3gal_cli.index import builder as bulk
+from m3gal_cli.index.ann import open_ann
+from m3gal_cli.index.exact import ExactSearcher
+from m3gal_cli.index.index import MANIFEST, SHARDS, Index
+from m3gal_cli.index.searcher import Found, Searcher
+from m3gal_cli.matching.matcher import Matcher
+from m3gal_cli.rerank.features import FEATURES
+from m3gal_cli.rerank.linear import LinearReranker, RerankerWeights, open_document_frequencies
 
 TOP, NEIGHBOURS, PUBLISHED_BATCH, AT_ONCE = 20, 10, 100, 50
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
@@ -66,9 +66,9 @@ def seconds_of(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 @torch.no_grad()
-def published_encoding(embedder: Embedder, texts: list[str], lng: Vectors, lat: Vectors) -> tuple[Vectors, Vectors]:
+def published_encoding(encoder: TorchEncoder, texts: list[str], lng: Vectors, lat: Vectors) -> tuple[Vectors, Vectors]:
     """Text vectors and location vectors by the published way."""
-    model, tokenizer = embedder.model, embedder.tokenize.tokenizer
+    model, tokenizer = encoder.model, encoder.tokenize.tokenizer
     prefix = model.settings.passage_prefix
     text, place = [], []
     for first in range(0, len(texts), PUBLISHED_BATCH):
@@ -84,20 +84,20 @@ def published_encoding(embedder: Embedder, texts: list[str], lng: Vectors, lat: 
 def encoding(city: City, count: int, folder: Path) -> dict[str, Any]:
     """Rows a second of both ways, in turn over parts of the rows, so that what else the machine does meets both."""
     pois = addresses(count).sample(frac=1, random_state=0).reset_index(drop=True)
-    embedder: Embedder = Embedder(city.embedder.checkpoint)
+    encoder: TorchEncoder = TorchEncoder(city.encoder.checkpoint)
     spent: dict[str, float] = {"published": 0.0, "ours": 0.0}
-    attention = embedder.model.encoder_k.text_encoder.set_attn_implementation
+    attention = encoder.model.encoder_k.text_encoder.set_attn_implementation
     step = -(-count // 4)
     for first in range(0, count, step):
         part = pois.iloc[first : first + step].reset_index(drop=True)
         columns = part["address"].tolist(), part["lng"].to_numpy(), part["lat"].to_numpy()
         attention("eager")
-        own, reference = seconds_of(lambda columns=columns: published_encoding(embedder, *columns))
+        own, reference = seconds_of(lambda columns=columns: published_encoding(encoder, *columns))
         spent["published"] += own
         attention("sdpa")
         path = Path(tempfile.mkdtemp(dir=folder))
         (path / SHARDS).mkdir()
-        own, _ = seconds_of(lambda part=part, path=path: bulk.encode_shards(path, part, embedder, [0], _silent))
+        own, _ = seconds_of(lambda part=part, path=path: bulk.encode_shards(path, part, encoder, [0], _silent))
         spent["ours"] += own
         wrong = np.abs(np.load(path / "vectors" / "000000.npy") - (reference[0] + reference[1])).max()
         assert wrong < 5e-3, f"the two ways differ by {wrong}"
@@ -128,7 +128,7 @@ def parts_of(city: City) -> tuple[torch.Tensor, torch.Tensor]:
     """Text and location vectors, float32, whose sums are the stored vectors."""
     index = city.index
     text, place = (torch.empty((len(index), index.dim)) for _ in range(2))
-    real = city.embedder.poi_texts(addresses(min(len(index), 6000))["address"].tolist())
+    real = city.encoder.poi_texts(addresses(min(len(index), 6000))["address"].tolist())
     for first, shard in index.shards():
         rows = np.arange(first, first + len(shard))
         text[rows] = torch.from_numpy(text_vectors(rows, real))
@@ -159,7 +159,7 @@ def search(city: City, repeat: int) -> dict[str, Any]:
 def latency(city: City, searcher: Searcher, count: int) -> dict[str, float]:
     """Milliseconds of one query: encoding by torch or by onnx-int8, the search, and the whole with either."""
     encode, search = {}, []
-    for name, encoder in (("torch", city.embedder.queries), ("int8", city.quick)):  # threads of both would get in turns
+    for name, encoder in (("torch", city.encoder.queries), ("int8", city.quick)):  # threads of both would get in turns
         own = [seconds_of(lambda encoder=encoder, text=text: encoder([text])) for text in city.typed[:count]]
         encode[name] = 1000 * statistics.median(spent for spent, _ in own)
         search += [seconds_of(lambda vector=vector: searcher.search(vector, NEIGHBOURS))[0] for _, vector in own]
@@ -175,9 +175,9 @@ class Quick:
         self.queries = city.quick
 
 
-def hybrid(city: City, searcher: Searcher, count: int) -> float:
+def reranker(city: City, searcher: Searcher, count: int) -> float:
     """Milliseconds of an answer to one query by the hybrid score; all evidence counts the same."""
-    score = Hybrid(Weights((1.0,) * len(EVIDENCE), 0), open_lexicon(city.index))
+    score = LinearReranker(RerankerWeights((1.0,) * len(FEATURES), 0), open_document_frequencies(city.index))
     matcher = Matcher(city.index, cast(QueryEncoder, Quick(city)), searcher, score)
     lng, lat = city.index.lng[city.gold], city.index.lat[city.gold]
     typed = [Query(i, *where) for i, where in enumerate(zip(city.typed[:count], lng, lat, strict=False))]
@@ -193,9 +193,9 @@ def recall(city: City, searcher: Searcher, truth: np.ndarray) -> float:
 
 def approximate(city: City, target: float) -> dict[str, Any]:
     """Build, tune and measure approximate search; recall on the city's own queries, which the tuning never saw."""
-    spent, searcher = seconds_of(lambda: open_ann(city.index, city.embedder, target, say, _silent))
+    spent, searcher = seconds_of(lambda: open_ann(city.index, city.encoder, target, log, _silent))
     truth = ExactSearcher(city.index).search(city.queries, NEIGHBOURS).rows
-    found = latency(city, searcher, len(city.typed)) | {"hybrid_ms": hybrid(city, searcher, len(city.typed))}
+    found = latency(city, searcher, len(city.typed)) | {"hybrid_ms": reranker(city, searcher, len(city.typed))}
     family = json.loads((city.index.path / "ann" / "ann.json").read_text(encoding="utf-8"))["family"]
     figures = {"ann_family": family, "ann_build_minutes": round(spent / 60, 2)}
     figures |= {f"ann_{name}": value for name, value in found.items()}
@@ -226,12 +226,12 @@ class Faiss:
 
 def others(city: City, names: list[str]) -> dict[str, Any]:
     """faiss families and Milvus by URI over the same vectors: seconds to fill, ms of a search alone, recall."""
-    from m3gal_cli.retrieval.milvus import open_milvus
+    from m3gal_cli.index.milvus import open_milvus
 
     truth = ExactSearcher(city.index).search(city.queries, NEIGHBOURS).rows
     table: dict[str, Any] = {}
     for name in ["exact", *names]:
-        say(f"others: {name}")
+        log(f"others: {name}")
         if name == "exact":
             spent, searcher = seconds_of(lambda: ExactSearcher(city.index))
         elif ":" in name or name.endswith(".db"):
@@ -251,7 +251,7 @@ def memory_of(path: Path, kind: str, queries: Path) -> int:
     """Bytes that a process holds beyond its libraries while it searches; run in a process of its own."""
     import faiss
 
-    from m3gal_cli.retrieval.ann import FOLDER, SETTINGS
+    from m3gal_cli.index.ann import FOLDER, SETTINGS
 
     torch.ones(8, 8) @ torch.ones(8, 8)
     faiss.IndexFlatIP(8).add(np.ones((8, 8), np.float32))
@@ -260,7 +260,7 @@ def memory_of(path: Path, kind: str, queries: Path) -> int:
     if kind == "ann":
         known = json.loads((path / FOLDER / SETTINGS).read_text(encoding="utf-8"))["settings"]
         encoder = cast(QueryEncoder, None)  # nothing is to be encoded where the setting is known
-        searcher: Searcher = open_ann(index, encoder, float(next(iter(known))), say, _silent)
+        searcher: Searcher = open_ann(index, encoder, float(next(iter(known))), log, _silent)
     else:
         searcher = ExactSearcher(index)
     for query in asked:
@@ -298,11 +298,11 @@ def cold_start(city: City, folder: Path, runtimes: list[str]) -> dict[str, Any]:
     """
     checkpoint, manifest = folder / "model", city.index.path / MANIFEST
     if not checkpoint.exists():
-        save_checkpoint(checkpoint, city.embedder.checkpoint)
+        save_checkpoint(checkpoint, city.encoder.checkpoint)
     files, also = poi_sources(checkpoint)
     known = json.loads(manifest.read_text(encoding="utf-8"))
-    known |= {"model": Identity(tuple(files), also).record()}
-    known |= {"table": Identity((city.table,), {"datum": "wgs84"}).record()}
+    known |= {"model": Fingerprint(tuple(files), also).record()}
+    known |= {"table": Fingerprint((city.table,), {"datum": "wgs84"}).record()}
     manifest.write_text(json.dumps(known), encoding="utf-8")
     own = [sys.executable, "-m", "m3gal_cli", "predict", "-", "--checkpoint", str(checkpoint)]
     own += ["--poi-database-filepath", str(city.table), "--index-dir", str(city.index.path)]
@@ -321,29 +321,29 @@ def cold_start(city: City, folder: Path, runtimes: list[str]) -> dict[str, Any]:
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All figures."""
-    city = build(folder, options, say)
+    city = build(folder, options, log)
     figures: dict[str, Any] = {"pois": len(city.index), "dim": city.index.dim, "queries": len(city.typed)}
     figures |= {"threads": torch.get_num_threads(), "encoder": options.text_encoder or "small, random"}
     wanted = options.only.split(",")
     if "encode" in wanted:
-        say("encoding")
+        log("encoding")
         figures |= encoding(city, min(options.encode, len(city.index)), folder)
     if "ann" in wanted:
-        say("approximate search")
+        log("approximate search")
         figures |= approximate(city, options.recall)
     if "memory" in wanted and "ann" in wanted:
-        say("memory")
+        log("memory")
         figures |= memory(city, folder)
     if "cold" in wanted:
-        say("cold start")
+        log("cold start")
         figures |= cold_start(city, folder, ["torch", "onnx-int8"])
     if options.others:
         figures |= others(city, options.others.split(","))
     searcher = ExactSearcher(city.index)
-    exact = latency(city, searcher, 20) | {"hybrid_ms": hybrid(city, searcher, 20)}
+    exact = latency(city, searcher, 20) | {"hybrid_ms": reranker(city, searcher, 20)}
     figures |= {f"exact_{name}": value for name, value in exact.items()}
     if "search" in wanted:
-        say("search")
+        log("search")
         figures |= search(city, options.repeat)
     return figures
 

@@ -38,19 +38,19 @@ from transformers.utils import logging
 
 from m3gal_cli.config.load import load_config
 from m3gal_cli.config.schema import Config
+from m3gal_cli.core.bi_encoder import M3gal, choose_attention, has_bf16, resolve_device, resolve_precision
 from m3gal_cli.core.checkpoint import Checkpoint
-from m3gal_cli.core.model import M3gal, choose_attention, has_bf16, resolve_device, resolve_precision
-from m3gal_cli.core.scratch import train_tokenizer
-from m3gal_cli.core.settings import ModelSettings, Normalizer
-from m3gal_cli.core.text import load_text_model, load_tokenizer
+from m3gal_cli.core.model_settings import ModelSettings, Normalizer
+from m3gal_cli.core.text_encoder import load_text_model, load_tokenizer
+from m3gal_cli.core.tiny_encoder import train_tokenizer
 from m3gal_cli.core.tokenizer import TextTokenizer, max_positions
-from m3gal_cli.data.osm.build import OsmOptions, build_city
 from m3gal_cli.data.sample import copy_sample
 from m3gal_cli.data.tables import read_views
-from m3gal_cli.training.loop import Quiet, Trainer
-from m3gal_cli.training.pretrain import PretrainTask
-from m3gal_cli.training.run import RunDirectory
-from m3gal_cli.training.stages import make_accelerator, with_place_ids
+from m3gal_cli.osm.build import OsmOptions, build_city
+from m3gal_cli.training.objectives.momentum_contrast import PretrainTask
+from m3gal_cli.training.pipelines import make_accelerator, with_place_ids
+from m3gal_cli.training.run_directory import RunDirectory
+from m3gal_cli.training.trainer import Quiet, Trainer
 
 TEMPERATURE, M, LR = 0.07, 0.999, 0.01
 MAX_LENGTH = 64

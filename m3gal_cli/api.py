@@ -10,10 +10,10 @@ from typing import Any
 
 from m3gal_cli.data.queries import Query
 from m3gal_cli.errors import InputError
-from m3gal_cli.retrieval import match
-from m3gal_cli.retrieval.area import Box, check_box
-from m3gal_cli.retrieval.match import Answer
-from m3gal_cli.session import Say, open_session, silent
+from m3gal_cli.geo.filters import Box, check_box
+from m3gal_cli.matching import matcher as match
+from m3gal_cli.matching.matcher import Answer
+from m3gal_cli.matching.session import Log, no_log, open_session
 
 
 class Matcher:
@@ -37,7 +37,7 @@ class Matcher:
         run: str | PathLike[str] | None = None,
         pois: str | PathLike[str] | None = None,
         *,
-        say: Say = silent,
+        log: Log = no_log,
         **settings: Any,
     ) -> Matcher:
         """Open a run and the index of its POI table, which is made if it is missing or of another model or table.
@@ -55,7 +55,7 @@ class Matcher:
         given = {name if name == "device" else f"eval.{name}": value for name, value in settings.items()}
         if pois is not None:
             given["data.poi"] = str(pois)
-        session = open_session(None if run is None else Path(run), given, say=say)
+        session = open_session(None if run is None else Path(run), given, log=log)
         index = session.index(_unseen)
         assert index is not None, "of one process"
         return cls(session.matcher(index, _unseen))

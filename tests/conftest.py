@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from m3gal_cli.data.sample import copy_sample
+from tests.helpers.built_city import Built, built
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -18,3 +21,17 @@ def shared() -> Path:
             "NOT TESTED against the golden files and the real data: there is no ../shared beside the repository"
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def helsinki_city(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The sample built with the default options; its files and frames are not to be changed."""
+    folder = tmp_path_factory.mktemp("helsinki")
+    return built(copy_sample(folder), folder / "out")
+
+
+@pytest.fixture
+def here(base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, which is the module's ``base``: its ``runs`` are what commands find by themselves."""
+    monkeypatch.chdir(base)
+    return base

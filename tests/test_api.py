@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import m3gal
-from town import PLACES, write_lines, write_town
 
 import m3gal_cli
 from m3gal_cli import Matcher, api
 from m3gal_cli.errors import InputError
+from tests.helpers.cli import m3gal
+from tests.helpers.sample_town import PLACES, write_lines, write_town
 
 TYPED = ["north street cafe", "castle hill museum", "harbour road hotel"]
 HERE = {"lng": 24.9, "lat": 60.1}
@@ -67,7 +67,7 @@ def test_loading_tells_and_takes_settings_and_tables(folder: Path) -> None:
     said: list[str] = []
     table = folder / "few.csv"
     table.write_text("address,lng,lat\nmill lane school 3,24.9,60.1\n", encoding="utf-8")
-    matcher = Matcher.load(pois=table, index="exact", index_dir=str(folder / "few"), say=said.append)
+    matcher = Matcher.load(pois=table, index="exact", index_dir=str(folder / "few"), log=said.append)
     assert [m["address"] for m in matcher.match("school")[0]["matches"]] == ["mill lane school 3"]
     assert said == ["checkpoint: runs/only/best (the newest run's best)"]
     assert (folder / "few" / "manifest.json").exists()

@@ -8,25 +8,22 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
-import pytest
-from drawn import Town, small_town
-
-from m3gal_cli.config.schema import Config, DataConfig
-from m3gal_cli.data.osm.extract import read_extract
-from m3gal_cli.data.osm.facts import gather_facts
-from m3gal_cli.data.osm.places import Place, distinct_places
-from m3gal_cli.data.reading import reads
-from m3gal_cli.retrieval.evidence import EVIDENCE
-from m3gal_cli.training.balance import Example
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-
 import data_osm
 import evaluation
 import evidence
 import generated_city
+import numpy as np
+import pytest
 import retrieval
+
+from m3gal_cli.config.schema import Config, DataConfig
+from m3gal_cli.osm.extract import read_extract
+from m3gal_cli.osm.facts import gather_facts
+from m3gal_cli.osm.places import Place, distinct_places
+from m3gal_cli.rerank.features import FEATURES
+from m3gal_cli.text.normalise import reads
+from m3gal_cli.training.reranker_fit import Example
+from tests.helpers.extracts import Town, small_town
 
 
 def read(path: Path) -> list[tuple[Place, float]]:
@@ -119,7 +116,8 @@ def test_the_published_step_of_the_benchmark_learns_as_ours_does() -> None:
     import numpy as np
     import torch
     import training
-    from town import views
+
+    from tests.helpers.sample_town import views
 
     frame = training.pd.DataFrame(views(), columns=["address1", "address2", "lng", "lat"])
     options = argparse.Namespace(text_encoder=None, hidden=32, layers=1)
@@ -182,9 +180,9 @@ def test_what_evidence_is_worth() -> None:
     """Of thirty candidates one, two for every third query, has the most of one evidence; the others are noise."""
     draw, examples = np.random.default_rng(0), []
     for i in range(100):
-        table, gold = draw.uniform(0, 0.1, (30, len(EVIDENCE))), np.zeros(30, bool)
+        table, gold = draw.uniform(0, 0.1, (30, len(FEATURES))), np.zeros(30, bool)
         gold[draw.integers(30)] = True
-        table[gold, EVIDENCE.index("name")] = 1.0
+        table[gold, FEATURES.index("name")] = 1.0
         if i % 3 == 0:
             table[np.flatnonzero(~gold)[0]] = table[gold][0]
         examples.append(Example(table, gold))
@@ -197,7 +195,7 @@ def test_what_evidence_is_worth() -> None:
     less = [evidence.without(part, ["name", "dense"]) for part in parts]
     blind = evidence.recall(less, evidence.crossed(less), 100)
     assert blind[1] < 0.2 < blind[20] < 0.9
-    assert evidence.without(examples, ["name"])[0].evidence[:, EVIDENCE.index("name")].tolist() == [0.0] * 30
+    assert evidence.without(examples, ["name"])[0].evidence[:, FEATURES.index("name")].tolist() == [0.0] * 30
 
 
 def test_a_part_has_no_say_in_its_own_weights() -> None:
@@ -206,8 +204,8 @@ def test_a_part_has_no_say_in_its_own_weights() -> None:
     def part(sign: float) -> list[Example]:
         draw, made = np.random.default_rng(0), []
         for _ in range(20):
-            table, gold = np.zeros((30, len(EVIDENCE))), np.zeros(30, bool)
-            gold[0], own = True, EVIDENCE.index("opening")  # may speak against
+            table, gold = np.zeros((30, len(FEATURES))), np.zeros(30, bool)
+            gold[0], own = True, FEATURES.index("opening")  # may speak against
             table[:, own] = draw.uniform(-1, 1, 30)
             table[0, own] = sign
             made.append(Example(table, gold))

@@ -11,9 +11,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from m3gal_cli.cli.app import app
-from m3gal_cli.cli.arguments import normalise
+from m3gal_cli.compat.option_names import normalise
 from m3gal_cli.config.load import known_keys, load_config, profile_names
-from m3gal_cli.config.table import settings_table
+from m3gal_cli.config.reference import settings_table
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -65,7 +65,7 @@ def test_make_targets_exist() -> None:
 
 
 def test_the_settings_table_is_the_schemas() -> None:
-    assert settings_table() in README, "python -m m3gal_cli.config.table prints the new one"
+    assert settings_table() in README, "python -m m3gal_cli.config.reference prints the new one"
 
 
 def mapping() -> list[tuple[set[str], set[str]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m3gal_cli.retrieval.lexical import LexicalIndex
+from m3gal_cli.text.bm25 import LexicalIndex
 from quality.board import Board, learn_weights, lexical_scores, milliseconds, weighted
 from quality.job import Job, Result
 

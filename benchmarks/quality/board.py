@@ -17,10 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from m3gal_cli.data.coordinates import haversine_m
 from m3gal_cli.data.records import PoiKey, Record, poi_key
 from m3gal_cli.evaluation.ranks import gold_ranks
-from m3gal_cli.retrieval.lexical import LexicalIndex
+from m3gal_cli.geo.coordinates import haversine_m
+from m3gal_cli.text.bm25 import LexicalIndex
 
 NEAR_M = 2_000.0  # a place so far away counts 1/e of one on the spot
 SHARPNESS = 20.0  # 1 / temperature, to begin with

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from m3gal_cli.data.files import atomic_path
 from m3gal_cli.errors import InputError
+from m3gal_cli.files import atomic_path
 from quality.table import METRICS, gathered
 
-KINDS = {"text": "dotted", "fused": "dashed", "hybrid": "solid"}
+KINDS = {"text": "dotted", "fused": "dashed", "reranked": "solid"}
 COLOURS = ("#1f6fb4", "#b3460b", "#2a7d3a", "#5a6470")
 PANELS = ("R@1", "R@5")
 WIDE, HIGH = 5.0, 3.6  # inches a panel

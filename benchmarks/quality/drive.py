@@ -62,7 +62,7 @@ def run_all(source: Source, asked: Asked, options: Options, store: Store) -> lis
     for number, (method, key, settings) in enumerate(wanted, 1):
         labels = "all" if key.labels is None else key.labels
         name = f"{key.method}, fold {key.fold}, seed {key.seed}, labels {labels}"
-        say(f"[{number}/{len(wanted)}] {name}")
+        log(f"[{number}/{len(wanted)}] {name}")
         folder = options.folder / "runs" / f"{short_hash(vars(key))}"
         fold = make_fold(source, key.fold, asked.plan)
         # Without labels nothing learns of the training queries, but the way to the model asks for some.
@@ -72,7 +72,7 @@ def run_all(source: Source, asked: Asked, options: Options, store: Store) -> lis
             result = method.run(Job(fold, key.seed, key.labels, folder, options, key.fold in TIMED))
         except InputError as error:
             failed.append(f"{name}: {error}")
-            say(f"failed: {error}")
+            log(f"failed: {error}")
             continue
         about = {"settings": settings, "train": 0 if key.labels == 0 else len(fold.train), "val": len(fold.val)}
         store.add(key, fold.ids, result, about | {"seconds": round(time.perf_counter() - began, 1)})
@@ -87,6 +87,6 @@ def fingerprint(source: Source) -> str:
     return short_hash([queries, source.pois[["address", "lng", "lat"]].to_numpy().tolist()])
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """To stderr: stdout carries tables alone."""
     print(text, file=sys.stderr, flush=True)

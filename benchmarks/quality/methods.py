@@ -29,7 +29,7 @@ OF_E5 = (
 FEW = ("optim.epochs=6",)  # of 50 or 200 queries, two epochs are too few steps to learn anything
 
 # Ablations are trained once instead of twice, which costs half; what they are compared with is the row of one training.
-ONCE = ("optim.members=1",)
+ONCE = ("optim.soup_size=1",)
 ABLATIONS = {
     "text alone": ("optim.loss=text",),
     "one loss for text and place": ("optim.loss=fused", "model.location_weight=1"),

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from m3gal_cli.data.coordinates import haversine_m
-from m3gal_cli.data.reading import reads
 from m3gal_cli.data.records import Record, typed_m
 from m3gal_cli.errors import InputError
 from m3gal_cli.evaluation.ranks import MISS
+from m3gal_cli.geo.coordinates import haversine_m
+from m3gal_cli.text.normalise import reads
 
 ALIKE = "gold and found read the same or nearly"
 NUMBER = "same compound or street, other number"

@@ -163,19 +163,19 @@ def evaluated(run: Path, job: Job) -> dict[str, Row]:
     from m3gal_cli.evaluation.rerank import evaluate_rerank
     from m3gal_cli.evaluation.retrieval import Options as Asked
     from m3gal_cli.evaluation.retrieval import evaluate_retrieval
-    from m3gal_cli.session import open_session
+    from m3gal_cli.matching.session import open_session
 
     session = open_session(run, {})
-    remember_texts(session.embedder)
-    asked, cut = Asked(depth=1, hybrid=session.weights), session.config.data.max_words
+    remember_texts(session.encoder)
+    asked, cut = Asked(depth=1, reranker=session.weights), session.config.data.max_chars
     ms = predict_ms(session, job) if job.timed else None
     rows: dict[str, Row] = {}
     for suffix, fold in (("", job.fold), (f", {PLACELESS}", placeless(job.fold))):
-        whole = evaluate_retrieval(fold.test, fold.pois, session.embedder, asked)
-        few = evaluate_rerank(fold.test, session.embedder, cut, hybrid=session.weights)
+        whole = evaluate_retrieval(fold.test, fold.pois, session.encoder, asked)
+        few = evaluate_rerank(fold.test, session.encoder, cut, reranker=session.weights)
         first = {"fused": [int(row[0]) for row, _ in whole.found.matches]} if whole.found is not None else {}
-        if whole.found is not None and whole.found.hybrid is not None:
-            first["hybrid"] = whole.found.hybrid.tolist()
+        if whole.found is not None and whole.found.reranker is not None:
+            first["reranked"] = whole.found.reranker.tolist()
         for kind, ranks in whole.ranks.items():
             own = few.ranks.get(kind)
             rows[kind + suffix] = Row(ranks.tolist(), None if own is None else own.tolist(), first.get(kind), ms)
@@ -188,9 +188,9 @@ def placeless(fold: Fold) -> Fold:
     return replace(fold, test=hidden)
 
 
-def remember_texts(embedder: Any) -> None:
+def remember_texts(encoder: Any) -> None:
     """Let an embedder encode every POI text once: both evaluations, with and without places, ask for the same ones."""
-    encode = embedder.poi_texts
+    encode = encoder.poi_texts
     kept: dict[str, Any] = {}
 
     def poi_texts(texts: Sequence[str], progress: Any = None) -> Any:
@@ -198,7 +198,7 @@ def remember_texts(embedder: Any) -> None:
         kept.update(zip(new, encode(new, progress), strict=True))
         return np.stack([kept[text] for text in texts])
 
-    embedder.poi_texts = poi_texts
+    encoder.poi_texts = poi_texts
 
 
 def predict_ms(session: Any, job: Job) -> float:

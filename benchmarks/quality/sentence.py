@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from m3gal_cli.data.records import Record
-from m3gal_cli.retrieval.lexical import LexicalIndex
+from m3gal_cli.text.bm25 import LexicalIndex
 from quality.board import WEIGHING, Board, Row, Scores, learn_weights, lexical_scores, milliseconds, weighted
 from quality.folds import trainable
 from quality.job import Job, Options, Result

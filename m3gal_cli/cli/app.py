@@ -13,9 +13,9 @@ import typer
 from typer.core import TyperGroup
 
 from m3gal_cli import __version__
-from m3gal_cli.cli.arguments import normalise
 from m3gal_cli.cli.console import error, forget_stdout, note, pass_on_closed_pipes
 from m3gal_cli.cli.exit_codes import INTERRUPTED, USAGE
+from m3gal_cli.compat.option_names import normalise
 from m3gal_cli.errors import InputError
 
 

@@ -13,7 +13,7 @@ from m3gal_cli.cli.console import facts_table, note, out, print_json, progress_b
 from m3gal_cli.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from m3gal_cli.data.osm.build import OsmOptions
+    from m3gal_cli.osm.build import OsmOptions
 
 app = typer.Typer(no_args_is_help=True, help="Make and look at tables: osm, table, geotes, sample, inspect.")
 
@@ -93,7 +93,7 @@ def table(
 
     An address reads "name,kind,...,street and number,district"; what it lacks is not told of.
     """
-    from m3gal_cli.data.files import stem_of
+    from m3gal_cli.files import stem_of
 
     options = _options(locals(), suffix or stem_of(pois))
     _build(pois, output, replace(options, table=True), as_json)
@@ -101,9 +101,9 @@ def table(
 
 def _options(given: dict[str, Any], suffix: str) -> OsmOptions:
     """What ``osm`` and ``table`` share. Raises InputError."""
-    from m3gal_cli.data.coordinates import check_datum
-    from m3gal_cli.data.osm.build import OsmOptions
-    from m3gal_cli.data.osm.select import Selection, parse_bbox, parse_count
+    from m3gal_cli.geo.coordinates import check_datum
+    from m3gal_cli.osm.build import OsmOptions
+    from m3gal_cli.osm.selection import Selection, parse_bbox, parse_count
 
     bbox, limit = given["bbox"], given["limit"]
     without = [kind.strip() for text in given["without"] or () for kind in text.split(",")]
@@ -125,7 +125,7 @@ def _options(given: dict[str, Any], suffix: str) -> OsmOptions:
 
 
 def _build(source: Path, output: Path, options: OsmOptions, as_json: bool) -> None:
-    from m3gal_cli.data.osm.build import build_city
+    from m3gal_cli.osm.build import build_city
 
     with progress_bar() as bar:
         task = bar.add_task("reading", total=None, info="")
@@ -174,8 +174,8 @@ def geotes(
     as_json: AsJson = False,
 ) -> None:
     """Make the published file tree from GeoTES, or import a dataset that the published code pickled."""
-    from m3gal_cli.data.coordinates import check_datum
     from m3gal_cli.data.geotes import SPLITS, GeotesOptions, build_geotes
+    from m3gal_cli.geo.coordinates import check_datum
 
     mined = SPLITS if mine_all else ("train",)
     options = GeotesOptions(check_datum(datum), negatives, mine or mine_all, mined, seed)

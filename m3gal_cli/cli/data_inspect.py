@@ -15,8 +15,8 @@ from m3gal_cli.cli.options import AsJson
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from m3gal_cli.data.inspect import Inspection
-    from m3gal_cli.data.inspect.city import PlaceCard, Share
+    from m3gal_cli.inspect import Inspection
+    from m3gal_cli.inspect.city import PlaceCard, Share
 
 WIDE = 110  # columns from which facts stand beside the views, and names of facts are written out
 SHORT = {"number": "no.", "crossing": "cross", "landmark": "landm", "neighbour": "neigh", "alt names": "alt"}
@@ -69,10 +69,10 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show what a data file holds: counts, ranges, suspected datum, places with all their views, facts by kind."""
-    from m3gal_cli.data.coordinates import check_datum
-    from m3gal_cli.data.inspect import Look, inspect_file
-    from m3gal_cli.data.inspect.page import write_page
     from m3gal_cli.errors import InputError
+    from m3gal_cli.geo.coordinates import check_datum
+    from m3gal_cli.inspect import Look, inspect_file
+    from m3gal_cli.inspect.page import write_page
 
     look = Look(
         seed,

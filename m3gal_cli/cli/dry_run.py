@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def try_out(runner: Callable[..., Any], config: Config, values: dict[str, Any]) -> None:
     """Make a stage ready, take its first step, print what that showed; the weights go with the process."""
     from m3gal_cli.training.dry_run import rehearse
-    from m3gal_cli.training.loop import Quiet, Trainer
-    from m3gal_cli.training.stages import Start
+    from m3gal_cli.training.pipelines import Start
+    from m3gal_cli.training.trainer import Quiet, Trainer
 
     found: list[DryRun] = []
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from m3gal_cli.cli import evaluating as e
+from m3gal_cli.cli import evaluation as e
 from m3gal_cli.cli import options as o
-from m3gal_cli.cli.progress import RowProgress
 
 
 def command(
@@ -17,9 +16,8 @@ def command(
     config: o.ConfigName = None,
     set_: o.Sets = None,
     text_encoder: o.TextEncoder = None,
-    reranker: o.Reranker = None,
     bm25: o.Bm25 = None,
-    hybrid: o.Hybrid = None,
+    reranker: o.LinearReranker = None,
     as_json: o.AsJson = False,
     fail_under: o.FailUnder = None,
     runs_dir: o.RunsDir = None,
@@ -30,7 +28,7 @@ def command(
     moco_k: o.IgnoredInt = None,
     load_model: o.Ignored = False,
 ) -> None:
-    """Order the candidates of each query, by text, by location and by both; with --reranker by a cross-encoder too.
+    """Order the candidates of each query, by text, by location and by both.
 
     Without options: the newest run's best checkpoint and that run's data.
     """
@@ -38,20 +36,17 @@ def command(
     session = e.open_session(locals())
     from m3gal_cli.evaluation.rerank import evaluate_rerank
 
-    settings, scorer = session.config, session.reranker
+    settings = session.config
     records, path = e.records_for(settings)
     widest = max(len(r.passages) for r in records)
-    e.check_known(checks, widest, e.kinds_of(session, cross=scorer is not None))
-    with RowProgress("reading pairs") as progress:
-        evaluation = evaluate_rerank(
-            records,
-            session.embedder,
-            settings.data.max_words,
-            bm25=settings.eval.bm25,
-            seed=settings.seed,
-            hybrid=session.weights,
-            scorer=scorer,
-            progress=progress,
-        )
+    e.check_known(checks, widest, e.kinds_of(session))
+    evaluation = evaluate_rerank(
+        records,
+        session.encoder,
+        settings.data.max_chars,
+        bm25=settings.eval.bm25,
+        seed=settings.seed,
+        reranker=session.weights,
+    )
     title = f"rerank: {len(records):,} queries of {path.name}, {evaluation.n_candidates} candidates each"
     e.report(evaluation, session, title, as_json, checks)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m3gal_cli.cli import evaluating as e
+from m3gal_cli.cli import evaluation as e
 from m3gal_cli.cli import options as o
 from m3gal_cli.cli.console import note, progress_bar
 from m3gal_cli.errors import InputError
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 FILES = "Files for other tools"
 LARGE_FOR_BM25 = 500_000  # rows
-RUN_SCORES = ("fused", "hybrid")
-UNITS = {"encoding POIs": "texts", "counting": "POIs", "BM25": "queries", "hybrid": "queries"}
+RUN_SCORES = ("fused", "reranked")
+UNITS = {"encoding POIs": "texts", "counting": "POIs", "BM25": "queries", "reranked": "queries"}
 
 RunFile = Annotated[
     Path | None, typer.Option(help="TREC run of the best matches of each query.", rich_help_panel=FILES)
@@ -54,7 +54,7 @@ def command(
     set_: o.Sets = None,
     text_encoder: o.TextEncoder = None,
     bm25: o.Bm25 = None,
-    hybrid: o.Hybrid = None,
+    reranker: o.LinearReranker = None,
     as_json: o.AsJson = False,
     fail_under: o.FailUnder = None,
     run_file: RunFile = None,
@@ -80,12 +80,12 @@ def command(
         raise InputError(f"--run-score {run_score!r} is none", hint=f"Scores: {', '.join(RUN_SCORES)}.")
     _check_files(run_file, qrels_file)
     session = e.open_session(locals())
-    if run_score == "hybrid" and session.weights is None:
+    if run_score == "reranked" and session.weights is None:
         hint = "Take one that was finetuned with validation records, without --no-hybrid; or --run-score fused."
         raise InputError("--run-score hybrid: this run has no hybrid score", where=session.checkpoint, hint=hint)
     from m3gal_cli.data.tables import read_pois
+    from m3gal_cli.encoders.embedding_cache import BUDGET, EmbeddingCache
     from m3gal_cli.evaluation.retrieval import Options, evaluate_retrieval
-    from m3gal_cli.retrieval.texts import BUDGET, TextStore
 
     settings = session.config
     records, path = e.records_for(settings)
@@ -94,11 +94,11 @@ def command(
     if settings.eval.bm25 and len(pois) > LARGE_FOR_BM25:
         note(f"BM25 over {len(pois):,} rows takes long and some 3 KB a row; --no-bm25 leaves it out")
     budget = BUDGET if text_dir is None else 0
-    texts = TextStore(text_dir or session.texts_folder, session.texts_identity(), budget, note)
+    texts = EmbeddingCache(text_dir or session.texts_folder, session.text_fingerprint(), budget, note)
     depth = run_depth if run_file is not None else 0
     with _stages() as stages:
         asked = Options(settings.eval.bm25, settings.seed, depth, texts, session.weights, run_score)
-        evaluation = evaluate_retrieval(records, pois, session.embedder, asked, stages)
+        evaluation = evaluate_retrieval(records, pois, session.encoder, asked, stages)
     _write(evaluation, records, pois, run_file, qrels_file)
     title = f"retrieval: {len(records):,} queries of {path.name} among {len(pois):,} POIs"
     e.report(evaluation, session, title, as_json, checks)
@@ -106,7 +106,7 @@ def command(
 
 def _check_files(run_file: Path | None, qrels_file: Path | None) -> None:
     """Refuse before the work what could not be written after it. Raises InputError."""
-    from m3gal_cli.data.files import probe_folder
+    from m3gal_cli.files import probe_folder
 
     for path in (run_file, qrels_file):
         if path is not None and path.is_dir():

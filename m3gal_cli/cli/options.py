@@ -45,11 +45,7 @@ FailUnder = Annotated[
     typer.Option(metavar="METRIC=VALUE", help="Exit 1 below it, e.g. recall@1=0.5 (of fused) or text.mrr@5=0.4."),
 ]
 Bm25 = Annotated[bool | None, typer.Option("--bm25/--no-bm25", help="Add a BM25 row for honesty.")]
-Reranker = Annotated[
-    Path | None,
-    typer.Option(help="Run or checkpoint of a cross-encoder, by m3gal finetune --reranker: adds the row cross."),
-]
-Hybrid = Annotated[
+LinearReranker = Annotated[
     bool | None,
     typer.Option("--hybrid/--no-hybrid", help="Score the best 1000 again by words, neighbours and the typed place."),
 ]
@@ -68,7 +64,7 @@ SETTING_OF = {
     "loss": "optim.loss",
     "precision": "optim.precision",
     "accumulate": "optim.accumulate",
-    "members": "optim.members",
+    "members": "optim.soup_size",
     "encode_chunk": "optim.encode_chunk",
     "max_steps": "optim.max_steps",
     "moco_m": "momentum.m",
@@ -92,9 +88,7 @@ SETTING_OF = {
     "seed": "seed",
     "device": "device",
     "bm25": "eval.bm25",
-    "mine": "data.mine",
-    "reranker": "eval.reranker",
-    "hybrid": "eval.hybrid",
+    "reranked": "eval.rerank",
     "top_k": "eval.top_k",
     "index": "eval.index",
     "index_dir": "eval.index_dir",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from m3gal_cli.cli import options as o
-from m3gal_cli.cli.predicting import Form, run
+from m3gal_cli.cli.prediction import Form, run
 
 SEARCH, FORMS = "Search", "Formats"
 
@@ -58,7 +58,7 @@ Runtime = Annotated[
         rich_help_panel=SEARCH,
     ),
 ]
-Hybrid = Annotated[
+LinearReranker = Annotated[
     bool | None,
     typer.Option(
         "--hybrid/--no-hybrid",
@@ -95,7 +95,7 @@ def command(
     uri: Uri = None,
     recall: Recall = None,
     encoder_runtime: Runtime = None,
-    hybrid: Hybrid = None,
+    reranker: LinearReranker = None,
     build_only: BuildOnly = False,
     data_dir: o.DataDir = None,
     data_suffix: o.DataSuffix = None,

@@ -16,8 +16,6 @@ from m3gal_cli.cli.dry_run import try_out
 from m3gal_cli.cli.exit_codes import INTERRUPTED
 from m3gal_cli.errors import InputError
 
-RERANKER = "finetune --reranker"  # how this stage is asked for
-
 Epochs = Annotated[int | None, typer.Option(help="Passes over the rows.", rich_help_panel=o.TRAINING)]
 Lr = Annotated[float | None, typer.Option(help="Rate of the text encoders.", rich_help_panel=o.TRAINING)]
 GcLr = Annotated[float | None, typer.Option(help="Rate of the location encoder.", rich_help_panel=o.TRAINING)]
@@ -133,9 +131,9 @@ def command_of(
 def _weigh(run: Path) -> None:
     """Learn the weights of the hybrid score of a run's best checkpoint, where it has validation records."""
     from m3gal_cli.cli.progress import RowProgress
-    from m3gal_cli.session import open_session
+    from m3gal_cli.matching.session import open_session
 
-    session = open_session(run, {}, say=note)
+    session = open_session(run, {}, log=note)
     try:
         with RowProgress("weighing") as progress:
             weights = session.learn_weights(progress)
@@ -152,10 +150,6 @@ def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
     """Run a stage from the arguments of its command; prints the run's path on stdout."""
     from m3gal_cli.config.load import load_config
 
-    if values.get("mine") and not values["reranker_wanted"]:
-        raise InputError("--mine needs --reranker", hint="Negatives for a bi-encoder: m3gal data geotes --mine.")
-    if values.get("reranker_wanted"):
-        stage, default_profile = RERANKER, "reranker.yaml"
     if values["as_json"] and not values["dry_run"]:
         raise InputError("--json needs --dry-run", hint="A training prints its run's path on stdout.")
     given = o.overrides(values)
@@ -166,10 +160,10 @@ def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
     config = o.on_gpu(config, values["gpu"])
     from m3gal_cli.cli.progress import RowProgress
     from m3gal_cli.cli.training_panel import training_listener
-    from m3gal_cli.training.loop import Interrupted
-    from m3gal_cli.training.stages import Start, run_finetune, run_pretrain, run_reranker
+    from m3gal_cli.training.pipelines import Start, run_finetune, run_pretrain
+    from m3gal_cli.training.trainer import Interrupted
 
-    runner = {"pretrain": run_pretrain, "finetune": run_finetune, RERANKER: run_reranker}[stage]
+    runner = {"pretrain": run_pretrain, "finetune": run_finetune}[stage]
     if values["dry_run"]:
         try_out(runner, config, values)
         return
@@ -182,6 +176,5 @@ def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
         error(f"interrupted at step {stopped.step}; saved {stopped.path}\nContinue with: {again}")
         raise typer.Exit(INTERRUPTED) from None
     if run.main:
-        if stage != RERANKER:
-            _weigh(run.path)
+        _weigh(run.path)
         sys.stdout.write(f"{run.path}\n")

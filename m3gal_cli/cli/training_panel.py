@@ -21,9 +21,9 @@ from rich.text import Text
 from m3gal_cli.cli.console import err, metrics_table, note
 
 if TYPE_CHECKING:
-    from m3gal_cli.training.loop import Listener
+    from m3gal_cli.training.trainer import Listener
 
-LOSSES = ("text", "location", "fused", "cross")  # of each training those that it has
+LOSSES = ("text", "location", "fused")  # of each training those that it has
 LINE_METRICS = ("recall@1", "recall@3", "recall@5", "mrr@5", "median_error_m")
 STEPS_OF_PACE = 100  # the time left is told from so many steps
 CELL = 24  # three cells of figures stand side by side in 80 columns
@@ -35,7 +35,6 @@ FIGURES = {
     "fused_loss": ("fused loss", "{:.4f}"),
     "text_loss": ("text loss", "{:.4f}"),
     "location_loss": ("location loss", "{:.4f}"),
-    "cross_loss": ("loss", "{:.4f}"),
     "queue_accuracy": ("accuracy", "{:.1%}"),
     "lr": ("rate", "{:.2g}"),
     "location_lr": ("location rate", "{:.2g}"),
@@ -51,7 +50,7 @@ FIGURES = {
 # columns of a validation: kind of score, metric, what stands above it
 FULL = [(kind, metric, head) for kind in LOSSES for metric, head in (("recall@1", "R@1"), ("recall@5", "R@5"))]
 FULL = [column for kind in LOSSES for column in (*(c for c in FULL if c[0] == kind), (kind, "mrr@5", "MRR@5"))]
-CHOSEN = ("fused", "cross")  # kinds that the best checkpoint is chosen by
+CHOSEN = ("fused",)  # kinds that the best checkpoint is chosen by
 SHORT = [("text", "recall@1", "R@1"), ("location", "recall@1", "R@1"), *(c for c in FULL if c[0] in CHOSEN)]
 NARROW = [(kind, "recall@1", "R@1") for kind in CHOSEN]
 METRES = [(kind, "median_error_m", "median m") for kind in CHOSEN]

@@ -35,14 +35,10 @@ class DataConfig(Section):
     train: str | None = Field(None, description="candidate records to finetune on, instead of train_dataset_use_gis")
     val: str | None = Field(None, description="candidate records that choose the best checkpoint")
     test: str | None = Field(None, description="candidate records that the evaluations take")
-    mine: str | None = Field(
-        None,
-        description="finetune --reranker: run of a bi-encoder whose 50 best passages of all records are negatives too",
-    )
     poi: str | None = Field(None, description="POI table that retrieval and predict search")
     datum: Literal["wgs84", "gcj02", "bd09"] = Field("wgs84", description="datum of the coordinates in these files")
     shuffle: bool = Field(True, description="new order every epoch; false: file order")
-    max_words: int | None = Field(
+    max_chars: int | None = Field(
         None, ge=1, description="cut the query and passages of candidate records at so many characters (published: 64)"
     )
 
@@ -131,11 +127,11 @@ class OptimConfig(Section):
     )
     batch_size: int = Field(128, ge=1, description="rows (finetuning: queries) a step")
     loss: Annotated[
-        Literal["fused", "text", "location", "apart"],
+        Literal["fused", "text", "location", "separate"],
         BeforeValidator(lambda v: LOSS_NAMES.get(v, v) if isinstance(v, str) else v),
     ] = Field(
         "fused",
-        description="what is minimised; total_loss and text_loss mean fused and text; apart: text and location each "
+        description="what is minimised; total_loss and text_loss mean fused and text; separate: text and location each "
         "for itself, the location without changing the text encoders",
     )
     clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
@@ -153,7 +149,7 @@ class OptimConfig(Section):
         description="finetuning: candidates of the batch's other queries (of the own process, if several) are "
         "negatives too",
     )
-    members: int = Field(
+    soup_size: int = Field(
         1,
         ge=1,
         description="finetuning: trained so many times from one start, in other orders and with other draws (seed, "
@@ -186,11 +182,8 @@ class EvalConfig(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="of encoding texts; auto: bf16 where the device has instructions for it, else fp32"
     )
-    reranker: str | None = Field(
-        None, description="run or checkpoint of a cross-encoder (finetune --reranker) that scores the best candidates"
-    )
     bm25: bool = Field(True, description="add a BM25 row (character 1-2-grams) for honesty")
-    hybrid: bool = Field(
+    rerank: bool = Field(
         True,
         description="score the best 1000 of a search again by words, neighbours and where the query was typed; its "
         "weights are learned on the validation records at the end of a training, of a finetuning near those that its "

@@ -1,11 +1,9 @@
-"""Checkpoints: ours (a directory) and the published code's (one .pth.tar file).
+"""Checkpoint directories: inference weights as safetensors and JSON, each weight once, apart from the trainer's state:
 
-A directory holds what inference needs as safetensors and JSON, each weight once, apart from the trainer's state:
-
-    query_encoder/, poi_encoder/, location_encoder/     the model's parts, which others can open (see layout)
-    README.md            what it is and how each part is opened
-    trainer.pt           queue, optimizer, random states (read weights-only)
-    m3gal.json           format version, model settings, stage, epoch, step, metrics; written last
+query_encoder/, poi_encoder/, location_encoder/     the model's parts, which others can open (see layout)
+README.md            what it is and how each part is opened
+trainer.pt           queue, optimizer, random states (read weights-only)
+m3gal.json           format version, model settings, stage, epoch, step, metrics; written last
 """
 
 from __future__ import annotations
@@ -24,18 +22,17 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from m3gal_cli.core.card import model_card
-from m3gal_cli.core.durable import place, sync
-from m3gal_cli.core.files import BI_ENCODER, FORMATS, META_FILE, check_kind, is_checkpoint, text_folder
-from m3gal_cli.core.layout import read_weights, write_parts
-from m3gal_cli.core.model import PARTS, M3gal
-from m3gal_cli.core.settings import ModelSettings
-from m3gal_cli.core.text import build_text_model, load_text_config, load_tokenizer, undrawn
+from m3gal_cli.core.bi_encoder import PARTS, M3gal
+from m3gal_cli.core.checkpoint_layout import FORMATS, META_FILE, check_kind, is_checkpoint, text_folder
+from m3gal_cli.core.checkpoint_parts import read_weights, write_parts
+from m3gal_cli.core.model_card import model_card
+from m3gal_cli.core.model_settings import ModelSettings
+from m3gal_cli.core.text_encoder import build_text_model, load_text_config, load_tokenizer, undrawn
 from m3gal_cli.errors import InputError
+from m3gal_cli.files import publish_folder
 
 TRAINER_FILE, CARD_FILE = "trainer.pt", "README.md"
 ALL_PARTS = (*PARTS.values(), "gc_encoder.")
-QUEUE_NAMES = ("queue", "gc_queue", "queue_ptr")
 ModelT = TypeVar("ModelT", bound=nn.Module)
 Read = TypeVar("Read")
 
@@ -96,7 +93,7 @@ def save_checkpoint(path: Path, checkpoint: Stored[Any]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         checkpoint.write(temporary)
-        place(temporary, path)
+        publish_folder(temporary, path)
     except (OSError, SafetensorError, RuntimeError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise unsaved(error, path) from error
@@ -136,12 +133,12 @@ def of_one_folder(path: Path, read: Callable[[Path], Read]) -> Read:
 
 
 def _load(path: Path, folder: Path, with_trainer: bool, parts: Collection[str] | None) -> Checkpoint:
-    meta = read_meta(path, folder, BI_ENCODER, FORMATS)
+    meta = read_meta(path, folder)
     with damage_told(path):
         settings = ModelSettings.from_json(meta["settings"])
-        state = read_weights(folder, meta["format"], _prefixes(parts))
+        state = read_weights(folder, meta["format"], weight_prefixes(parts))
     text = str(text_folder(folder, meta["format"]))
-    model = _build(text, settings, parts)
+    model = build_model(text, settings, parts)
     load_weights(model, state, path)
     return Checkpoint(model, load_tokenizer(text), path, trainer=read_trainer(folder, with_trainer), **known(meta))
 
@@ -156,7 +153,7 @@ def damage_told(path: Path) -> Iterator[None]:
         raise InputError(what, where=path, hint="Take another checkpoint of the run.") from error
 
 
-def read_meta(path: Path, folder: Path, kind: str, formats: Collection[int]) -> dict[str, Any]:
+def read_meta(path: Path, folder: Path) -> dict[str, Any]:
     """``META_FILE`` of a checkpoint of this kind. Raises InputError: no checkpoint, of another kind or format, damaged.
 
     Args:
@@ -167,10 +164,10 @@ def read_meta(path: Path, folder: Path, kind: str, formats: Collection[int]) -> 
         raise InputError("no such checkpoint" if not path.exists() else "is no checkpoint", where=path, hint=hint)
     with damage_told(path):
         meta: dict[str, Any] = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
-        form, own = meta["format"], meta.get("kind", BI_ENCODER)
-    check_kind(path, own, kind)
-    if form not in formats:
-        what = f"the checkpoint has format {form}, this m3gal reads {' and '.join(map(str, formats))}"
+        form = meta["format"]
+    check_kind(path, meta)
+    if form not in FORMATS:
+        what = f"the checkpoint has format {form}, this m3gal reads {' and '.join(map(str, FORMATS))}"
         raise InputError(what, where=path, hint="Load it with the m3gal that wrote it.")
     return meta
 
@@ -185,57 +182,14 @@ def known(meta: dict[str, Any]) -> dict[str, Any]:
     return {name: meta.get(name) for name in ("stage", "epoch", "step", "metrics")}
 
 
-def _prefixes(parts: Collection[str] | None) -> tuple[str, ...]:
+def weight_prefixes(parts: Collection[str] | None) -> tuple[str, ...]:
     return ALL_PARTS if parts is None else tuple(PARTS[part] for part in parts)
 
 
-def _build(text_encoder: str, settings: ModelSettings, parts: Collection[str] | None) -> M3gal:
+def build_model(text_encoder: str, settings: ModelSettings, parts: Collection[str] | None) -> M3gal:
     """A model whose weights are to be loaded. For training it draws them first, as ever: its draws go on from there."""
     with nullcontext() if parts is None else undrawn():
         return M3gal(build_text_model(load_text_config(text_encoder)), settings, parts)
-
-
-def load_published(
-    path: Path, text_encoder: str, settings: ModelSettings, parts: Collection[str] | None = None
-) -> Checkpoint:
-    """Read a checkpoint file of the published code: ``{epoch, state_dict, optimizer}``.
-
-    Its queue, pointer and optimizer come back in ``trainer`` under ``queue`` and ``published_optimizer``.
-
-    Args:
-        text_encoder: directory or hub name that gives the encoder's config and tokenizer; the weights are the file's.
-        settings: the file knows none; the published ones are pooler, no [SEP], mlp and the published z-score.
-        parts: as for ``load_checkpoint``.
-
-    Raises:
-        InputError: truncated, foreign code in the pickle, or weights of another width.
-    """
-    loaded = read_torch(path)
-    state = loaded.get("state_dict") if isinstance(loaded, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError("is no checkpoint of the published code (no state_dict of tensors)", where=path)
-    state = {str(name).removeprefix("module."): value for name, value in state.items()}
-    model = _build(text_encoder, settings, parts)
-    weights = {k: v for k, v in state.items() if k.startswith(_prefixes(parts)) and not k.endswith(".position_ids")}
-    load_weights(model, weights, path)
-    queue = {name: state[name] for name in QUEUE_NAMES if name in state}
-    trainer = {"queue": queue, "published_optimizer": loaded.get("optimizer")}
-    return Checkpoint(model, load_tokenizer(text_encoder), path, epoch=int(loaded.get("epoch", 0)), trainer=trainer)
-
-
-def save_published(path: Path, checkpoint: Checkpoint, queue: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
-    """Write the published code's file form (atomically), for its scripts and for whoever compares with them."""
-    state: dict[str, Tensor] = {name: queue[name] for name in QUEUE_NAMES if name in queue}
-    state |= checkpoint.model.state_dict()
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        content = {"epoch": checkpoint.epoch, "arch": "m3gal", "state_dict": state, "optimizer": optimizer}
-        torch.save(content, temporary)
-        sync(temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise unsaved(error, path) from error
 
 
 def read_torch(path: Path) -> Any:

@@ -19,7 +19,7 @@ class Losses(NamedTuple):
     fused: Tensor
 
     @property
-    def apart(self) -> Tensor:
+    def separate(self) -> Tensor:
         """Text and location each for itself."""
         return self.text + self.location
 

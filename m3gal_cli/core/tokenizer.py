@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from m3gal_cli.core.settings import ModelSettings
-from m3gal_cli.core.tokens import TokenTable
+from m3gal_cli.core.model_settings import ModelSettings
+from m3gal_cli.core.token_batches import TokenTable
 
 TEXTS_AT_ONCE = 20_000  # the tokenizer's own objects take kilobytes a text
 # RoBERTa and its kin number positions from pad_token_id + 1.

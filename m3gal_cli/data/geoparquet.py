@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from m3gal_cli.data.files import atomic_path
+from m3gal_cli.files import atomic_path
 
 VERSION = "1.1.0"
 GEOMETRY = "geometry"

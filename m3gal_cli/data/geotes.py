@@ -14,13 +14,13 @@ from typing import Any
 
 import pandas as pd
 
-from m3gal_cli.data.candidates import by_source
-from m3gal_cli.data.coordinates import Datum, check_datum
-from m3gal_cli.data.files import probe_folder, suffix_of
+from m3gal_cli.data.hard_negatives import by_source
+from m3gal_cli.data.record_negatives import Reminer, passages_of
 from m3gal_cli.data.records import PoiKey, Record, read_records, write_records
-from m3gal_cli.data.remine import Reminer, passages_of
 from m3gal_cli.data.tables import read_pois, write_pois, write_views
 from m3gal_cli.errors import InputError
+from m3gal_cli.files import probe_folder, suffix_of
+from m3gal_cli.geo.coordinates import Datum, check_datum
 
 SPLITS = ("train", "dev", "test")
 PUBLISHED_NEGATIVES = 39
@@ -114,22 +114,22 @@ def build_geotes(
     """
     options = options or GeotesOptions()
     options.check()
-    say = progress or (lambda _: None)
+    log = progress or (lambda _: None)
     if not source.exists():
         raise InputError("no such file or folder", where=source, hint="Check the path.")
     summary = GeotesSummary()
     if source.is_dir():
-        outputs = _plan_folder(source, out, options, summary, say)
+        outputs = _plan_folder(source, out, options, summary, log)
     else:
-        outputs = _plan_import(source, out, options, summary, say)
+        outputs = _plan_import(source, out, options, summary, log)
     for output in outputs:
-        say(f"writing {output.name}")
+        log(f"writing {output.name}")
         summary.files.append(_write(output, out))
     return summary
 
 
 def _plan_folder(
-    source: Path, out: Path, options: GeotesOptions, summary: GeotesSummary, say: Progress
+    source: Path, out: Path, options: GeotesOptions, summary: GeotesSummary, log: Progress
 ) -> list[_Output]:
     """Read and validate every file of the source folder; nothing is written yet."""
     if out.resolve() == source.resolve():
@@ -139,15 +139,15 @@ def _plan_folder(
     probe_folder(out)
     splits: dict[str, list[Record]] = {}
     for name, path in paths.items():
-        say(f"reading {path.name}")
+        log(f"reading {path.name}")
         splits[name] = read_records(path, options.datum)
     outputs: list[_Output] = []
     pois: pd.DataFrame | None = None
     if (source / POIS_FILE).exists():
-        say(f"reading {POIS_FILE}")
+        log(f"reading {POIS_FILE}")
         pois = read_pois(source / POIS_FILE, options.datum)
         outputs.append(_Output(POIS_FILE, "POI table", pois))
-    splits = _with_negatives(splits, pois, options, summary, say)
+    splits = _with_negatives(splits, pois, options, summary, log)
     _note_shared_queries(splits, summary)
     return _train_outputs(splits, summary) + _evaluation_outputs(splits, summary) + outputs
 
@@ -157,7 +157,7 @@ def _with_negatives(
     pois: pd.DataFrame | None,
     options: GeotesOptions,
     summary: GeotesSummary,
-    say: Progress,
+    log: Progress,
 ) -> dict[str, list[Record]]:
     """The splits with the negatives that the options ask for."""
     count = options.negatives
@@ -165,7 +165,7 @@ def _with_negatives(
         if count is None:
             return splits
         return {name: [replace(r, negatives=r.negatives[:count]) for r in rows] for name, rows in splits.items()}
-    say("mining")
+    log("mining")
     reminer = Reminer(passages_of([r for rows in splits.values() for r in rows], pois))
     out = dict(splits)
     for name in [name for name in splits if name in options.mined]:
@@ -243,7 +243,7 @@ def _evaluation_outputs(splits: dict[str, list[Record]], summary: GeotesSummary)
 
 
 def _plan_import(
-    source: Path, out: Path, options: GeotesOptions, summary: GeotesSummary, say: Progress
+    source: Path, out: Path, options: GeotesOptions, summary: GeotesSummary, log: Progress
 ) -> list[_Output]:
     """One file of candidate records: ``X.pth`` or ``X.jsonl.gz`` -> ``X.jsonl``."""
     kind = suffix_of(source)
@@ -255,11 +255,11 @@ def _plan_import(
     if target.resolve() == source.resolve():
         raise InputError("the output would overwrite the source", where=target, hint="Choose another output folder.")
     probe_folder(out)
-    say(f"reading {source.name}")
+    log(f"reading {source.name}")
     records = read_records(source, options.datum)
     if options.mine or options.negatives:
         alone = replace(options, mined=("records",))
-        records = _with_negatives({"records": records}, None, alone, summary, say)["records"]
+        records = _with_negatives({"records": records}, None, alone, summary, log)["records"]
     if stem.lower().startswith("train"):
         records = without_gold_negatives(records, summary.notes)
     elif same := _gold_negatives(records):

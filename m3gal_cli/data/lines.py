@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from m3gal_cli.data.files import require_file
 from m3gal_cli.errors import InputError
+from m3gal_cli.files import require_file
 
 CHUNK = 1 << 16  # bytes; what a pipe holds
 LONGEST = 1 << 20  # bytes of a line

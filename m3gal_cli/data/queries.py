@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Protocol
 
-from m3gal_cli.data.coordinates import parse_lnglat
-from m3gal_cli.data.files import suffix_of
 from m3gal_cli.data.lines import BadInput, Lines
 from m3gal_cli.errors import InputError
+from m3gal_cli.files import suffix_of
+from m3gal_cli.geo.coordinates import parse_lnglat
 
 QueryFormat = Literal["jsonl", "csv", "geojson"]
 SUFFIXES: dict[str, QueryFormat] = {".csv": "csv", ".geojson": "geojson", ".geojsonl": "geojson"}

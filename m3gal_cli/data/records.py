@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from m3gal_cli.data.coordinates import Datum, haversine_m, parse_lnglat, to_wgs84
-from m3gal_cli.data.files import atomic_text, require_file, suffix_of
-from m3gal_cli.data.published import load_published_dataset
+from m3gal_cli.compat.legacy_pickle import load_published_dataset
 from m3gal_cli.data.tables import COORDINATE_DECIMALS, iter_json_lines
 from m3gal_cli.errors import InputError
+from m3gal_cli.files import atomic_text, require_file, suffix_of
+from m3gal_cli.geo.coordinates import Datum, haversine_m, parse_lnglat, to_wgs84
 
 PoiKey = tuple[str, float, float]
 NEAR_M, FAR_M = 2_000.0, 10_000.0  # the slices by the distance from where a query was typed to its gold

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from m3gal_cli.data.files import atomic_path, make_folder
+from m3gal_cli.files import atomic_path, make_folder
 
 SAMPLE_NAME = "helsinki.osm.pbf"
 ATTRIBUTION_NAME = "ATTRIBUTION.md"

@@ -20,9 +20,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from m3gal_cli.data.coordinates import GEOHASH_LENGTH, Datum, geohash_digits, to_wgs84
-from m3gal_cli.data.files import atomic_path, atomic_text, open_text, require_file, suffix_of
 from m3gal_cli.errors import InputError
+from m3gal_cli.files import atomic_path, atomic_text, open_text, require_file, suffix_of
+from m3gal_cli.geo.coordinates import GEOHASH_LENGTH, Datum, geohash_digits, to_wgs84
 
 GEOHASH_COLUMNS = [f"geohash{i}" for i in range(1, GEOHASH_LENGTH + 1)]
 VIEW_COLUMNS = ["address1", "address2", "lng", "lat", *GEOHASH_COLUMNS]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m3gal_cli.data.coordinates import haversine_m
 from m3gal_cli.data.records import FAR_M, NEAR_M, Record, typed_m
 from m3gal_cli.evaluation.metrics import distance_metrics, rank_intervals, rank_metrics
 from m3gal_cli.evaluation.ranks import MISS
+from m3gal_cli.geo.coordinates import haversine_m
 
 KINDS = ("text", "location", "fused")
 
@@ -37,12 +37,12 @@ class Found:
 
     matches: list[tuple[NDArray[np.int64], NDArray[np.float64]]]
     gold: NDArray[np.int64]
-    hybrid: NDArray[np.int64] | None = None
+    reranker: NDArray[np.int64] | None = None
 
 
 @dataclass
 class Evaluation:
-    """Metrics by kind of score: text, location, fused and, where asked for, cross and bm25; or cross alone.
+    """Metrics by kind of score: text, location, fused and, where asked for, bm25 and hybrid.
 
     Slices are of the fused score, or of the only one; ``hybrid_slices`` of the hybrid one, where there is one.
     """
@@ -57,16 +57,20 @@ class Evaluation:
     ranks: dict[str, NDArray[np.int64]]
     notes: list[str] = field(default_factory=list)
     found: Found | None = None
-    hybrid_slices: dict[str, dict[str, float]] = field(default_factory=dict)
+    reranked_slices: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def to_json(self, checkpoint: str, reranker: str | None = None) -> dict[str, Any]:
+    def to_json(self, checkpoint: str) -> dict[str, Any]:
         """The object that ``--json`` prints."""
-        out: dict[str, Any] = {"checkpoint": checkpoint} | ({} if reranker is None else {"reranker": reranker})
+        out: dict[str, Any] = {"checkpoint": checkpoint}
         out["n_queries"] = self.n_queries
         out["n_pois" if self.over_database else "n_candidates"] = self.n_candidates
         out |= {"seconds": round(self.seconds, 3), "metrics": self.metrics, "intervals": self.intervals}
         out["slices"] = self.slices
-        return out | ({"hybrid_slices": self.hybrid_slices} if "hybrid" in self.metrics else {}) | {"notes": self.notes}
+        return (
+            out
+            | ({"reranked_slices": self.reranked_slices} if "reranked" in self.metrics else {})
+            | {"notes": self.notes}
+        )
 
 
 def summarise(
@@ -95,8 +99,8 @@ def summarise(
         _slices(records, of, n_candidates),
         ranks,
     )
-    if "hybrid" in ranks:
-        evaluation.hybrid_slices = _slices(records, ranks["hybrid"], n_candidates)
+    if "reranked" in ranks:
+        evaluation.reranked_slices = _slices(records, ranks["reranked"], n_candidates)
     missing = int((of == MISS).sum())
     if missing:
         evaluation.notes.append(f"{missing} of {len(records)} queries have no gold in the database: counted as misses")

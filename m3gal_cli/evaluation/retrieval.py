@@ -15,19 +15,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from m3gal_cli.data.records import PoiKey, Record, poi_key
+from m3gal_cli.encoders.embedding_cache import EmbeddingCache
+from m3gal_cli.encoders.encoder import TorchEncoder
 from m3gal_cli.errors import InputError
-from m3gal_cli.evaluation.hybrid import Matches, followed, hybrid_of, score_matches
+from m3gal_cli.evaluation.distinct_rows import DistinctRows
+from m3gal_cli.evaluation.rank_counting import First, Golds, Positives, RankCounter, Setting
+from m3gal_cli.evaluation.reranked import Matches, followed, reranker_of, score_matches
 from m3gal_cli.evaluation.result import KINDS, Evaluation, Found, RowScores, summarise
-from m3gal_cli.evaluation.tally import First, Golds, Positives, Setting, Tally
-from m3gal_cli.retrieval.embed import Embedder
-from m3gal_cli.retrieval.hybrid import DEPTH, Weights
-from m3gal_cli.retrieval.lexical import LexicalIndex
-from m3gal_cli.retrieval.rows import PoiRows
-from m3gal_cli.retrieval.sweep import Sweep
-from m3gal_cli.retrieval.texts import TextStore
-from m3gal_cli.retrieval.tiles import Tile
+from m3gal_cli.evaluation.score_stream import ScoreStream
+from m3gal_cli.evaluation.score_tiles import Tile
+from m3gal_cli.rerank.linear import DEPTH, RerankerWeights
+from m3gal_cli.text.bm25 import LexicalIndex
 
-ENCODING, COUNTING, LEXICAL, HYBRID = "encoding POIs", "counting", "BM25", "hybrid"
+ENCODING, COUNTING, LEXICAL, RERANKED = "encoding POIs", "counting", "BM25", "reranked"
 STRIPPED_AT_ONCE = 100_000
 Stages = Callable[[str, int, int], None]  # the stage, what is done of it, and all of it
 
@@ -48,15 +48,15 @@ class Options:
     bm25: bool = False
     seed: int = 0
     depth: int = 0
-    texts: TextStore = field(default_factory=TextStore)
-    hybrid: Weights | None = None
+    texts: EmbeddingCache = field(default_factory=EmbeddingCache)
+    reranker: RerankerWeights | None = None
     order: str = "fused"
 
 
 def evaluate_retrieval(
     records: Sequence[Record],
     pois: pd.DataFrame,
-    embedder: Embedder,
+    encoder: TorchEncoder,
     options: Options = Options(),
     stages: Stages | None = None,
 ) -> Evaluation:
@@ -71,36 +71,36 @@ def evaluate_retrieval(
     """
     began = time.perf_counter()
     tell = stages or (lambda stage, done, total: None)
-    rows = PoiRows(pois, embedder)
+    rows = DistinctRows(pois, encoder)
     golds, again = find_golds(records, rows)
     setting = Setting(golds, Positives(records), rows.lng, rows.lat)
-    texts = options.texts.encode(rows.texts, embedder, lambda done, total: tell(ENCODING, done, total))
-    queries = embedder.queries([r.query for r in records])
-    sweep = Sweep(rows, texts, embedder)
-    places, scores = sweep.exact(queries, golds.query, golds.row)
-    tallies = {kind: Tally(setting, golds.best(scores[kind])) for kind in KINDS}
-    depth = max(options.depth, DEPTH if options.hybrid else 0)
+    texts = options.texts.encode(rows.texts, encoder, lambda done, total: tell(ENCODING, done, total))
+    queries = encoder.queries([r.query for r in records])
+    stream = ScoreStream(rows, texts, encoder)
+    places, scores = stream.exact(queries, golds.query, golds.row)
+    counters = {kind: RankCounter(setting, golds.best(scores[kind])) for kind in KINDS}
+    depth = max(options.depth, DEPTH if options.reranker else 0)
     firsts = rows.firsts() if depth else np.zeros(0, np.int64)
     first = First(depth, golds, again, firsts) if depth else None
 
     def use(tile: Tile) -> None:
-        tallies[tile.kind].add(tile)
+        counters[tile.kind].add(tile)
         if first is not None and tile.kind == "fused":
             first.add(tile)
 
-    sweep.run(queries, places, use, lambda done, total: tell(COUNTING, done, total))
-    found = {kind: RowScores([tally.ranks()], [tally.metres()]) for kind, tally in tallies.items()}
+    stream.run(queries, places, use, lambda done, total: tell(COUNTING, done, total))
+    found = {kind: RowScores([counter.ranks()], [counter.metres()]) for kind, counter in counters.items()}
     matches: Matches = first.found() if first is not None else []
     best = None
-    if options.hybrid is not None:
-        found["hybrid"], ordered = score_matches(
+    if options.reranker is not None:
+        found["reranked"], ordered = score_matches(
             *(records, pois, matches, firsts),
             *(lambda i, rows: golds.has(np.full(len(rows), i), rows), found["fused"].ranks[0]),
-            hybrid_of(options.hybrid, pois),
-            lambda done: tell(HYBRID, done, len(records)),
+            reranker_of(options.reranker, pois),
+            lambda done: tell(RERANKED, done, len(records)),
         )
         best = np.array([rows[0] for rows, _ in ordered])
-        matches = followed(ordered, matches) if options.order == "hybrid" else matches
+        matches = followed(ordered, matches) if options.order == "reranked" else matches
     if options.bm25:
         found["bm25"] = _bm25(records, pois, setting, lambda done: tell(LEXICAL, done, len(records)))
     evaluation = summarise(found, records, len(rows), True, time.perf_counter() - began, options.seed)
@@ -109,7 +109,7 @@ def evaluate_retrieval(
     return evaluation
 
 
-def find_golds(records: Sequence[Record], rows: PoiRows) -> tuple[Golds, NDArray[np.bool_]]:
+def find_golds(records: Sequence[Record], rows: DistinctRows) -> tuple[Golds, NDArray[np.bool_]]:
     """The rows of a table that equal a positive in text and coordinates.
 
     Returns:
@@ -144,9 +144,9 @@ def find_golds(records: Sequence[Record], rows: PoiRows) -> tuple[Golds, NDArray
 def _bm25(records: Sequence[Record], pois: pd.DataFrame, setting: Setting, done: Callable[[int], None]) -> RowScores:
     """Ranks and distances by BM25, a query at a time."""
     lexical = LexicalIndex(pois["address"])
-    tally = Tally(setting, np.full(len(records), -np.inf))
+    counter = RankCounter(setting, np.full(len(records), -np.inf))
     bounds = np.searchsorted(setting.golds.query, np.arange(len(records) + 1))
     for i, record in enumerate(records):
-        tally.whole(i, lexical.scores(record.query), setting.golds.row[bounds[i] : bounds[i + 1]])
+        counter.whole(i, lexical.scores(record.query), setting.golds.row[bounds[i] : bounds[i + 1]])
         done(i + 1)
-    return RowScores([tally.ranks()], [tally.metres()])
+    return RowScores([counter.ranks()], [counter.metres()])

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from m3gal_cli.data.files import atomic_text
 from m3gal_cli.data.records import Record
 from m3gal_cli.evaluation.result import Found
+from m3gal_cli.files import atomic_text
 
 TAG, MISSING = "m3gal", "not-in-the-table"
 _BLANK = re.compile(r"\s+")

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from m3gal_cli.core.model import count_parameters
-from m3gal_cli.training.loop import Trainer
-from m3gal_cli.training.meter import memory
+from m3gal_cli.core.bi_encoder import count_parameters
+from m3gal_cli.training.running_means import memory
+from m3gal_cli.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ def rehearse(trainer: Trainer) -> DryRun:
         trainer.steps_per_epoch,
         trainer.total,
         done,
-        trainer.config.optim.members,
+        trainer.config.optim.soup_size,
         seconds,
-        seconds * (trainer.total * trainer.config.optim.members - done),
+        seconds * (trainer.total * trainer.config.optim.soup_size - done),
         memory(device) / 1e6,
     )
 

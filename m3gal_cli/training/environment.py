@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from m3gal_cli.data.files import atomic_text
+from m3gal_cli.files import atomic_text
 
 ENVIRONMENT_FILE = "environment.json"
 LIBRARIES = ("m3gal", "torch", "transformers", "accelerate", "tokenizers", "numpy")

@@ -12,16 +12,16 @@ from torch import nn
 
 from m3gal_cli.config.schema import Config
 from m3gal_cli.core.checkpoint import Checkpoint
-from m3gal_cli.core.tokens import TokenTable
+from m3gal_cli.core.token_batches import TokenTable
 from m3gal_cli.data.records import Record
+from m3gal_cli.encoders.encoder import Progress, TorchEncoder, Vectors
 from m3gal_cli.evaluation.rerank import evaluate_rerank
 from m3gal_cli.evaluation.result import Evaluation
-from m3gal_cli.retrieval.embed import Embedder, Progress, Vectors
 
 Distinct = tuple[TokenTable, NDArray[np.int64]]
 
 
-class LastingEmbedder(Embedder):
+class LastingEmbedder(TorchEncoder):
     """An embedder of the same rows again and again: tokens are kept, and vectors as long as their encoder stands still.
 
     Still stands a frozen encoder, or the location encoder while text alone is trained. Only the last rows of each kind
@@ -88,10 +88,10 @@ def validation_of(
 
     The model comes back in training mode and the random state untouched.
     """
-    embedder = LastingEmbedder(checkpoint, device, config.eval.batch_tokens, config.eval.precision)
+    encoder = LastingEmbedder(checkpoint, device, config.eval.batch_tokens, config.eval.precision)
 
     def validate() -> Evaluation:
-        found = evaluate_rerank(records, embedder, config.data.max_words, seed=config.seed)
+        found = evaluate_rerank(records, encoder, config.data.max_chars, seed=config.seed)
         checkpoint.model.train()
         return found
 

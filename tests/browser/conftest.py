@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from browsing import Browser
+
+from tests.helpers.browser import Browser
 
 SWITCHES = (
     "--headless=new",

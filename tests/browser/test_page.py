@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from browsing import Browser
 
-from m3gal_cli.data.inspect import Look, inspect_file
-from m3gal_cli.data.inspect.page import write_page
 from m3gal_cli.data.tables import write_pois, write_views
+from m3gal_cli.inspect import Look, inspect_file
+from m3gal_cli.inspect.page import write_page
+from tests.helpers.browser import Browser
 
 ENTER, DOWN, ESCAPE, HOME = "\ue007", "\ue015", "\ue00c", "\ue011"
 HOSTILE = [

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from browsing import Browser
 
 from m3gal_cli.training.report.page import write_page
-from m3gal_cli.training.report.story import read_story
+from m3gal_cli.training.report.run_log import read_run_log
+from tests.helpers.browser import Browser
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 row = {"kind": "validation", "step": i, "epoch": 0, "n_queries": 9, "metrics": metrics}
                 file.write(json.dumps(row) + "\n")
         file.write(json.dumps({"kind": "warning", "step": 50, "text": "<script>alert(1)</script>"}) + "\n")
-    write_page(read_story(run), run / "report.html")
+    write_page(read_run_log(run), run / "report.html")
     return run / "report.html"
 
 

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import ENVIRONMENT, done, m3gal
-from town import write_town
-from toy import weights_of
+
+from tests.helpers.cli import ENVIRONMENT, done, m3gal
+from tests.helpers.sample_town import write_town
+from tests.helpers.toy_models import weights_of
 
 for name in ("onnx", "onnxruntime", "faiss"):
     pytest.importorskip(name, reason=f"NOT TESTED without torch: {name} is not installed")

@@ -15,16 +15,16 @@ import pytest
 import torch
 import typer
 import yaml
-from command import ENVIRONMENT, done, m3gal, weights
-from town import KINDS, PLACES, SPLITS, STREETS, place, record, write_lines, write_town
 
 from m3gal_cli import __version__
 from m3gal_cli.cli.app import app
-from m3gal_cli.cli.arguments import normalise
+from m3gal_cli.compat.option_names import normalise
 from m3gal_cli.core.checkpoint import load_checkpoint
 from m3gal_cli.data.records import read_records
+from m3gal_cli.encoders.encoder import TorchEncoder
 from m3gal_cli.evaluation.rerank import evaluate_rerank
-from m3gal_cli.retrieval.embed import Embedder
+from tests.helpers.cli import ENVIRONMENT, done, m3gal, weights
+from tests.helpers.sample_town import KINDS, PLACES, SPLITS, STREETS, place, record, write_lines, write_town
 
 MATCH = {"rank", "poi_id", "address", "lng", "lat", "score"}
 
@@ -82,8 +82,8 @@ def test_the_json_object(here: Path, command: str) -> None:
 
 
 def test_eval_rerank_prints_what_the_evaluation_finds(here: Path) -> None:
-    embedder = Embedder(load_checkpoint(here / "runs/second/best"))
-    wanted = evaluate_rerank(read_records(here / "data/test_dataset_use_gis.jsonl"), embedder, seed=2).metrics
+    encoder = TorchEncoder(load_checkpoint(here / "runs/second/best"))
+    wanted = evaluate_rerank(read_records(here / "data/test_dataset_use_gis.jsonl"), encoder, seed=2).metrics
     found = done(m3gal("eval-rerank", "--json")).json()["metrics"]
     assert {kind: found[kind] for kind in wanted} == wanted
     table = done(m3gal("eval-rerank")).out
@@ -193,12 +193,10 @@ def test_predict_against_brute_force(here: Path, asked: tuple[Path, list[dict[st
     assert [(a["id"], a["query"]) for a in answers] == [(r["id"], r["query"]) for r in rows], (
         "in the order of the input"
     )
-    embedder = Embedder(load_checkpoint(here / "runs/second/best"))
+    encoder = TorchEncoder(load_checkpoint(here / "runs/second/best"))
     places = [place(i) for i in range(PLACES)]
-    pois = embedder.poi_texts([p[0] for p in places]) + embedder.locations(
-        [p[1] for p in places], [p[2] for p in places]
-    )
-    scores = embedder.queries([r["query"] for r in rows]) @ pois.T
+    pois = encoder.poi_texts([p[0] for p in places]) + encoder.locations([p[1] for p in places], [p[2] for p in places])
+    scores = encoder.queries([r["query"] for r in rows]) @ pois.T
     for answer, own, row in zip(answers, scores, rows, strict=True):
         assert set(answer) == {"id", "query", "matches"}
         matches = answer["matches"]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import ir_measures
 import pytest
-from command import m3gal
-from town import PLACES, SPLITS, record, write_lines, write_town
-from toy import weights_of
 
-from m3gal_cli.retrieval.embed import Embedder
+from m3gal_cli.encoders.encoder import TorchEncoder
+from tests.helpers.cli import m3gal
+from tests.helpers.sample_town import PLACES, SPLITS, record, write_lines, write_town
+from tests.helpers.toy_models import weights_of
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_run_and_qrels_say_what_the_table_says(here: Path, tmp_path: Path) -> No
 def test_a_run_in_the_order_of_the_hybrid_score(here: Path, tmp_path: Path) -> None:
     """A tool finds the metrics of the row ``hybrid`` in it, and those of ``fused`` without --run-score."""
     asked = ("eval-retrieval", "--json", "--run-depth", 20, "--checkpoint", "runs/own")
-    refused = m3gal(*asked, "--run-file", tmp_path / "a", "--run-score", "hybrid")
+    refused = m3gal(*asked, "--run-file", tmp_path / "a", "--run-score", "reranked")
     assert (refused.code, refused.out) == (2, "")
     assert "--run-score hybrid: this run has no hybrid score" in refused.err
     checkpoint = here / "runs" / "own" / "best"
@@ -49,7 +49,7 @@ def test_a_run_in_the_order_of_the_hybrid_score(here: Path, tmp_path: Path) -> N
     try:
         measures = [ir_measures.R @ 1, ir_measures.R @ 5, ir_measures.RR @ 5]
         told = {}
-        for kind, more in (("hybrid", ("--run-score", "hybrid")), ("fused", ())):
+        for kind, more in (("reranked", ("--run-score", "reranked")), ("fused", ())):
             files = ("--run-file", tmp_path / kind, "--qrels-file", tmp_path / "qrels")
             answer = m3gal(*asked, *files, *more)
             assert answer.code == 0, answer.err
@@ -58,7 +58,7 @@ def test_a_run_in_the_order_of_the_hybrid_score(here: Path, tmp_path: Path) -> N
             found = ir_measures.calc_aggregate(measures, qrels, run)
             told[kind] = [found[m] for m in measures]
             assert told[kind] == pytest.approx([row["recall@1"], row["recall@5"], row["mrr@5"]])
-        assert told["hybrid"] != told["fused"]
+        assert told["reranked"] != told["fused"]
     finally:
         (checkpoint / "hybrid.json").unlink()
 
@@ -72,7 +72,7 @@ def test_vectors_of_texts_are_kept_and_taken_again(here: Path, tmp_path: Path, m
     def encode(*_: object) -> None:
         raise AssertionError("encoded again")
 
-    monkeypatch.setattr(Embedder, "poi_texts", encode)
+    monkeypatch.setattr(TorchEncoder, "poi_texts", encode)
     again = m3gal("eval-retrieval", "--json", "--text-dir", tmp_path / "texts")
     assert again.json()["metrics"] == plain
     assert f"texts: from {tmp_path}/texts" in again.err
@@ -86,7 +86,7 @@ def test_vectors_of_texts_are_kept_and_taken_again(here: Path, tmp_path: Path, m
 
 
 def test_too_many_for_memory_go_beside_the_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("m3gal_cli.retrieval.texts.BUDGET", 100)
+    monkeypatch.setattr("m3gal_cli.encoders.embedding_cache.BUDGET", 100)
     answer = m3gal("eval-retrieval", "--json", "--checkpoint", "runs/own")
     assert answer.code == 0, answer.err
     assert (here / "runs" / "own" / "texts" / "vectors" / "000000.npy").is_file()
@@ -108,8 +108,8 @@ def test_a_check_of_nothing_is_refused_before_the_work(
     def encode(*_: object) -> None:
         raise AssertionError("worked before it refused")
 
-    monkeypatch.setattr(Embedder, "queries", encode)
-    monkeypatch.setattr(Embedder, "poi_texts", encode)
+    monkeypatch.setattr(TorchEncoder, "queries", encode)
+    monkeypatch.setattr(TorchEncoder, "poi_texts", encode)
     answer = m3gal(command, "--no-bm25", "--fail-under", check)
     assert (answer.code, answer.out) == (2, "")
     assert words in answer.err

@@ -22,16 +22,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import ENVIRONMENT, done, m3gal
-from town import PLACES, place, write_csv, write_lines, write_town
 
 from m3gal_cli.cli import progress
 from m3gal_cli.cli.console import undisturbed
 from m3gal_cli.cli.progress import RowProgress, told
-from m3gal_cli.core.checkpoint import load_checkpoint, save_published
+from m3gal_cli.compat.checkpoints import save_published
+from m3gal_cli.core.checkpoint import load_checkpoint
 from m3gal_cli.data import tables
-from m3gal_cli.data.coordinates import haversine_m, wgs84_to_gcj02
-from m3gal_cli.retrieval import bulk
+from m3gal_cli.geo.coordinates import haversine_m, wgs84_to_gcj02
+from m3gal_cli.index import builder as bulk
+from tests.helpers.cli import ENVIRONMENT, done, m3gal
+from tests.helpers.sample_town import PLACES, place, write_csv, write_lines, write_town
 
 PIPES: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
 INDEX = "runs/only/index/poi_database_town"
@@ -55,7 +56,7 @@ def program(*args: object, shard_rows: int = 8192, pause: float = 0.0, **options
     """``m3gal ARGS`` as a program of its own, with small shards that take their time."""
     lines = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)",  # background jobs have none
-        "import time; from m3gal_cli.retrieval import bulk; from m3gal_cli.cli.app import main",
+        "import time; from m3gal_cli.index import builder as bulk; from m3gal_cli.cli.app import main",
         f"bulk.SHARD_ROWS = {shard_rows}; write = bulk._write",
         f"bulk._write = lambda *given: (time.sleep({pause}), write(*given))",
         "main()",

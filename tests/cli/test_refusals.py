@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from command import Answer, m3gal
-from town import PLACES, place, record, views, write_csv, write_lines, write_town
 
-from m3gal_cli.core.checkpoint import load_checkpoint, save_published
-from m3gal_cli.core.momentum import KeyQueue
+from m3gal_cli.compat.checkpoints import save_published
+from m3gal_cli.core.checkpoint import load_checkpoint
+from m3gal_cli.core.momentum_queue import KeyQueue
 from m3gal_cli.data.sample import copy_sample
+from tests.helpers.cli import Answer, m3gal
+from tests.helpers.sample_town import PLACES, place, record, views, write_csv, write_lines, write_town
 
 VIEW_HEADER, POI_HEADER = ["address1", "address2", "lng", "lat"], ["address", "lng", "lat"]
 GOOD_QUERY = "cafe north street\n"

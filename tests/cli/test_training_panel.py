@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import m3gal, steps, validations
 from rich.console import Console
-from town import STEPS, write_town
 
 from m3gal_cli.cli import training_panel
 from m3gal_cli.cli.training_panel import LineListener, Pace, PanelListener, duration, training_listener
+from tests.helpers.cli import m3gal, steps, validations
+from tests.helpers.sample_town import STEPS, write_town
 
 ROOT = Path(__file__).resolve().parents[2]
 BARE = {"kind": "step", "epoch": 0, "text_loss": 9.25, "location_loss": 8.125, "fused_loss": 17.375}

@@ -158,7 +158,7 @@ def test_an_unknown_key_with_the_closest_known_one(key: str, unknown: str, close
         ("optim.epochs=1.5", "optim.epochs: input should be a valid integer"),
         ("optim.schedule=4", "optim.schedule: input should be a valid list, got 4"),
         ("optim.name=sdg", "optim.name: input should be 'sgd' or 'adamw', got 'sdg'"),
-        ("optim.loss=both", "optim.loss: input should be 'fused', 'text', 'location' or 'apart', got 'both'"),
+        ("optim.loss=both", "optim.loss: input should be 'fused', 'text', 'location' or 'separate', got 'both'"),
         ("optim.in_batch=7", "optim.in_batch: input should be a valid boolean"),
         ("optim=3", "optim: input should be a valid dictionary"),
         ("momentum.m=1.01", "momentum.m: input should be less than or equal to 1, got 1.01"),

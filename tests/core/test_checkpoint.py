@@ -13,25 +13,24 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from toy import TEXTS, toy_checkpoint
 from transformers import PreTrainedTokenizerFast
 
+from m3gal_cli.compat.checkpoints import load_published, save_published
 from m3gal_cli.core import checkpoint as module
-from m3gal_cli.core import layout
+from m3gal_cli.core import checkpoint_parts as layout
+from m3gal_cli.core.bi_encoder import PARTS
 from m3gal_cli.core.checkpoint import (
     Checkpoint,
     load_checkpoint,
-    load_published,
     read_torch,
     save_checkpoint,
-    save_published,
 )
-from m3gal_cli.core.files import is_checkpoint
-from m3gal_cli.core.layout import FILES
-from m3gal_cli.core.model import PARTS
-from m3gal_cli.core.settings import ModelSettings, Normalizer
+from m3gal_cli.core.checkpoint_layout import is_checkpoint
+from m3gal_cli.core.checkpoint_parts import FILES
+from m3gal_cli.core.model_settings import ModelSettings, Normalizer
+from m3gal_cli.encoders.encoder import TorchEncoder
 from m3gal_cli.errors import InputError
-from m3gal_cli.retrieval.embed import Embedder
+from tests.helpers.toy_models import TEXTS, toy_checkpoint
 
 WEIGHTS_FILES = list(FILES)
 WEIGHTS = "encoder_q.text_encoder.embeddings.word_embeddings.weight"
@@ -67,7 +66,7 @@ def test_all_of_it_comes_back(tmp_path: Path, location_encoder: str) -> None:
     assert torch.equal(loaded.trainer["queue"].pop("queue"), checkpoint.trainer["queue"].pop("queue"))
     assert loaded.trainer == checkpoint.trainer
     assert load_checkpoint(tmp_path / "runs" / "best").trainer is None
-    own, other = Embedder(checkpoint), Embedder(loaded)
+    own, other = TorchEncoder(checkpoint), TorchEncoder(loaded)
     assert (own.queries(TEXTS) == other.queries(TEXTS)).all()
     assert (own.locations([120.2], [30.3]) == other.locations([120.2], [30.3])).all()
 
@@ -85,8 +84,8 @@ def test_the_parts_that_are_asked_for(tmp_path: Path, parts: tuple[str, ...], lo
     found = loaded.model.state_dict()
     assert set(found) == {name for name in wanted if name.startswith(tuple(PARTS[part] for part in parts))}
     assert all(torch.equal(found[name], wanted[name]) for name in found)
-    own, other = Embedder(checkpoint), Embedder(loaded)
-    calls: dict[str, Callable[[Embedder], Any]] = {
+    own, other = TorchEncoder(checkpoint), TorchEncoder(loaded)
+    calls: dict[str, Callable[[TorchEncoder], Any]] = {
         "query": lambda e: e.queries(TEXTS),
         "poi": lambda e: e.poi_texts(TEXTS),
     }
@@ -147,7 +146,7 @@ def test_format_1_is_still_read(tmp_path: Path, settings: dict[str, Any]) -> Non
     assert same_weights(loaded.model, checkpoint.model)
     assert (loaded.stage, loaded.epoch, loaded.step, loaded.metrics) == ("pretrain", 3, 41, meta["metrics"])
     assert loaded.trainer == {"m_location": 0.5}
-    assert (Embedder(loaded).queries(TEXTS) == Embedder(checkpoint).queries(TEXTS)).all()
+    assert (TorchEncoder(loaded).queries(TEXTS) == TorchEncoder(checkpoint).queries(TEXTS)).all()
     save_checkpoint(tmp_path / "new", loaded)
     assert same_weights(load_checkpoint(tmp_path / "new").model, checkpoint.model)
 
@@ -212,7 +211,7 @@ def test_an_interrupted_save_leaves_no_checkpoint_and_does_not_stop_the_next(
 
     new = toy_checkpoint(seed=1)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "place", interrupt)
+        patch.setattr(module, "publish_folder", interrupt)
         with pytest.raises(KeyboardInterrupt):
             save_checkpoint(tmp_path / "last", new)
     assert not (tmp_path / "last").exists()

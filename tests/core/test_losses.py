@@ -21,7 +21,7 @@ from m3gal_cli.core.losses import (
     spread,
     uniformity,
 )
-from m3gal_cli.core.momentum import KeyQueue
+from m3gal_cli.core.momentum_queue import KeyQueue
 
 T = 0.07
 
@@ -144,7 +144,7 @@ def test_candidate_losses_against_brute_force() -> None:
     weighted = candidate_losses(text, location, *masks(LISTS, 7), 0.25)
     assert weighted.fused.item() == pytest.approx(brute_force(text + 0.25 * location, LISTS), rel=1e-9)
     assert weighted.location == found.location
-    assert weighted.apart.item() == pytest.approx(float(found.text + found.location))
+    assert weighted.separate.item() == pytest.approx(float(found.text + found.location))
     queue = pretrain_losses(text, location, 0.25)
     assert queue.fused.item() == pytest.approx(F.cross_entropy(text + 0.25 * location, torch.zeros(6).long()).item())
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from m3gal_cli.core.momentum import momentum_at, update_ema
+from m3gal_cli.core.momentum_queue import momentum_at, update_ema
 
 
 def layers(seed: int) -> nn.Module:

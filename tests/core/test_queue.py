@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from m3gal_cli.core.momentum import KeyQueue
+from m3gal_cli.core.momentum_queue import KeyQueue
 
 DIM = 3
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
@@ -107,7 +107,7 @@ WORKER = """
 import sys
 import torch
 import torch.distributed as dist
-from m3gal_cli.core.momentum import KeyQueue
+from m3gal_cli.core.momentum_queue import KeyQueue
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)

@@ -12,16 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from drawn import small_town
 
 from m3gal_cli.data.geoparquet import PointWriter, point_writer, wkb_points
-from m3gal_cli.data.osm import facts_table
-from m3gal_cli.data.osm.extract import Extract, read_extract
-from m3gal_cli.data.osm.facts import FactTable, gather_facts
-from m3gal_cli.data.osm.facts_table import FactsWriter
-from m3gal_cli.data.osm.places import Place, distinct_places
 from m3gal_cli.data.sample import copy_sample
 from m3gal_cli.errors import InputError
+from m3gal_cli.osm import facts_table
+from m3gal_cli.osm.extract import Extract, read_extract
+from m3gal_cli.osm.facts import FactTable, gather_facts
+from m3gal_cli.osm.facts_table import FactsWriter
+from m3gal_cli.osm.places import Place, distinct_places
+from tests.helpers.extracts import small_town
 
 
 def test_wkb_is_what_struct_packs() -> None:

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 from m3gal_cli.data import geotes
-from m3gal_cli.data.coordinates import wgs84_to_gcj02
 from m3gal_cli.data.geotes import GeotesOptions, GeotesSummary, build_geotes
 from m3gal_cli.data.records import Passage, Record, read_records, write_records
 from m3gal_cli.data.tables import VIEW_COLUMNS, read_frame, read_pois, read_views, write_table
 from m3gal_cli.errors import InputError
+from m3gal_cli.geo.coordinates import wgs84_to_gcj02
 
 TREE = {
     "train_dataset_use_gis.jsonl",

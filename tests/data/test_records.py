@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from m3gal_cli.data import records as records_module
-from m3gal_cli.data.coordinates import gcj02_to_bd09, parse_lnglat, wgs84_to_gcj02
 from m3gal_cli.data.records import (
     Passage,
     Record,
@@ -24,6 +23,7 @@ from m3gal_cli.data.records import (
     write_records,
 )
 from m3gal_cli.errors import InputError
+from m3gal_cli.geo.coordinates import gcj02_to_bd09, parse_lnglat, wgs84_to_gcj02
 
 
 def a_row(**changes: Any) -> dict[str, Any]:

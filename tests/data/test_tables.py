@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 from m3gal_cli.data import tables
-from m3gal_cli.data.coordinates import geohash_digits, wgs84_to_gcj02
 from m3gal_cli.data.tables import (
     GEOHASH_COLUMNS,
     VIEW_COLUMNS,
@@ -26,6 +25,7 @@ from m3gal_cli.data.tables import (
     write_views,
 )
 from m3gal_cli.errors import InputError
+from m3gal_cli.geo.coordinates import geohash_digits, wgs84_to_gcj02
 
 HEAD = "address,lng,lat\n"
 Reader = Callable[[Path], pd.DataFrame]
@@ -243,7 +243,7 @@ def test_swapped_views_are_told_by_their_geohash_where_the_range_cannot(tmp_path
 
 @pytest.mark.parametrize("datum", ["gcj02", "bd09"])
 def test_the_datum_is_converted_at_the_door(tmp_path: Path, datum: str) -> None:
-    from m3gal_cli.data.coordinates import gcj02_to_bd09
+    from m3gal_cli.geo.coordinates import gcj02_to_bd09
 
     frame = views_frame().iloc[[0, 2]].reset_index(drop=True)
     lng, lat = wgs84_to_gcj02(frame["lng"], frame["lat"])

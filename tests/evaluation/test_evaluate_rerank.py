@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import bruteforce
 import numpy as np
 import pytest
-from bruteforce import poi, records
-from toy import ToyEmbedder, toy_checkpoint, weights_of
 
 from m3gal_cli.data.queries import Query
 from m3gal_cli.data.records import Passage, Record
+from m3gal_cli.encoders.encoder import TorchEncoder
 from m3gal_cli.evaluation.rerank import evaluate_rerank, rerank_scores
 from m3gal_cli.evaluation.result import Evaluation
-from m3gal_cli.retrieval.embed import Embedder
-from m3gal_cli.retrieval.evidence import Candidates
-from m3gal_cli.retrieval.hybrid import Hybrid
-from m3gal_cli.retrieval.lexical import LexicalIndex
-from m3gal_cli.retrieval.lexicon import Lexicon
+from m3gal_cli.rerank.features import Candidates
+from m3gal_cli.rerank.linear import LinearReranker
+from m3gal_cli.text.bm25 import LexicalIndex
+from m3gal_cli.text.document_frequencies import DocumentFrequencies
+from tests.helpers import bruteforce
+from tests.helpers.bruteforce import poi, records
+from tests.helpers.toy_models import ToyEncoder, toy_checkpoint, weights_of
 
-EMBEDDER = ToyEmbedder()
+EMBEDDER = ToyEncoder()
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,9 @@ def test_the_hybrid_row_takes_a_place_that_a_set_repeats_for_one(rows: list[Reco
     """Nearness counts for less where many places are as near: a place is one of them, however often it is there."""
     rows = [replace(record, negatives=record.negatives * 6) for record in rows]
     weights = weights_of(dense=0.02, near_2500m=1.0)
-    hybrid = Hybrid(weights, Lexicon.of([text for text, _, _ in {p.key for r in rows for p in r.passages}]))
+    reranker = LinearReranker(
+        weights, DocumentFrequencies.of([text for text, _, _ in {p.key for r in rows for p in r.passages}])
+    )
     by_loops = []
     for record in rows:
         places = {p.key: p for p in record.passages}
@@ -73,11 +75,11 @@ def test_the_hybrid_row_takes_a_place_that_a_set_repeats_for_one(rows: list[Reco
         texts, lng, lat = zip(*places, strict=True)
         found = Candidates(list(texts), np.array(dense), np.array(lng), np.array(lat))
         query = Query(record.query_id, record.query, record.lng, record.lat)
-        table = dict(zip(places, hybrid.scores(query, found).tolist(), strict=True))
+        table = dict(zip(places, reranker.scores(query, found).tolist(), strict=True))
         by_loops.append(bruteforce.rank_and_error([table[p.key] for p in record.passages], record.passages, record))
-    evaluation = evaluate_rerank(rows, EMBEDDER, hybrid=weights)
-    assert evaluation.ranks["hybrid"].tolist() == [rank for rank, _ in by_loops]
-    assert evaluation.metrics["hybrid"]["median_error_m"] == pytest.approx(
+    evaluation = evaluate_rerank(rows, EMBEDDER, reranker=weights)
+    assert evaluation.ranks["reranked"].tolist() == [rank for rank, _ in by_loops]
+    assert evaluation.metrics["reranked"]["median_error_m"] == pytest.approx(
         np.median([m for _, m in by_loops]), rel=1e-9
     )
 
@@ -116,7 +118,7 @@ def test_a_negative_equal_to_the_gold_is_gold_and_any_other_tie_loses() -> None:
 
 
 def test_a_model_without_scores_is_last_not_first() -> None:
-    class Silent(ToyEmbedder):
+    class Silent(ToyEncoder):
         """Its training ran away: every vector is nan."""
 
         def vector(self, what: str) -> np.ndarray:
@@ -133,21 +135,21 @@ def test_texts_are_cut_for_the_scores_and_whole_for_the_gold() -> None:
     """As published: candidates that read the same up to the cut tie, but are not gold for that."""
     gold, twin = Passage("abcd north", 120.0, 30.0), Passage("abcd south", 120.0, 30.0)
     record = Record("some query", [gold], [twin])
-    cut = rerank_scores([record], EMBEDDER, max_words=4)["fused"][0]
+    cut = rerank_scores([record], EMBEDDER, max_chars=4)["fused"][0]
     short = bruteforce.scores(EMBEDDER, "some", Passage("abcd", 120.0, 30.0))["fused"]
     assert cut.tolist() == [short, short]
-    assert evaluate_rerank([record], EMBEDDER, max_words=4).ranks["fused"].tolist() == [2]
+    assert evaluate_rerank([record], EMBEDDER, max_chars=4).ranks["fused"].tolist() == [2]
 
 
 def test_scores_by_a_real_model_are_row_products_and_bit_equal_for_equal_candidates(rows: list[Record]) -> None:
-    embedder = Embedder(toy_checkpoint(), batch_tokens=40)
-    found = rerank_scores(rows[:8], embedder)
+    encoder = TorchEncoder(toy_checkpoint(), batch_tokens=40)
+    found = rerank_scores(rows[:8], encoder)
     seen: dict[tuple, list[float]] = {}
     for i, record in enumerate(rows[:8]):
-        query = embedder.queries([record.query])[0].astype(np.float64)
+        query = encoder.queries([record.query])[0].astype(np.float64)
         for j, p in enumerate(record.passages):
-            text = query @ embedder.poi_texts([p.text])[0]
-            place = query @ embedder.locations([p.lng], [p.lat])[0]
+            text = query @ encoder.poi_texts([p.text])[0]
+            place = query @ encoder.locations([p.lng], [p.lat])[0]
             values = [found[kind][i, j] for kind in bruteforce.KINDS]
             assert values == pytest.approx([text, place, text + place], abs=1e-5)
             assert seen.setdefault((i, p.key), values) == values

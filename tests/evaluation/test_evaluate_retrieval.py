@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import bruteforce
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from bruteforce import poi, records
-from toy import CrowdedEmbedder, ToyEmbedder, weights_of
 
 from m3gal_cli.data.queries import Query
 from m3gal_cli.data.records import Passage, Record
 from m3gal_cli.errors import InputError
-from m3gal_cli.evaluation import hybrid as evaluation_hybrid
+from m3gal_cli.evaluation import reranked as evaluation_hybrid
 from m3gal_cli.evaluation import retrieval
+from m3gal_cli.evaluation import score_stream as stream
 from m3gal_cli.evaluation.ranks import MISS
 from m3gal_cli.evaluation.retrieval import Options, evaluate_retrieval
-from m3gal_cli.retrieval import hybrid as hybrid_module
-from m3gal_cli.retrieval import sweep
-from m3gal_cli.retrieval.evidence import Candidates
-from m3gal_cli.retrieval.hybrid import Hybrid
-from m3gal_cli.retrieval.lexical import LexicalIndex
-from m3gal_cli.retrieval.lexicon import Lexicon
+from m3gal_cli.rerank import linear as hybrid_module
+from m3gal_cli.rerank.features import Candidates
+from m3gal_cli.rerank.linear import LinearReranker
+from m3gal_cli.text.bm25 import LexicalIndex
+from m3gal_cli.text.document_frequencies import DocumentFrequencies
+from tests.helpers import bruteforce
+from tests.helpers.bruteforce import poi, records
+from tests.helpers.toy_models import CrowdedEncoder, ToyEncoder, weights_of
 
-EMBEDDER = ToyEmbedder()
+EMBEDDER = ToyEncoder()
 ROWS = [poi(n) for n in [*range(3, 20), 5, 5, 9, 17]]  # repeated rows; 0, 1 and 2 are missing
 FIRST = [[p.key for p in ROWS].index(p.key) for p in ROWS]  # of each row, the first that is the same place
 PLACES = sorted(set(FIRST))
@@ -50,8 +50,8 @@ def wanted(queries: list[Record], kind: str) -> list[tuple[float, float]]:
 @pytest.mark.parametrize("at_once", [1, 3, 4096])
 def test_metrics_against_loops(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     for name in ("ROWS_AT_ONCE", "QUERIES_AT_ONCE"):
-        monkeypatch.setattr(sweep, name, {"cpu": at_once})
-    monkeypatch.setattr(sweep, "PLACES_AT_ONCE", max(2, at_once))
+        monkeypatch.setattr(stream, name, {"cpu": at_once})
+    monkeypatch.setattr(stream, "PLACES_AT_ONCE", max(2, at_once))
     queries = records(47, seed=3)  # the last run of queries is a short one
     found = evaluate_retrieval(queries, table(ROWS), EMBEDDER, Options(bm25=True))
     assert set(found.metrics) == {*bruteforce.KINDS, "bm25"}
@@ -79,10 +79,10 @@ def test_the_hybrid_row_scores_the_best_candidates_again(monkeypatch: pytest.Mon
         monkeypatch.setattr(module, "DEPTH", 6)
     weights = weights_of(dense=0.002, name=0.3, reference=0.2, near_700m=1.5, near_2500m=0.5)
     queries, frame = records(47, seed=3), table(ROWS)
-    found = evaluate_retrieval(queries, frame, EMBEDDER, Options(hybrid=weights, depth=3))
+    found = evaluate_retrieval(queries, frame, EMBEDDER, Options(reranker=weights, depth=3))
     assert found.found is not None
-    assert found.found.hybrid is not None
-    lexicon = Lexicon.of(frame.drop_duplicates()["address"])
+    assert found.found.reranker is not None
+    document_frequencies = DocumentFrequencies.of(frame.drop_duplicates()["address"])
     moved = repeated = 0
     for i, record in enumerate(queries):
         fused = [bruteforce.scores(EMBEDDER, record.query, p)["fused"] for p in ROWS]
@@ -91,25 +91,29 @@ def test_the_hybrid_row_scores_the_best_candidates_again(monkeypatch: pytest.Mon
         rows = [ROWS[j] for j in best]
         place = np.array([(p.lng, p.lat) for p in rows])
         own = Candidates([p.text for p in rows], np.array([fused[j] for j in best]), *place.T)
-        scores = Hybrid(weights, lexicon).scores(Query(i, record.query, record.lng, record.lat), own).tolist()
+        scores = (
+            LinearReranker(weights, document_frequencies)
+            .scores(Query(i, record.query, record.lng, record.lat), own)
+            .tolist()
+        )
         by_key = {p.key: score for p, score in zip(rows, scores, strict=True)}
         every = [p for p in ROWS if p.key in by_key]
         rank, _ = bruteforce.rank_and_error([by_key[p.key] for p in every], every, record)
         wanted = rank if rank < np.inf else found.ranks["fused"][i]
-        assert found.ranks["hybrid"][i] == wanted
+        assert found.ranks["reranked"][i] == wanted
         top = {j for j, p in enumerate(ROWS) if by_key.get(p.key) == max(scores)}
-        assert found.found.hybrid[i] in top
-        assert (found.found.hybrid[i] in {j for j, g in enumerate(gold) if g}) == (wanted == 1)
+        assert found.found.reranker[i] in top
+        assert (found.found.reranker[i] in {j for j, g in enumerate(gold) if g}) == (wanted == 1)
         moved += wanted != found.ranks["fused"][i]
         repeated += len(every) > 6
     assert moved > 5
     assert repeated > 5
-    assert "hybrid" in found.metrics
+    assert "reranked" in found.metrics
     assert found.found is not None
     assert {len(rows) for rows, _ in found.found.matches} == {3}, "the run file asks for fewer"
     plain = evaluate_retrieval(queries, frame, EMBEDDER, Options(depth=3))
     assert (plain.ranks["fused"] == found.ranks["fused"]).all()
-    assert "hybrid" not in plain.metrics
+    assert "reranked" not in plain.metrics
 
 
 @pytest.mark.parametrize("at_once", [13, 4096])
@@ -117,14 +121,14 @@ def test_a_table_that_repeats_all_its_rows_has_the_same_candidates(
     monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     """As many places are looked at, however many rows they fill: the best one stays the best."""
-    monkeypatch.setattr(sweep, "ROWS_AT_ONCE", {"cpu": at_once})
+    monkeypatch.setattr(stream, "ROWS_AT_ONCE", {"cpu": at_once})
     for module in (retrieval, hybrid_module, evaluation_hybrid):
         monkeypatch.setattr(module, "DEPTH", 6)
     queries, places = records(47, seed=3), [ROWS[row] for row in PLACES]
-    options = Options(hybrid=weights_of(dense=0.002, name=0.3, reference=0.2, near_700m=1.5, near_2500m=0.5))
+    options = Options(reranker=weights_of(dense=0.002, name=0.3, reference=0.2, near_700m=1.5, near_2500m=0.5))
     once, often = (evaluate_retrieval(queries, table(places * n), EMBEDDER, options) for n in (1, 4))
-    assert ((once.ranks["hybrid"] == 1) == (often.ranks["hybrid"] == 1)).all()
-    best = [[found.found.hybrid[i] % len(places) for i in range(47)] for found in (once, often) if found.found]
+    assert ((once.ranks["reranked"] == 1) == (often.ranks["reranked"] == 1)).all()
+    best = [[found.found.reranker[i] % len(places) for i in range(47)] for found in (once, often) if found.found]
     assert best[0] == best[1]
     assert len(set(best[0])) > 5
 
@@ -136,10 +140,10 @@ def test_matches_in_the_order_of_the_hybrid_score(monkeypatch: pytest.MonkeyPatc
     weights = weights_of(dense=0.002, name=0.3, reference=0.2, near_700m=1.5, near_2500m=0.5)
     queries, frame = records(47, seed=3), table(ROWS)
     by = {
-        order: evaluate_retrieval(queries, frame, EMBEDDER, Options(hybrid=weights, depth=11, order=order))
-        for order in ("fused", "hybrid")
+        order: evaluate_retrieval(queries, frame, EMBEDDER, Options(reranker=weights, depth=11, order=order))
+        for order in ("fused", "reranked")
     }
-    fused, found = by["fused"].found, by["hybrid"].found
+    fused, found = by["fused"].found, by["reranked"].found
     assert fused is not None
     assert found is not None
     moved = 0
@@ -154,14 +158,14 @@ def test_matches_in_the_order_of_the_hybrid_score(monkeypatch: pytest.MonkeyPatc
         moved += rows.tolist() != before.tolist()
         gold = np.array([ROWS[row].key in record.gold for row in rows])
         if gold.any():
-            assert by["hybrid"].ranks["hybrid"][i] == np.flatnonzero(gold)[0] + 1
+            assert by["reranked"].ranks["reranked"][i] == np.flatnonzero(gold)[0] + 1
     assert moved > 20
-    wanted = bruteforce.slices(queries, by["hybrid"].ranks["hybrid"].tolist())
+    wanted = bruteforce.slices(queries, by["reranked"].ranks["reranked"].tolist())
     for name, values in wanted.items():
-        assert {k: by["hybrid"].hybrid_slices[name][k] for k in values} == pytest.approx(values)
-    assert by["hybrid"].to_json("runs/a")["hybrid_slices"] == by["fused"].hybrid_slices != by["fused"].slices
-    assert found.hybrid is not None
-    assert found.hybrid.tolist() == [rows[0] for rows, _ in found.matches]
+        assert {k: by["reranked"].reranked_slices[name][k] for k in values} == pytest.approx(values)
+    assert by["reranked"].to_json("runs/a")["reranked_slices"] == by["fused"].reranked_slices != by["fused"].slices
+    assert found.reranker is not None
+    assert found.reranker.tolist() == [rows[0] for rows, _ in found.matches]
 
 
 def test_rows_equal_to_the_gold_are_gold_and_any_other_tie_loses() -> None:
@@ -211,10 +215,10 @@ def crowd(seed: int = 5) -> tuple[list[Record], list[Passage]]:
 def test_where_float32_cannot_tell(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> None:
     """Whatever the blocks are, and with any number of threads, ranks are those of float64."""
     queries, rows = crowd()
-    embedder = CrowdedEmbedder()
-    text = embedder.poi_texts([p.text for p in rows]).astype(np.float64)
-    place = embedder.locations([p.lng for p in rows], [p.lat for p in rows]).astype(np.float64)
-    asked = embedder.queries([r.query for r in queries]).astype(np.float64)
+    encoder = CrowdedEncoder()
+    text = encoder.poi_texts([p.text for p in rows]).astype(np.float64)
+    place = encoder.locations([p.lng for p in rows], [p.lat for p in rows]).astype(np.float64)
+    asked = encoder.queries([r.query for r in queries]).astype(np.float64)
     # By cumulative sums, which add in the order of the columns for every row: equal rows are equal.
     scores = {
         kind: np.stack([(v * q).cumsum(axis=1)[:, -1] for q in asked])
@@ -225,10 +229,10 @@ def test_where_float32_cannot_tell(monkeypatch: pytest.MonkeyPatch, two_threads:
     assert (scores["fused"].max(axis=1) - narrow < 1e-5).mean() > 0.5, "too far apart: this test would show little"
     found = []
     for block, run, places in ((7, 5, 3), (64, 40, 16), (4096, 256, 8192)):
-        monkeypatch.setattr(sweep, "ROWS_AT_ONCE", {"cpu": block})
-        monkeypatch.setattr(sweep, "QUERIES_AT_ONCE", {"cpu": run})
-        monkeypatch.setattr(sweep, "PLACES_AT_ONCE", places)
-        found.append(evaluate_retrieval(queries, table(rows), embedder, Options(depth=20)))
+        monkeypatch.setattr(stream, "ROWS_AT_ONCE", {"cpu": block})
+        monkeypatch.setattr(stream, "QUERIES_AT_ONCE", {"cpu": run})
+        monkeypatch.setattr(stream, "PLACES_AT_ONCE", places)
+        found.append(evaluate_retrieval(queries, table(rows), encoder, Options(depth=20)))
     for kind, every in scores.items():
         by_loops = [
             bruteforce.rank_and_error(line.tolist(), rows, record) for line, record in zip(every, queries, strict=True)
@@ -245,8 +249,8 @@ def test_where_float32_cannot_tell(monkeypatch: pytest.MonkeyPatch, two_threads:
 
 @pytest.mark.parametrize("depth", [1, 7, 100])
 def test_the_first_matches_are_a_sort_with_gold_last_among_equals(monkeypatch: pytest.MonkeyPatch, depth: int) -> None:
-    monkeypatch.setattr(sweep, "ROWS_AT_ONCE", {"cpu": 9})
-    monkeypatch.setattr(sweep, "PLACES_AT_ONCE", 4)
+    monkeypatch.setattr(stream, "ROWS_AT_ONCE", {"cpu": 9})
+    monkeypatch.setattr(stream, "PLACES_AT_ONCE", 4)
     queries = records(47, seed=3)
     found = evaluate_retrieval(queries, table(ROWS), EMBEDDER, Options(depth=depth)).found
     for number, (record, (rows, scores)) in enumerate(zip(queries, found.matches, strict=True)):
@@ -259,7 +263,7 @@ def test_the_first_matches_are_a_sort_with_gold_last_among_equals(monkeypatch: p
         assert gold == [row for row in PLACES if ROWS[row].key in record.gold]
 
 
-class Partly(ToyEmbedder):
+class Partly(ToyEncoder):
     """A model of which some vectors are none."""
 
     def vector(self, what: str) -> np.ndarray:
@@ -271,13 +275,13 @@ BROKEN = {"query typed 3", "poi poi 5", "poi poi 6", "place (120.01, 30.02)"}
 
 
 def test_what_has_no_score_is_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "ROWS_AT_ONCE", {"cpu": 6})
-    queries, embedder = records(20, seed=3), Partly()
-    found = evaluate_retrieval(queries, table(ROWS), embedder, Options(depth=40))
+    monkeypatch.setattr(stream, "ROWS_AT_ONCE", {"cpu": 6})
+    queries, encoder = records(20, seed=3), Partly()
+    found = evaluate_retrieval(queries, table(ROWS), encoder, Options(depth=40))
     for kind in bruteforce.KINDS:
         by_loops = []
         for record in queries:
-            values = [bruteforce.scores(embedder, record.query, p)[kind] for p in ROWS]
+            values = [bruteforce.scores(encoder, record.query, p)[kind] for p in ROWS]
             values = [-np.inf if np.isnan(v) else v for v in values]
             by_loops.append(bruteforce.rank_and_error(values, ROWS, record))
         assert [np.inf if r == MISS else r for r in found.ranks[kind].tolist()] == [rank for rank, _ in by_loops]

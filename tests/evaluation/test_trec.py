@@ -8,15 +8,15 @@ import ir_measures
 import numpy as np
 import pandas as pd
 import pytest
-from bruteforce import poi, records
 from ir_measures import RR, R, Success
-from toy import ToyEmbedder
 
 from m3gal_cli.data.records import Record
 from m3gal_cli.evaluation.ranks import MISS
 from m3gal_cli.evaluation.result import Evaluation
 from m3gal_cli.evaluation.retrieval import Options, evaluate_retrieval
 from m3gal_cli.evaluation.trec import document_ids, falling, query_ids, write_qrels, write_run
+from tests.helpers.bruteforce import poi, records
+from tests.helpers.toy_models import ToyEncoder
 
 ROWS = [poi(n) for n in [*range(3, 20), 5, 5, 9, 17]]  # repeated rows; 0, 1 and 2 are missing
 # Ids that a tool which breaks ties by them, either way, would order in favour of some gold.
@@ -25,7 +25,7 @@ IDS = [f"{'za'[i % 2]} {i * 8 % 21}" for i in range(len(ROWS))]
 
 def judged(queries: list[Record], folder: Path) -> tuple[Evaluation, dict]:
     frame = pd.DataFrame([(p.text, p.lng, p.lat) for p in ROWS], columns=["address", "lng", "lat"])
-    found = evaluate_retrieval(queries, frame, ToyEmbedder(), Options(depth=100))
+    found = evaluate_retrieval(queries, frame, ToyEncoder(), Options(depth=100))
     assert found.found is not None
     names, documents = query_ids(queries), document_ids(IDS)
     write_run(folder / "a.trec", found.found, names, documents)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command import done, m3gal, steps
+
+from tests.helpers.cli import done, m3gal, steps
 
 COMMANDS = {
     "src.M3GAL.moco_train": "pretrain",

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import m3gal
 from numpy.typing import NDArray
-from reference import PublishedModel, kindest_rank, metrics, read_pois, worst_rank
 
-from m3gal_cli.cli.evaluating import open_session
+from m3gal_cli.cli.evaluation import open_session
 from m3gal_cli.data.records import read_records
 from m3gal_cli.evaluation.rerank import rerank_scores
+from tests.helpers.cli import m3gal
+from tests.helpers.published_model import PublishedModel, kindest_rank, metrics, read_pois, worst_rank
 
 NEAR = 1e-6  # scores nearer than this may stand in either order
 
@@ -103,7 +103,7 @@ def own_scores(golden: Path) -> dict[str, NDArray[np.float32]]:
         "text_encoder": str(golden / "text_encoder"),
     }
     session = open_session(values | {"checkpoint": golden / "checkpoint_0000_best.pth.tar"})
-    return rerank_scores(read_records(golden / "candidates.jsonl"), session.embedder, session.config.data.max_words)
+    return rerank_scores(read_records(golden / "candidates.jsonl"), session.encoder, session.config.data.max_chars)
 
 
 def test_rerank_location_differs_by_ties_alone(

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from command import Answer, m3gal, steps, weights
+
+from tests.helpers.cli import Answer, m3gal, steps, weights
 
 TOLERANCE = 1e-5
 
@@ -99,7 +100,7 @@ def test_finetuning_losses_step_by_step(golden: Path, workplace: Path, form: str
     run = finetune(golden, workplace, golden / form, f"finetuned-{form}").run
     assert_same_losses(run, golden / "finetune.json")
     settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    assert settings["data"]["max_words"] == 64
+    assert settings["data"]["max_chars"] == 64
 
 
 def test_finetuning_without_the_cut_at_64_characters_is_another_training(golden: Path, workplace: Path) -> None:
@@ -108,7 +109,7 @@ def test_finetuning_without_the_cut_at_64_characters_is_another_training(golden:
         *("finetune", "--config", "paper.yaml", "--resume", golden / "checkpoint_0000_best.pth.tar"),
         *("--text-encoder", golden / "text_encoder", "--set", f"data.train={golden}/candidates.jsonl"),
         *("--set", "data.shuffle=false", "--set", "optim.max_steps=1", "--print-freq", 1, "--batch-size", 4),
-        *("--set", "data.max_words=8", "--runs-dir", workplace, "--output-name", "cut-at-8"),
+        *("--set", "data.max_chars=8", "--runs-dir", workplace, "--output-name", "cut-at-8"),
     )
     first = json.loads((golden / "finetune.json").read_text(encoding="utf-8"))["steps"][0]
     assert abs(steps(answer.run)[0]["text_loss"] - first["text_loss"]) > TOLERANCE

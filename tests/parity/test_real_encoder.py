@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command import m3gal
+
+from tests.helpers.cli import m3gal
 
 # Zero-shot, the 5,000 POIs, dev, ties lost: ../shared/README.md, measured apart.
 BASELINE = {"recall@1": 0.36, "recall@5": 0.70, "recall@20": 0.78}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-from town import PLACES, place, record, write_csv, write_lines
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from tests.helpers.sample_town import PLACES, place, record, write_csv, write_lines
 
 TRAIN, DEV = 30, 10
 

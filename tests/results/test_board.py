@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from quality.board import NEAR_M, Board, learn_weights, lexical_scores, milliseconds, unlikeliness, weighted
 
-from m3gal_cli.data.coordinates import METRES_PER_DEGREE
 from m3gal_cli.data.records import Passage, Record
-from m3gal_cli.retrieval.lexical import LexicalIndex
+from m3gal_cli.geo.coordinates import METRES_PER_DEGREE
+from m3gal_cli.text.bm25 import LexicalIndex
 
 ROWS = [("mill lane 1", 24.0, 60.0), ("mill lane 2", 24.0, 60.1), ("mill lane 1", 24.0, 60.0), ("castle", 25.0, 60.0)]
 POIS = pd.DataFrame(ROWS, columns=["address", "lng", "lat"])

@@ -10,19 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import results
-from command import m3gal
 from quality import drive, methods, ours, sentence
 from quality.baselines import bm25
 from quality.board import Board
 from quality.folds import Fold, Plan, Source, make_fold
 from quality.job import Job, Options, Result
 from quality.store import Store
-from town import PROFILE, record
 
 from m3gal_cli.data.records import Record, read_records
 from m3gal_cli.errors import InputError
 from m3gal_cli.evaluation.ranks import gold_ranks
-from m3gal_cli.retrieval.lexical import LexicalIndex
+from m3gal_cli.text.bm25 import LexicalIndex
+from tests.helpers.cli import m3gal
+from tests.helpers.sample_town import PROFILE, record
 
 CHEAP = ["--methods", "bm25", "bm25 + distance"]
 PLAN = Plan(validation=6)
@@ -137,17 +137,17 @@ def test_a_training_of_ours_from_the_profile_to_its_rows(
     fold = make_fold(Source(geotes), "0", Plan(validation=20))  # enough to learn the weights of the hybrid score on
     job = Job(fold, 3, None, tmp_path / "job", Options("scratch", None, None, tmp_path), timed=True)
     result = recipe.run(job)
-    kinds = {"text", "location", "fused", "hybrid"}
+    kinds = {"text", "location", "fused", "reranked"}
     assert set(result.rows) == kinds | {f"{kind}, {ours.PLACELESS}" for kind in kinds}
     for kind in ("text", "location", "fused"):  # of these, where the query was typed is no part
         assert result.rows[kind].ranks == result.rows[f"{kind}, {ours.PLACELESS}"].ranks
-    for kind in ("fused", "hybrid"):
+    for kind in ("fused", "reranked"):
         own = result.rows[kind]
         assert [rank > 1 for rank in own.ranks] == [
             fold.pois.iloc[row]["address"] not in {p.text for p in record.positives}
             for row, record in zip(own.found or [], fold.test, strict=True)
         ]
-    assert len(result.rows["hybrid"].ranks) == len(result.rows["hybrid"].rerank or ()) == len(fold.test)
+    assert len(result.rows["reranked"].ranks) == len(result.rows["reranked"].rerank or ()) == len(fold.test)
     fused = result.rows["fused"]
     assert len(fused.ranks) == len(fused.rerank or ()) == len(fused.found or ()) == len(fold.test)
     gold = Board(fold.test, fold.pois).gold
@@ -204,7 +204,7 @@ def test_what_the_commands_of_a_recipe_are(tmp_path: Path, monkeypatch: pytest.M
 
 def test_negatives_are_drawn_anew(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
-    from town import write_lines
+    from tests.helpers.sample_town import write_lines
 
     records: list[Record] = read_records(write_lines(tmp_path / "r.jsonl", [record(i, 5 + i) for i in range(2)]))
     rows = sentence.Drawn(records, 3, seed=1)

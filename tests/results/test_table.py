@@ -90,7 +90,7 @@ def test_the_table_in_words() -> None:
 
 def test_a_row_without_places_is_left_out_where_they_change_nothing() -> None:
     with_place = line("m", kind="text")
-    with_place["rows"] |= {f"text, {PLACELESS}": {"ranks": [1, 2, 30]}, "hybrid": {"ranks": [1, 1, 1]}}
+    with_place["rows"] |= {f"text, {PLACELESS}": {"ranks": [1, 2, 30]}, "reranked": {"ranks": [1, 1, 1]}}
     with_place["rows"][f"hybrid, {PLACELESS}"] = {"ranks": [1, 1, 2]}
     names = [row.name for row in gathered([with_place], dev=False)]
     assert names == ["m: text", "m: hybrid", f"m: hybrid, {PLACELESS}"]

@@ -6,19 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Answer, m3gal, steps
-from command import weights as weights_of
-from town import PLACES, STEPS, VIEWS, write_town
 
 from m3gal_cli.config.load import profile_names
+from m3gal_cli.core.bi_encoder import count_parameters
 from m3gal_cli.core.checkpoint import load_checkpoint
-from m3gal_cli.core.model import count_parameters
+from tests.helpers.cli import Answer, m3gal, steps
+from tests.helpers.cli import weights as weights_of
+from tests.helpers.sample_town import PLACES, STEPS, VIEWS, write_town
 
 # What each packaged profile is for.
 PROFILES = {
     ("pretrain",): ("demo.yaml", "osm.yaml", "paper.yaml", "views.yaml"),
     ("finetune",): ("demo.yaml", "geotes.yaml", "paper-finetune.yaml"),
-    ("finetune", "--reranker"): ("reranker.yaml",),
 }
 FIELDS = {"stage", "device", "members", "processes", "queries", "keys", "queue", "parameters", "rows", "batch_size"}
 FIELDS |= {"steps_per_epoch", "steps", "done", "seconds_per_step", "seconds", "peak_memory_mb"}

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from changes import code_of, in_child, listening
-from toy import toy_checkpoint
 
 from m3gal_cli.core.checkpoint import Checkpoint, load_checkpoint
-from m3gal_cli.core.layout import read_weights
+from m3gal_cli.core.checkpoint_parts import read_weights
+from m3gal_cli.encoders.checkpoint_lookup import find_checkpoint
 from m3gal_cli.errors import InputError
-from m3gal_cli.training.finding import find_checkpoint
-from m3gal_cli.training.run import RunDirectory
+from m3gal_cli.training.run_directory import RunDirectory
+from tests.helpers.disk_events import code_of, in_child, listening
+from tests.helpers.toy_models import toy_checkpoint
 
 
 def filled(checkpoint: Checkpoint, number: int, step: int) -> Checkpoint:

@@ -13,18 +13,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import m3gal, steps, validations
 from numpy.typing import NDArray
-from town import STEPS, write_town
 
 from m3gal_cli.errors import InputError
 from m3gal_cli.training import report
 from m3gal_cli.training.report import __main__ as again
 from m3gal_cli.training.report import write_report
 from m3gal_cli.training.report.charts import MOST_POINTS, charts_of, pieces, thinned
-from m3gal_cli.training.report.drawing import Axis
 from m3gal_cli.training.report.page import page, took
-from m3gal_cli.training.report.story import read_story
+from m3gal_cli.training.report.run_log import read_run_log
+from m3gal_cli.training.report.svg import Axis
+from tests.helpers.cli import m3gal, steps, validations
+from tests.helpers.sample_town import STEPS, write_town
 
 VOID = {"meta", "br"}
 
@@ -175,7 +175,7 @@ def test_the_environment(run: Path) -> None:
 
 
 def test_the_curves_are_the_logged_ones(run: Path) -> None:
-    charts = {chart.title: chart for chart in charts_of(read_story(run))}
+    charts = {chart.title: chart for chart in charts_of(read_run_log(run))}
     loss = {s.name: s.points for s in charts["Loss"].series}
     for name in ("text", "location", "fused"):
         assert loss[name] == [(row["step"], row[f"{name}_loss"]) for row in steps(run)]
@@ -254,9 +254,9 @@ def test_broken_lines_and_gaps(tmp_path: Path) -> None:
     rows += ['{"kind": "step", "st', "[1]", '{"kind": "step"}', '{"kind": "validation", "step": 3}', "\x00", ""]
     rows += [validation(7, 0.5) | {"metrics": {"fused": {"recall@1": None}, "text": 3}}]
     run = write_run(tmp_path / "run", rows, starts="nonsense")
-    story = read_story(run)
-    assert (len(story.steps), len(story.validations), story.broken, story.best) == (7, 1, 5, None)
-    curves = {s.name: pieces(s.points) for s in charts_of(story)[0].series}
+    run_log = read_run_log(run)
+    assert (len(run_log.steps), len(run_log.validations), run_log.broken, run_log.best) == (7, 1, 5, None)
+    curves = {s.name: pieces(s.points) for s in charts_of(run_log)[0].series}
     assert [[x for x, _ in piece] for piece in curves["text"]] == [[1, 2], [4, 5, 6, 7]]
     assert [[x for x, _ in piece] for piece in curves["fused"]] == [[1, 2, 3], [5, 6, 7]]
     assert [[x for x, _ in piece] for piece in curves["location"]] == [[1, 2, 3, 4], [6, 7]]
@@ -268,8 +268,8 @@ def test_broken_lines_and_gaps(tmp_path: Path) -> None:
 def test_runs_of_every_length(tmp_path: Path, count: int) -> None:
     rows: list[Any] = [step(i) for i in range(1, count + 1)]
     rows += [validation(i, i / 10_000) for i in range(1000, count + 1, 1000)]
-    story = read_story(write_run(tmp_path / "run", rows))
-    seen = Page(page(story))
+    run_log = read_run_log(write_run(tmp_path / "run", rows))
+    seen = Page(page(run_log))
     assert len(seen.paths) >= (6 if count > 1 else 0)
     assert all(re.fullmatch(r"M[\d.]+ [\d.]+(L[\d.]+ [\d.]+)+", path) or path == "M0 5H30" for path in seen.paths)
     longest = max((path.count("L") + 1 for path in seen.paths), default=0)

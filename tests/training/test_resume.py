@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from command import m3gal, steps, validations, weights
-from town import STEPS, write_town
 
 from m3gal_cli.config.load import load_config
 from m3gal_cli.core.checkpoint import load_checkpoint
 from m3gal_cli.errors import InputError
-from m3gal_cli.training.loop import Interrupted
-from m3gal_cli.training.stages import Start, run_finetune, run_pretrain
+from m3gal_cli.training.pipelines import Start, run_finetune, run_pretrain
+from m3gal_cli.training.trainer import Interrupted
+from tests.helpers.cli import m3gal, steps, validations, weights
+from tests.helpers.sample_town import STEPS, write_town
 
 RUNNERS = {"pretrain": run_pretrain, "finetune": run_finetune}
 TOTAL = 3 * STEPS

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import m3gal, steps
-from town import STEPS, write_town
 
 from m3gal_cli.config.load import load_config
 from m3gal_cli.config.schema import Config
-from m3gal_cli.training.chance import epoch_order
+from m3gal_cli.training.rng_state import epoch_order
 from m3gal_cli.training.schedules import ramp_factor, step_factor
+from tests.helpers.cli import m3gal, steps
+from tests.helpers.sample_town import STEPS, write_town
 
 
 @pytest.mark.parametrize(

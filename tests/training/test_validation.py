@@ -8,24 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command import m3gal, validations
-from town import write_town
-from toy import TEXTS, toy_checkpoint
 
 from m3gal_cli.core.checkpoint import Checkpoint
-from m3gal_cli.core.momentum import update_ema
-from m3gal_cli.retrieval.embed import Embedder
+from m3gal_cli.core.momentum_queue import update_ema
+from m3gal_cli.encoders.encoder import TorchEncoder
 from m3gal_cli.training.validation import LastingEmbedder
+from tests.helpers.cli import m3gal, validations
+from tests.helpers.sample_town import write_town
+from tests.helpers.toy_models import TEXTS, toy_checkpoint
 
 LNG, LAT = [120.1, 120.2, 120.1], [30.1, 30.2, 30.1]
 KINDS = {"encoder_q": "queries", "encoder_k": "poi_texts", "gc_encoder_shadow": "locations"}
 
 
-def all_vectors(embedder: Embedder) -> dict[str, np.ndarray]:
+def all_vectors(encoder: TorchEncoder) -> dict[str, np.ndarray]:
     return {
-        "queries": embedder.queries(TEXTS),
-        "poi_texts": embedder.poi_texts(TEXTS),
-        "locations": embedder.locations(LNG, LAT),
+        "queries": encoder.queries(TEXTS),
+        "poi_texts": encoder.poi_texts(TEXTS),
+        "locations": encoder.locations(LNG, LAT),
     }
 
 
@@ -61,16 +61,16 @@ def write(checkpoint: Checkpoint, part: str, how: str) -> None:
 def test_only_what_was_written_to_is_encoded_again(
     counted: tuple[Checkpoint, LastingEmbedder, list[str]], part: str, how: str
 ) -> None:
-    checkpoint, embedder, ran = counted
-    before = all_vectors(embedder)
+    checkpoint, encoder, ran = counted
+    before = all_vectors(encoder)
     assert set(ran) == set(KINDS)
     ran.clear()
-    again = all_vectors(embedder)
+    again = all_vectors(encoder)
     assert ran == [], "nothing has changed"
     write(checkpoint, part, how)
-    after = all_vectors(embedder)
+    after = all_vectors(encoder)
     assert set(ran) == {part}
-    fresh = all_vectors(Embedder(checkpoint))
+    fresh = all_vectors(TorchEncoder(checkpoint))
     for kind, vectors in after.items():
         assert np.array_equal(again[kind], before[kind])
         assert np.array_equal(vectors, fresh[kind])
@@ -78,20 +78,20 @@ def test_only_what_was_written_to_is_encoded_again(
 
 
 def test_other_rows_are_encoded(counted: tuple[Checkpoint, LastingEmbedder, list[str]]) -> None:
-    checkpoint, embedder, _ = counted
-    plain = Embedder(checkpoint)
+    checkpoint, encoder, _ = counted
+    plain = TorchEncoder(checkpoint)
     for texts in (TEXTS, TEXTS[:2], TEXTS[::-1], TEXTS):
-        assert np.array_equal(embedder.queries(texts), plain.queries(texts))
+        assert np.array_equal(encoder.queries(texts), plain.queries(texts))
     for lng in (LNG, [120.3, 120.2, 120.1]):
-        assert np.array_equal(embedder.locations(lng, LAT), plain.locations(lng, LAT))
+        assert np.array_equal(encoder.locations(lng, LAT), plain.locations(lng, LAT))
 
 
 def test_texts_are_tokenised_once(counted: tuple[Checkpoint, LastingEmbedder, list[str]]) -> None:
-    checkpoint, embedder, _ = counted
-    embedder.queries(TEXTS)
+    checkpoint, encoder, _ = counted
+    encoder.queries(TEXTS)
     write(checkpoint, "encoder_q", "sgd")
-    embedder.tokenize = None  # type: ignore[assignment]
-    assert embedder.queries(TEXTS).shape == (len(TEXTS), checkpoint.model.dim)
+    encoder.tokenize = None  # type: ignore[assignment]
+    assert encoder.queries(TEXTS).shape == (len(TEXTS), checkpoint.model.dim)
 
 
 def test_a_training_that_freezes_parts_validates_as_one_that_forgets(
@@ -105,6 +105,6 @@ def test_a_training_that_freezes_parts_validates_as_one_that_forgets(
         return [row["metrics"] for row in validations(run)]
 
     kept = found("kept")
-    monkeypatch.setattr("m3gal_cli.training.validation.LastingEmbedder", Embedder)
+    monkeypatch.setattr("m3gal_cli.training.validation.LastingEmbedder", TorchEncoder)
     assert len(kept) == 3
     assert found("forgot") == kept

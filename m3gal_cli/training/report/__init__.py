@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from m3gal_cli.training.environment import read_starts, surroundings, write_starts
 from m3gal_cli.training.report.page import write_page
 from m3gal_cli.training.report.picture import write_picture
-from m3gal_cli.training.report.story import read_story
+from m3gal_cli.training.report.run_log import read_run_log
 
 if TYPE_CHECKING:
-    from m3gal_cli.training.loop import Listener, Trainer
+    from m3gal_cli.training.trainer import Listener, Trainer
 
 REPORT_FILE, PICTURE_FILE = "report.html", "progress.png"
 PICTURE_SHARE = 0.05  # of the time of a training that goes into pictures at most, the last one not counted
@@ -30,10 +30,10 @@ def write_report(run: Path, picture: bool = True) -> None:
 
     ``picture`` false leaves progress.png as it is: drawing it takes a hundred times as long as the page.
     """
-    story = read_story(run)
-    write_page(story, run / REPORT_FILE)
+    run_log = read_run_log(run)
+    write_page(run_log, run / REPORT_FILE)
     if picture:
-        write_picture(story, run / PICTURE_FILE)
+        write_picture(run_log, run / PICTURE_FILE)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from m3gal_cli.training.report.story import Row, Story, metric, number
+from m3gal_cli.training.report.run_log import Row, RunLog, metric, number
 
 MOST_POINTS = 1000  # a curve; of more, each point is the mean of equally many lines
 Point = tuple[float, float | None]  # step and value; None is a gap
@@ -29,7 +29,7 @@ class Chart:
     series: Sequence[Series]
 
 
-KINDS = ("text", "location", "fused", "cross")  # of scores; each training has some of them
+KINDS = ("text", "location", "fused")  # of scores; each training has some of them
 # title, then name, slot and key of each curve
 OF_STEPS = (
     ("Loss", tuple((kind, slot, f"{kind}_loss") for slot, kind in enumerate(KINDS))),
@@ -46,10 +46,10 @@ OF_VALIDATIONS = ("recall@1", "recall@5", "mrr@5")
 BEFORE_VALIDATIONS = 2  # charts of steps that stand before those of validations
 
 
-def charts_of(story: Story) -> list[Chart]:
+def charts_of(run_log: RunLog) -> list[Chart]:
     """The charts that have something to show, in the order of the page."""
-    found = [Chart(title, _curves(story.steps, curves)) for title, curves in OF_STEPS]
-    rows = story.validations
+    found = [Chart(title, _curves(run_log.steps, curves)) for title, curves in OF_STEPS]
+    rows = run_log.validations
     scores = [
         Chart(f"Validation, {name}", [_curve(rows, kind, i, _metric_of(kind, name)) for i, kind in enumerate(KINDS)])
         for name in OF_VALIDATIONS

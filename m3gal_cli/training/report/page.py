@@ -14,10 +14,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from m3gal_cli.data.files import atomic_text
+from m3gal_cli.files import atomic_text
 from m3gal_cli.training.report.charts import KINDS, Chart, charts_of
-from m3gal_cli.training.report.drawing import draw
-from m3gal_cli.training.report.story import Row, Story, metric, number
+from m3gal_cli.training.report.run_log import Row, RunLog, metric, number
+from m3gal_cli.training.report.svg import draw
 
 SHOWN = ("recall@1", "recall@3", "recall@5", "mrr@5", "ndcg@5", "median_error_m", "within_100m", "within_1km")
 IN_ROWS = ("recall@1", "recall@5", "mrr@5")  # of every validation
@@ -34,30 +34,30 @@ NAMES = {
 NAMES |= {"within_100m": "within 100 m", "within_1km": "within 1 km"}
 
 
-def write_page(story: Story, path: Path) -> None:
+def write_page(run_log: RunLog, path: Path) -> None:
     """Write the page of a run, atomically. Raises InputError where that fails."""
-    text = page(story)
+    text = page(run_log)
     with atomic_text(path) as file:
         file.write(text)
 
 
-def page(story: Story) -> str:
+def page(run_log: RunLog) -> str:
     """The page as HTML."""
     style = (files(__package__) / "page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
-    name = escape(story.name)
+    name = escape(run_log.name)
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         f"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{digest}'\">",
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{name}</title>\n<style>{style}</style>\n</head>\n<body>",
         f"<h1>{name}</h1>",
-        _facts(_summary(story)),
-        _warnings(story.warnings),
-        _charts(story),
-        _validations(story),
-        _environment(story),
-        f'<h2>Settings</h2>\n<pre id="settings">{escape(story.config)}</pre>',
+        _facts(_summary(run_log)),
+        _warnings(run_log.warnings),
+        _charts(run_log),
+        _validations(run_log),
+        _environment(run_log),
+        f'<h2>Settings</h2>\n<pre id="settings">{escape(run_log.config)}</pre>',
         "</body>\n</html>\n",
     ]
     return _whole("\n".join(part for part in parts if part))
@@ -73,9 +73,9 @@ def _text(value: Any) -> str:
     return escape(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
 
 
-def _summary(story: Story) -> list[tuple[str, str]]:
-    start = story.starts[-1] if story.starts else {}
-    steps, total = story.last_step, start.get("steps")
+def _summary(run_log: RunLog) -> list[tuple[str, str]]:
+    start = run_log.starts[-1] if run_log.starts else {}
+    steps, total = run_log.last_step, start.get("steps")
     of = f" of {_text(total)}" if total is not None else ""
     facts = [("stage", _text(start["stage"]))] if "stage" in start else []
     facts += [("rows", _text(start["rows"]))] if "rows" in start else []
@@ -83,16 +83,16 @@ def _summary(story: Story) -> list[tuple[str, str]]:
     each = number(start.get("steps_per_epoch"))
     if each:
         facts.append(("epochs", f"{steps / each:.4g} (of {_text(start['steps_per_epoch'])} steps)"))
-    seconds = story.seconds
+    seconds = run_log.seconds
     facts.append(("run time", "not known" if seconds is None else took(seconds)))
-    resumed = [_text(s.get("first_step", "?")) for s in story.starts[1:]]
+    resumed = [_text(s.get("first_step", "?")) for s in run_log.starts[1:]]
     if resumed:
         facts.append(("resumed", f"at step {', '.join(resumed)}"))
-    spent = sum(number(row.get("seconds")) or 0.0 for row in story.validations)
-    facts.append(("validations", f"{len(story.validations):,}" + (f", {took(spent)} in all" if spent else "")))
-    facts.append(("warnings", f"{len(story.warnings):,}"))
-    if story.broken:
-        facts.append(("unreadable lines", f"{story.broken:,} of metrics.jsonl, left out"))
+    spent = sum(number(row.get("seconds")) or 0.0 for row in run_log.validations)
+    facts.append(("validations", f"{len(run_log.validations):,}" + (f", {took(spent)} in all" if spent else "")))
+    facts.append(("warnings", f"{len(run_log.warnings):,}"))
+    if run_log.broken:
+        facts.append(("unreadable lines", f"{run_log.broken:,} of metrics.jsonl, left out"))
     return facts
 
 
@@ -120,14 +120,14 @@ def _warnings(rows: Sequence[Row]) -> str:
     return f'<h2>Warnings</h2>\n<ul class="warnings">{"".join(items)}</ul>'
 
 
-def _charts(story: Story) -> str:
-    charts, best = charts_of(story), story.best
+def _charts(run_log: RunLog) -> str:
+    charts, best = charts_of(run_log), run_log.best
     if not charts:
         return '<h2>Curves</h2>\n<p class="soft">Nothing is logged yet.</p>'
     step = None if best is None else best["step"]
-    drawn = "\n".join(_figure(chart, draw(chart, step, story.warnings)) for chart in charts)
+    drawn = "\n".join(_figure(chart, draw(chart, step, run_log.warnings)) for chart in charts)
     words = ["The dotted line marks the best validation."] if best is not None else []
-    words += ["Triangles mark warnings."] if story.warnings else []
+    words += ["Triangles mark warnings."] if run_log.warnings else []
     thinned = max((s.lines for c in charts for s in c.series), default=1)
     words += [f"Of the longest curves each point is the mean of {thinned} logged lines."] if thinned > 1 else []
     return f'<h2>Curves</h2>\n<p class="soft">{" ".join(words)}</p>\n<div class="charts">\n{drawn}\n</div>'
@@ -144,17 +144,17 @@ def _dash(slot: int) -> str:
     return f'<svg viewBox="0 0 30 10" aria-hidden="true"><path class="line s{slot}" d="M0 5H30"/></svg>'
 
 
-def _validations(story: Story) -> str:
-    best = story.best
+def _validations(run_log: RunLog) -> str:
+    best = run_log.best
     if best is None:
         return ""
-    last = story.validations[-1]
+    last = run_log.validations[-1]
     tables = [_scores("Best validation", "best", best)]
     tables += [_scores("Last validation", "last", last)] if last is not best else []
     words = '<p class="soft">It is the last one too.</p>' if last is best else ""
     return (
         f'<h2>Metrics</h2>\n<div class="tables">{"".join(tables)}</div>{words}\n'
-        f"<details><summary>All {len(story.validations):,} validations</summary>{_all(story, best)}</details>"
+        f"<details><summary>All {len(run_log.validations):,} validations</summary>{_all(run_log, best)}</details>"
     )
 
 
@@ -183,12 +183,12 @@ def _cell(row: Row, kind: str, name: str) -> str:
     return f'<td><data value="{value!r}">{text}</data></td>'
 
 
-def _all(story: Story, best: Row) -> str:
-    kinds = [k for k in KINDS if any(k in row["metrics"] for row in story.validations)]
+def _all(run_log: RunLog, best: Row) -> str:
+    kinds = [k for k in KINDS if any(k in row["metrics"] for row in run_log.validations)]
     over = "".join(f'<th scope="colgroup" colspan="{len(IN_ROWS)}">{kind}</th>' for kind in kinds)
     head = "".join(f'<th scope="col">{n}</th>' for _ in kinds for n in IN_ROWS)
     body = []
-    for row in story.validations:
+    for row in run_log.validations:
         cells = "".join(_cell(row, kind, n) for kind in kinds for n in IN_ROWS)
         mark = ' class="chosen"' if row is best else ""
         note = " (best)" if row is best else ""
@@ -204,13 +204,13 @@ def _fact(name: str, value: Any) -> str:
     return _text(value) if seconds is None else took(seconds)
 
 
-def _environment(story: Story) -> str:
-    if not story.starts:
+def _environment(run_log: RunLog) -> str:
+    if not run_log.starts:
         return '<h2>Environment</h2>\n<p class="soft">It is not known: there is no environment.json.</p>'
     shown = ("stage", "rows", "steps", "steps_per_epoch", "first_step", "last_step")
     parts = []
-    for i, start in enumerate(story.starts):
-        same = {k for k, v in start.items() if i and v == story.starts[i - 1].get(k)} - set(LATER_STARTS)
+    for i, start in enumerate(run_log.starts):
+        same = {k for k, v in start.items() if i and v == run_log.starts[i - 1].get(k)} - set(LATER_STARTS)
         facts = [(k, v) for k, v in start.items() if k not in shown and k not in same and v is not None]
         rows = [
             (NAMES.get(k, str(k)), took(v) if k == "seconds" and number(v) is not None else _text(v)) for k, v in facts

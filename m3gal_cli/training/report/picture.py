@@ -7,9 +7,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from m3gal_cli.data.files import atomic_path
+from m3gal_cli.files import atomic_path
 from m3gal_cli.training.report.charts import Chart, charts_of, pieces
-from m3gal_cli.training.report.story import Story
+from m3gal_cli.training.report.run_log import RunLog
 
 COLOURS = ("#1f6fb4", "#b3460b", "#2a7d3a", "#5a6470")
 DASHES = ("solid", "dashed", "dashdot", "solid")
@@ -18,24 +18,24 @@ LEFT, RIGHT, ABOVE, BELOW, HEAD = 0.75, 0.2, 0.6, 0.55, 0.4  # inches around a c
 MARKED, MANY = 40, 200  # up to so many points each is marked; from so many on the line is thin
 
 
-def write_picture(story: Story, path: Path) -> None:
+def write_picture(run_log: RunLog, path: Path) -> None:
     """Draw and write the picture, atomically. matplotlib is asked only here: it takes half a second to come."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its word on caches and fonts is none of a training's
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    charts = charts_of(story)
+    charts = charts_of(run_log)
     columns = min(max(len(charts), 1), COLUMNS)
     rows = max(-(-len(charts) // columns), 1)
     wide, high = WIDE * columns, HIGH * rows + HEAD
     figure = Figure(figsize=(wide, high), dpi=100, facecolor="white")
     canvas = FigureCanvasAgg(figure)
-    figure.text(0.15 / wide, 1 - 0.1 / high, _title(story), va="top", fontsize=12, parse_math=False)
+    figure.text(0.15 / wide, 1 - 0.1 / high, _title(run_log), va="top", fontsize=12, parse_math=False)
     for i, chart in enumerate(charts):
         left, top = WIDE * (i % columns) + LEFT, high - HEAD - HIGH * (i // columns) - ABOVE
         size = ((WIDE - LEFT - RIGHT) / wide, (HIGH - ABOVE - BELOW) / high)
         axes = figure.add_axes((left / wide, top / high - size[1], *size))  # a layout engine would draw all thrice
-        _draw(axes, chart, story)
+        _draw(axes, chart, run_log)
     if not charts:
         figure.text(0.5, 0.4, "nothing is logged yet", ha="center", color="#555d66")
     with warnings.catch_warnings(), atomic_path(path) as temporary:
@@ -43,16 +43,16 @@ def write_picture(story: Story, path: Path) -> None:
         canvas.print_png(str(temporary))
 
 
-def _title(story: Story) -> str:
-    name = "".join(c if c.isprintable() else " " for c in story.name)
+def _title(run_log: RunLog) -> str:
+    name = "".join(c if c.isprintable() else " " for c in run_log.name)
     name = name if len(name) <= 60 else f"{name[:59]}…"
-    words = [f"{name}: step {story.last_step:,}"]
-    words += ["dotted: best validation"] if story.best is not None else []
-    words += ["triangles: warnings"] if story.warnings else []
+    words = [f"{name}: step {run_log.last_step:,}"]
+    words += ["dotted: best validation"] if run_log.best is not None else []
+    words += ["triangles: warnings"] if run_log.warnings else []
     return ";  ".join(words)
 
 
-def _draw(axes: Any, chart: Chart, story: Story) -> None:
+def _draw(axes: Any, chart: Chart, run_log: RunLog) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for series in chart.series:
@@ -64,11 +64,11 @@ def _draw(axes: Any, chart: Chart, story: Story) -> None:
             style = {"color": colour, "linestyle": DASHES[series.slot], "marker": alone, "markersize": 3}
             axes.plot(xs, ys, linewidth=0.8 if len(series.points) >= MANY else 1.4, label=label, **style)
             label = "_nolegend_"
-    best = story.best
+    best = run_log.best
     if best is not None:
         axes.axvline(best["step"], color="#8a929b", linewidth=1, linestyle="dotted")
-    if story.warnings:
-        places = [row["step"] for row in story.warnings]
+    if run_log.warnings:
+        places = [row["step"] for row in run_log.warnings]
         look = {"marker": "^", "markersize": 7, "color": "#b3261e", "linestyle": "", "clip_on": False}
         axes.plot(places, [0.0] * len(places), transform=axes.get_xaxis_transform(), **look)
     legend = len(chart.series) > 1

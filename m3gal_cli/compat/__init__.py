@@ -1,0 +1,1 @@
+"""Formats of the published M3GAL code: checkpoints, pickled datasets, option names."""

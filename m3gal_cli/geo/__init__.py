@@ -1,0 +1,1 @@
+"""Coordinates, datums, distances, projections and geographic filters."""

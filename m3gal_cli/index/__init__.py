@@ -1,0 +1,1 @@
+"""Vectors and POI columns on disk, and the ways to search them: exact, approximate (faiss), Milvus."""

@@ -1,0 +1,1 @@
+"""The path from a query to an answer: candidates, reranking, answers."""

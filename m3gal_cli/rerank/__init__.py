@@ -1,0 +1,1 @@
+"""Reorder the candidates of a query: features, the linear reranker and its fit."""

@@ -1,1 +1,0 @@
-"""Embedding in bulk, search, the lexical score."""

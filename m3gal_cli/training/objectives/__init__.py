@@ -1,0 +1,1 @@
+"""Training objectives: momentum contrast and candidate ranking."""

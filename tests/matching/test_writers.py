@@ -1,0 +1,95 @@
+"""Answers written and read again, by other hands than ours."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m3gal_cli.matching.writers import COLUMNS, answer_writer
+
+
+def match(rank: int, **more: Any) -> dict[str, Any]:
+    known = {
+        "poi_id": f"p{rank}",
+        "address": f'"莫干山路", {rank}\n号',
+        "lng": 120.1 + rank,
+        "lat": 30.2,
+        "score": 1 / rank,
+    }
+    return {"rank": rank, **known, **more}
+
+
+ANSWERS: list[Any] = [
+    {"id": 1, "query": 'a "b", c', "matches": [match(1, distance_m=12.5), match(2, distance_m=99.0)]},
+    {"id": {"x": [1]}, "query": "北门", "matches": [match(1)]},
+    {"id": "none", "query": "far out", "matches": []},
+]
+FAILURE: Any = {"id": 4, "line": 7, "error": "empty query"}
+
+
+def pieces(form: Any, answers: list[Any], failures: bool) -> list[str]:
+    """What is written answer by answer, and the end."""
+    writer = answer_writer(form, failures)
+    return [*(writer.text([answer]) for answer in answers), writer.end()]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "geojson"])
+def test_batches_change_nothing_and_lines_are_whole(form: Any) -> None:
+    answers = [*ANSWERS, FAILURE]
+    parts = pieces(form, answers, True)
+    writer = answer_writer(form, True)
+    assert "".join(parts) == writer.text(answers) + writer.text([]) + writer.end()
+    assert all(part.endswith("\n") for part in parts if part)
+    assert "".join(pieces(form, [], False)) == ""
+
+
+def test_json_lines() -> None:
+    lines = "".join(pieces("jsonl", [*ANSWERS, FAILURE], True)).splitlines()
+    assert [json.loads(line) for line in lines] == [*ANSWERS, FAILURE]
+    assert "北门" in lines[1]
+
+
+@pytest.mark.parametrize("failures", [False, True])
+def test_csv(failures: bool) -> None:
+    text = "".join(pieces("csv", [*ANSWERS, *([FAILURE] if failures else [])], failures))
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert list(rows[0]) == [*COLUMNS, *(["line", "error"] if failures else [])]
+    wanted: list[dict[str, Any]] = []
+    for answer in ANSWERS:
+        own = str(answer["id"]) if not isinstance(answer["id"], dict) else '{"x": [1]}'
+        head = dict.fromkeys(rows[0], "") | {"id": own, "query": answer["query"]}
+        wanted += [head | {k: str(v) for k, v in m.items()} for m in answer["matches"] or [{}]]
+    if failures:
+        wanted.append(dict.fromkeys(rows[0], "") | {"id": "4", "line": "7", "error": "empty query"})
+    assert rows == wanted
+
+
+def test_geojson_is_json_whenever_it_ends() -> None:
+    parts = pieces("geojson", [*ANSWERS, FAILURE], True)
+    for count in range(1, 5):
+        found = json.loads("".join(parts[:count]) + parts[-1])
+        assert found["type"] == "FeatureCollection"
+    features = found["features"]
+    wanted = [(answer["id"], m) for answer in ANSWERS for m in answer["matches"] or [None]]
+    for feature, (own, m) in zip(features[:-1], wanted, strict=True):
+        assert feature["properties"]["id"] == own
+        assert feature["geometry"] == (m and {"type": "Point", "coordinates": [m["lng"], m["lat"]]})
+        assert {k: v for k, v in (m or {}).items() if k not in ("lng", "lat")}.items() <= feature["properties"].items()
+    assert features[-1] == {"type": "Feature", "geometry": None, "properties": FAILURE}
+
+
+def test_geopandas_opens_it(tmp_path: Path) -> None:
+    geopandas = pytest.importorskip("geopandas")
+    path = tmp_path / "answers.geojson"
+    path.write_text("".join(pieces("geojson", [*ANSWERS[:1], ANSWERS[2]], False)), encoding="utf-8")
+    frame = geopandas.read_file(path)
+    assert frame.crs.to_epsg() == 4326
+    assert [(p.x, p.y) if p is not None else None for p in frame.geometry] == [(121.1, 30.2), (122.1, 30.2), None]
+    assert frame["query"].tolist() == ['a "b", c', 'a "b", c', "far out"]
+    assert frame["address"][0] == ANSWERS[0]["matches"][0]["address"]
+    assert frame["distance_m"].tolist()[:2] == [12.5, 99.0]
