@@ -1,12 +1,12 @@
-# make demo: the bundled sample city from map to answers.  make test: lint, types, tests.  Both set up .venv themselves.
+# make demo: train on the sample city and answer queries.  make test: lint, types, unit tests.  Both set up .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 TORCH ?= torch==2.13.0
-# Where a machine has no CPU build of torch at hand, PyPI's Linux wheel brings 3 GB of CUDA; PyTorch's own index does not.
+# The Linux wheel on PyPI brings 3 GB of CUDA libraries; the index of PyTorch has a CPU build.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: setup test lint demo slow milvus results clean
+.PHONY: setup test lint integration slow docs reference demo results clean
 
 setup: $(VENV)/ready
 
@@ -25,33 +25,42 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Minutes each, on ../shared (real data and a real text encoder) where it lies beside the repository.
-slow: setup
-	$(BIN)/pytest -m slow
-
-# Minutes, against the Milvus server of a PyPI package (58 MB), which only these tests need.
+# Tests that start programs: killed processes, torchrun, a browser, ONNX export, Milvus, the commands of the docs.
+# The Milvus server comes from a PyPI package of 58 MB; its tests are skipped where it cannot be installed.
 MILVUS ?= milvus==2.3.5
-milvus: setup
-	@$(BIN)/pip install --quiet --no-deps "$(MILVUS)" || \
-		{ echo "NOT TESTED with a Milvus server: no $(MILVUS) to be had for this machine" >&2; exit 0; }; \
-	.ci/alone $(BIN)/pytest -m milvus_server -rs
+integration: setup
+	@$(BIN)/pip install --quiet --no-deps "$(MILVUS)" || echo "NOT TESTED with a Milvus server: $(MILVUS) cannot be installed" >&2
+	.ci/alone $(BIN)/pytest -m integration -rs
 
-# Hours: every method of benchmarks/quality on folds of real queries that is not done yet, then the table of all of them.
-# More options: make results RESULTS="--methods bm25 zero-shot --seeds 1".
+# Tests of minutes on real data and a real text encoder in ../shared, where that folder exists.
+slow: setup
+	$(BIN)/pytest -m slow -rs
+
+docs: setup
+	$(BIN)/pip install --quiet -e ".[docs]"
+	$(BIN)/mkdocs build --strict --site-dir build/site
+
+# Regenerate the reference pages from the options and settings in the code.
+reference: setup
+	$(BIN)/python -m m3gal_cli.cli.reference > docs/reference/cli.md
+	$(BIN)/python -m m3gal_cli.config.reference > docs/reference/settings.md
+
+# Run every method of benchmarks/quality on each fold of real queries that is not done yet (hours), then print the table.
+# Options: make results RESULTS="--methods bm25 zero-shot --seeds 1".
 RESULTS ?=
 results: setup
 	$(BIN)/python benchmarks/results.py $(RESULTS)
 
-# What a user would type, in a folder of its own.
+# The commands of docs/quickstart.md in the folder demo/, with an evaluation of the untrained model.
 demo: export PATH := $(BIN):$(PATH)
 demo: setup
 	rm -rf demo
 	mkdir demo
 	cd demo && m3gal data sample
 	cd demo && m3gal data osm data/helsinki.osm.pbf
-	cd demo && m3gal pretrain --config demo.yaml --max-steps 0 --output-name untrained
-	cd demo && m3gal pretrain --config demo.yaml --output-name pretrained
-	cd demo && m3gal finetune --config demo.yaml --init runs/pretrained --output-name finetuned --epochs 1 --batch-size 32 --lr 3e-4 --gc-lr 3e-4
+	cd demo && m3gal pretrain --config demo.yaml --max-steps 0 --run-name untrained
+	cd demo && m3gal pretrain --config demo.yaml --run-name pretrained
+	cd demo && m3gal finetune --config demo.yaml --init runs/pretrained --run-name finetuned --epochs 1 --batch-size 32 --lr 3e-4 --lr-location 3e-4
 	cd demo && m3gal eval-retrieval --checkpoint runs/untrained --no-bm25
 	cd demo && m3gal eval-retrieval
 	cd demo && m3gal eval-rerank

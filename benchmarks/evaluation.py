@@ -1,15 +1,15 @@
-"""``eval-retrieval`` over a generated table with a stand-in for the model: time, memory, and ranks against all scores.
+"""Measure ``eval-retrieval`` on a generated table: time, memory, and equality of the ranks with those of all scores.
 
     python benchmarks/evaluation.py --pois 300000 --queries 2000 --json
     python benchmarks/evaluation.py --pois 20000 --queries 2000 --against-all
     python benchmarks/evaluation.py --pois 3000000 --queries 200 --text-dir /tmp/texts
 
-The stand-in gives unit vectors that look random, by the text or place alone, so that what is measured is counting.
-``counting_gflops`` is the arithmetic of two float32 products of all queries with all POIs over the time that counting
-took, ``plain_gflops`` that of one such product by torch alone, before and after. On a machine that does other work the
-same by seconds of the CPU tells more: ``share_of_plain`` is the CPU time that the products alone would take over that
-of all the counting, places' vectors and exact scores included.
-``--against-all`` compares the ranks with the whole table of scores, in float64.
+A synthetic encoder returns pseudo-random unit vectors that depend only on the text or the location, so the time is that
+of scoring and counting. ``counting_gflops`` is the arithmetic of two float32 products of all queries with all POIs over
+the time of counting. ``matmul_gflops`` is that of one product by torch, measured before and after. On a busy machine
+CPU time is more reliable: ``share_of_matmul`` is the CPU time of the products alone over that of the whole counting,
+which includes location vectors and exact scores.
+``--against-all`` compares the ranks with those of the full float64 score matrix.
 """
 
 from __future__ import annotations
@@ -25,48 +25,54 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from figures import parser_of, show
+from command_line import create_parser, print_values
 from numpy.typing import ArrayLike, NDArray
 
 from m3gal_cli.data.records import Passage, Record
 from m3gal_cli.encoders.embedding_cache import EmbeddingCache
-from m3gal_cli.encoders.encoder import TorchEncoder, Vectors
-from m3gal_cli.evaluation import retrieval
+from m3gal_cli.encoders.protocol import Vectors
+from m3gal_cli.encoders.torch_encoder import TorchEncoder
 from m3gal_cli.evaluation.ranks import gold_ranks
+from m3gal_cli.evaluation.retrieval import COUNTING, ENCODING, RetrievalOptions, evaluate_retrieval
 
-SHARED_TEXT, SHARED_PLACE = 20, 3  # every so many rows share a text, and a place
-PLAIN_ROWS = 16384
+SHARED_TEXT, SHARED_LOCATION = 20, 3  # every 20th row shares its text with another, every 3rd its location
+BLOCK_ROWS = 16384
 
 
-class StandIn(TorchEncoder):
-    """Vectors by numbers in texts and by places: cosines of them at many random frequencies."""
+class SyntheticEncoder(TorchEncoder):
+    """Encoder of numbers in texts and of locations: their cosines at many random frequencies."""
 
     def __init__(self, dim: int) -> None:
-        draw = np.random.default_rng(0)
+        generator = np.random.default_rng(0)
         self.width, self.device = dim, torch.device("cpu")
-        self.waves = draw.normal(0, 1e4, (2, dim)).astype(np.float32)
-        self.phases = draw.uniform(0, 2 * np.pi, (3, dim)).astype(np.float32)
+        self.frequencies = generator.normal(0, 1e4, (2, dim)).astype(np.float32)
+        self.phases = generator.uniform(0, 2 * np.pi, (3, dim)).astype(np.float32)
 
     @property
     def dim(self) -> int:
+        """Width of the vectors."""
         return self.width
 
-    def queries(self, texts: Sequence[str], progress: Any = None) -> Vectors:
+    def encode_queries(self, texts: Sequence[str], progress: Any = None) -> Vectors:
+        """Return unit vectors of queries. Shape: n texts -> (n, dim)."""
         return self._unit(self._numbers(texts), 0)
 
-    def poi_texts(self, texts: Sequence[str], progress: Any = None) -> Vectors:
+    def encode_poi_texts(self, texts: Sequence[str], progress: Any = None) -> Vectors:
+        """Return unit vectors of POI texts. Shape: n texts -> (n, dim)."""
         out = np.empty((len(texts), self.width), np.float32)
-        for start in range(0, len(texts), PLAIN_ROWS):
-            part = texts[start : start + PLAIN_ROWS]
+        for start in range(0, len(texts), BLOCK_ROWS):
+            part = texts[start : start + BLOCK_ROWS]
             out[start : start + len(part)] = self._unit(self._numbers(part), 1)
             if progress is not None:
                 progress(start + len(part), len(texts))
         return out
 
-    def locations(self, lng: ArrayLike, lat: ArrayLike) -> Vectors:
-        return self._unit(self.normalised(lng, lat), 2)
+    def encode_locations(self, lng: ArrayLike, lat: ArrayLike) -> Vectors:
+        """Return unit vectors of locations. Shape: (n,) -> (n, dim)."""
+        return self._unit(self.normalize_locations(lng, lat), 2)
 
-    def normalised(self, lng: ArrayLike, lat: ArrayLike) -> NDArray[np.float32]:
+    def normalize_locations(self, lng: ArrayLike, lat: ArrayLike) -> NDArray[np.float32]:
+        """Return locations relative to the corner of the table. Shape: (n,) -> (n, 2)."""
         return np.stack([np.asarray(lng) - 120, np.asarray(lat) - 30], axis=-1).astype(np.float32)
 
     def _numbers(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -74,101 +80,110 @@ class StandIn(TorchEncoder):
         return np.stack([numbers % 4096 / 4096, numbers // 4096 / 4096], axis=-1).astype(np.float32)
 
     def _unit(self, points: NDArray[np.float32], phase: int) -> Vectors:
-        out = np.cos(points @ self.waves + self.phases[phase])
+        out = np.cos(points @ self.frequencies + self.phases[phase])
         return out / np.linalg.norm(out, axis=1, keepdims=True)
 
 
-def generated(pois: int, queries: int) -> tuple[pd.DataFrame, list[Record]]:
-    """A table in which some rows share texts, places or both, and queries each of which means one of its rows."""
-    draw = np.random.default_rng(1)
-    number, place = np.arange(pois), np.arange(pois)
-    for column, every in ((number, SHARED_TEXT), (place, SHARED_PLACE)):
-        column[::every] = draw.integers(0, pois, len(column[::every]))
+def generate(pois: int, queries: int) -> tuple[pd.DataFrame, list[Record]]:
+    """Return a POI table in which some rows share texts, locations or both, and queries with one gold row each."""
+    generator = np.random.default_rng(1)
+    text, location = np.arange(pois), np.arange(pois)
+    for column, every in ((text, SHARED_TEXT), (location, SHARED_LOCATION)):
+        column[::every] = generator.integers(0, pois, len(column[::every]))
     side = int(np.ceil(np.sqrt(pois)))
-    table = {"poi_id": np.arange(pois), "address": [f"generated place with an address of {i}" for i in number]}
-    table |= {"lng": 120 + place % side / side, "lat": 30 + place // side / side}
+    table = {"poi_id": np.arange(pois), "address": [f"generated place with an address of {i}" for i in text]}
+    table |= {"lng": 120 + location % side / side, "lat": 30 + location // side / side}
     frame = pd.DataFrame(table)
-    rows = frame.iloc[draw.choice(pois, queries, replace=False)]
-    golds = [Passage(*row) for row in zip(rows["address"], rows["lng"], rows["lat"], strict=True)]
-    return frame, [Record(f"typed {i}", [gold], []) for i, gold in enumerate(golds)]
+    rows = frame.iloc[generator.choice(pois, queries, replace=False)]
+    gold = [Passage(*row) for row in zip(rows["address"], rows["lng"], rows["lat"], strict=True)]
+    return frame, [Record(f"query {i}", [passage], []) for i, passage in enumerate(gold)]
 
 
-def plain_gflops(queries: int, pois: int, dim: int, rounds: int = 5) -> tuple[float, float]:
-    """Of a float32 product of so many queries with a block of POIs, by the clock and by the CPU; the best of some."""
-    a, b = torch.randn(queries, dim), torch.randn(min(pois, PLAIN_ROWS), dim)
-    out, seconds, own = torch.empty(len(a), len(b)), [], []
+def matmul_gflops(queries: int, pois: int, dim: int, rounds: int = 5) -> tuple[float, float]:
+    """Return the best GFLOP/s of a float32 product of queries with a block of POIs, by wall time and by CPU time."""
+    a, b = torch.randn(queries, dim), torch.randn(min(pois, BLOCK_ROWS), dim)
+    out, wall, cpu = torch.empty(len(a), len(b)), [], []
     for _ in range(rounds):
-        began, cpu = time.perf_counter(), time.process_time()
+        start, start_cpu = time.perf_counter(), time.process_time()
         torch.mm(a, b.T, out=out)
-        seconds.append(time.perf_counter() - began)
-        own.append(time.process_time() - cpu)
-    work = 2e-9 * len(a) * len(b) * dim
-    return work / min(seconds), work / min(own)
+        wall.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - start_cpu)
+    gflop = 2e-9 * len(a) * len(b) * dim
+    return gflop / min(wall), gflop / min(cpu)
 
 
-def ranks_of_all(pois: pd.DataFrame, records: list[Record], encoder: StandIn) -> dict[str, NDArray[np.int64]]:
-    """Ranks from the whole table of scores, sums of float64 products, equal for equal rows."""
-    texts, places = pd.factorize(pois["address"]), pd.factorize(pd.MultiIndex.from_frame(pois[["lng", "lat"]]))
-    lng, lat = (np.array(column) for column in zip(*places[1], strict=True))
-    sides = {"text": (encoder.poi_texts(list(texts[1])), texts[0])}
-    sides["location"] = (encoder.locations(lng, lat), places[0])
-    row_of = {key: i for i, key in enumerate(zip(texts[0], places[0], strict=True))}
-    kind_of = np.array([row_of[key] for key in zip(texts[0], places[0], strict=True)])
-    wanted = [np.flatnonzero((pois["address"] == r.positives[0].text).to_numpy()) for r in records]
-    out: dict[str, list[int]] = {"text": [], "location": [], "fused": []}
-    for query, rows, record in zip(encoder.queries([r.query for r in records]), wanted, records, strict=True):
-        near = (pois["lng"].to_numpy()[rows] == record.positives[0].lng) & (
-            pois["lat"].to_numpy()[rows] == record.positives[0].lat
-        )
-        gold = kind_of == kind_of[rows[near][0]]
-        terms = {kind: (v * query.astype(np.float64)).sum(axis=1)[codes] for kind, (v, codes) in sides.items()}
-        for kind, scores in (*terms.items(), ("fused", terms["text"] + terms["location"])):
-            out[kind].append(int(gold_ranks(scores[None], gold[None])[0]))
-    return {kind: np.array(ranks) for kind, ranks in out.items()}
+def reference_ranks(
+    pois: pd.DataFrame, records: list[Record], encoder: SyntheticEncoder
+) -> dict[str, NDArray[np.int64]]:
+    """Return ranks by kind of score from the full score matrix in float64, equal for equal rows."""
+    texts, locations = pd.factorize(pois["address"]), pd.factorize(pd.MultiIndex.from_frame(pois[["lng", "lat"]]))
+    lng, lat = (np.array(column) for column in zip(*locations[1], strict=True))
+    vectors = {
+        "text": (encoder.encode_poi_texts(list(texts[1])), texts[0]),
+        "location": (encoder.encode_locations(lng, lat), locations[0]),
+    }
+    ranks: dict[str, list[int]] = {"text": [], "location": [], "fused": []}
+    for query, record in zip(encoder.encode_queries([r.query for r in records]), records, strict=True):
+        positive = record.positives[0]
+        gold = (pois["address"] == positive.text) & (pois["lng"] == positive.lng) & (pois["lat"] == positive.lat)
+        scores = {kind: (v * query.astype(np.float64)).sum(axis=1)[codes] for kind, (v, codes) in vectors.items()}
+        scores["fused"] = scores["text"] + scores["location"]
+        for kind, own in scores.items():
+            ranks[kind].append(int(gold_ranks(own[None], gold.to_numpy()[None])[0]))
+    return {kind: np.array(own) for kind, own in ranks.items()}
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All figures of a run."""
-    pois, records = generated(options.pois, options.queries)
-    encoder = StandIn(options.dim)
-    told: dict[str, tuple[float, float]] = {}
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Return all measured values."""
+    pois, records = generate(options.pois, options.queries)
+    encoder = SyntheticEncoder(options.dim)
+    ends: dict[str, tuple[float, float]] = {}  # wall and CPU time of the last progress report of each stage
+    memory_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     text_dir = options.text_dir and Path(options.text_dir)
-    store = EmbeddingCache(text_dir, budget=0 if text_dir else 1 << 40, log=lambda text: print(text, file=sys.stderr))
+    cache = EmbeddingCache(text_dir, budget=0 if text_dir else 1 << 40, log=lambda text: print(text, file=sys.stderr))
 
-    def stages(stage: str, done: int, total: int) -> None:
-        told[stage] = time.perf_counter(), time.process_time()
+    def record_time(stage: str, done: int, total: int) -> None:
+        ends[stage] = time.perf_counter(), time.process_time()
 
-    plain = [plain_gflops(options.queries, options.pois, options.dim)]
-    began, began_cpu = time.perf_counter(), time.process_time()
-    own = retrieval.Options(depth=options.depth, texts=store)
-    found = retrieval.evaluate_retrieval(records, pois, encoder, own, stages)
-    seconds = time.perf_counter() - began
-    plain.append(plain_gflops(options.queries, options.pois, options.dim))
-    ends = told[retrieval.COUNTING], told.get(retrieval.ENCODING, (began, began_cpu))
-    counting, counting_cpu = (one - other for one, other in zip(*ends, strict=True))
-    figures: dict[str, Any] = {"pois": options.pois, "queries": options.queries, "dim": options.dim}
-    figures |= {"seconds": round(seconds, 2), "counting_s": round(counting, 2), "threads": torch.get_num_threads()}
-    work = 4e-9 * options.pois * options.queries * options.dim
-    figures["counting_gflops"] = round(work / counting, 1)
-    figures["plain_gflops"] = [round(x, 1) for x, _ in plain]
-    figures["share_of_plain"] = round(work / counting_cpu / max(cpu for _, cpu in plain), 3)
-    figures["peak_mib_beyond_the_table"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
-    figures["vectors_mib"] = round(4 * options.dim * pois["address"].nunique() / 2**20)
+    matmul = [matmul_gflops(options.queries, options.pois, options.dim)]
+    start, start_cpu = time.perf_counter(), time.process_time()
+    retrieval_options = RetrievalOptions(depth=options.depth, texts=cache)
+    evaluation = evaluate_retrieval(records, pois, encoder, retrieval_options, record_time)
+    seconds = time.perf_counter() - start
+    matmul.append(matmul_gflops(options.queries, options.pois, options.dim))
+    encoded = ends.get(ENCODING, (start, start_cpu))
+    counting, counting_cpu = (end - begin for end, begin in zip(ends[COUNTING], encoded, strict=True))
+    gflop = 4e-9 * options.pois * options.queries * options.dim
+    values: dict[str, Any] = {
+        "pois": options.pois,
+        "queries": options.queries,
+        "dim": options.dim,
+        "seconds": round(seconds, 2),
+        "counting_s": round(counting, 2),
+        "threads": torch.get_num_threads(),
+        "counting_gflops": round(gflop / counting, 1),
+        "matmul_gflops": [round(wall, 1) for wall, _ in matmul],
+        "share_of_matmul": round(gflop / counting_cpu / max(cpu for _, cpu in matmul), 3),
+        "peak_mib_beyond_the_table": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory_before) // 1024,
+        "vectors_mib": round(4 * options.dim * pois["address"].nunique() / 2**20),
+    }
     if options.against_all:
-        wanted = ranks_of_all(pois, records, encoder)
-        figures["ranks_equal"] = {k: float((found.ranks[k] == ranks).mean()) for k, ranks in wanted.items()}
-    return figures
+        reference = reference_ranks(pois, records, encoder)
+        values["ranks_equal"] = {k: float((evaluation.ranks[k] == own).mean()) for k, own in reference.items()}
+    return values
 
 
 def main() -> None:
-    parser = parser_of(__doc__)
-    for name, default in (("pois", 300_000), ("queries", 2000), ("dim", 384), ("depth", 0)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--text-dir", help="keep vectors of texts there, on the disk")
-    parser.add_argument("--against-all", action="store_true", help="compare ranks with those of all scores")
+    """Run the command line."""
+    parser = create_parser(__doc__)
+    parser.add_argument("--pois", type=int, default=300_000, help="rows of the POI table (%(default)s)")
+    parser.add_argument("--queries", type=int, default=2000, help="labelled queries (%(default)s)")
+    parser.add_argument("--dim", type=int, default=384, help="width of the vectors (%(default)s)")
+    parser.add_argument("--depth", type=int, default=0, help="best matches per query to return (%(default)s)")
+    parser.add_argument("--text-dir", help="folder for the text vectors (default: in memory)")
+    parser.add_argument("--against-all", action="store_true", help="compare the ranks with those of all scores")
     options = parser.parse_args()
-    show(measure(options), options.json)
+    print_values(measure(options), options.json)
 
 
 if __name__ == "__main__":

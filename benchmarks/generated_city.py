@@ -1,9 +1,9 @@
-"""A generated database of hierarchical addresses, and vectors for it: a real encoder's on a sample, structured beyond.
+"""Generator of a POI table with hierarchical addresses, and of an index with realistic vectors for it.
 
-Every street has a few rows that the encoder really encodes. Any other row takes one of them and adds the difference of
-two such rows of another street, which is what another house number or building does to a vector, and a little noise in
-all directions; so neighbours lie as close, and streets as far apart, as the encoder puts them. Places of a street lie
-in a row, and their vectors are a location encoder's.
+The encoder encodes a few rows of every street. The text vector of any other row is that of an encoded row of its
+street, plus the difference of two encoded rows of another street, plus noise. The difference imitates the effect of
+another house number or building. So neighbours are as close, and streets as far apart, as the encoder puts them. The
+places of a street lie on a line, and their location vectors come from the location encoder.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from m3gal_cli.core.checkpoint import Checkpoint
 from m3gal_cli.core.model_settings import ModelSettings, Normalizer
 from m3gal_cli.core.text_encoder import build_text_model, load_text_model, load_tokenizer
 from m3gal_cli.core.tiny_encoder import small_config, train_tokenizer
-from m3gal_cli.encoders.encoder import TorchEncoder, Vectors
 from m3gal_cli.encoders.fingerprint import Fingerprint
-from m3gal_cli.encoders.onnx_runtime import open_onnx
+from m3gal_cli.encoders.onnx_export import open_or_export
+from m3gal_cli.encoders.protocol import Vectors
+from m3gal_cli.encoders.torch_encoder import TorchEncoder
+from m3gal_cli.encoders.vector_shards import SHARDS, shard_path
 from m3gal_cli.index.builder import SHARD_ROWS
-from m3gal_cli.index.index import FORMAT, MANIFEST, POIS, SHARDS, Index, rest_path, shard_path
+from m3gal_cli.index.index import FORMAT, MANIFEST, POIS, Index, residual_path
 
-STREETS, REAL, NUMBERS, PLACES_A_STREET = 1500, 4, 200, 40
+STREETS, ENCODED_PER_STREET, NUMBERS, LOCATIONS_PER_STREET = 1500, 4, 200, 40
 DISTRICTS = ["西湖区", "上城区", "拱墅区", "滨江区", "萧山区", "余杭区", "临平区", "钱塘区", "富阳区", "临安区"]
 FIRST = "莫干文三古墩天目环城解放延安体育庆春凤起建国中山江南滨盛网商钱江秋涛"
 SECOND = "山路西东北安平和兴明华康宁泰丰盛远达新春"
@@ -44,53 +46,62 @@ NOISE = 0.05
 
 @dataclass
 class City:
-    """Addresses, places and vectors of N POIs, and queries as typed for some of them.
+    """A POI table of N rows with its index, and queries for some of the rows.
 
     Shape:
-        queries: (Q, D), gold: (Q,) rows of the POIs that they were made from.
+        queries: (Q, D), vectors of ``query_texts``; gold: (Q,), row of the POI of each query.
 
-    Args:
-        quick: encodes queries by onnx-int8.
+    Attributes:
+        index: The index.
+        table: The POI table.
+        encoder: Encoder of queries, texts and locations.
+        query_texts: Q query texts.
+        encode_int8: Function that encodes queries by onnx-int8.
+        queries: Vectors of the queries.
+        gold: Row numbers.
     """
 
     index: Index
     table: Path
-    encoder: MappedEmbedder
-    typed: list[str]
-    quick: Callable[[list[str]], Vectors]
+    encoder: WideningEncoder
+    query_texts: list[str]
+    encode_int8: Callable[[list[str]], Vectors]
     queries: Vectors
     gold: NDArray[np.int64]
 
 
-class MappedEmbedder:
-    """A real encoder with its vectors laid into a wider space without changing any product."""
+class WideningEncoder:
+    """An encoder with vectors embedded into a wider space by an orthogonal map, which keeps all products."""
 
     def __init__(self, checkpoint: Checkpoint, dim: int) -> None:
         self.checkpoint, self.inner, self.dim = checkpoint, TorchEncoder(checkpoint), dim
-        own = checkpoint.model.dim
-        rotation = np.linalg.qr(np.random.default_rng(7).standard_normal((dim, dim)))[0][:own]
-        self.map: Vectors | None = None if dim == own else rotation.astype(np.float32)
+        inner_dim = checkpoint.model.dim
+        rotation = np.linalg.qr(np.random.default_rng(7).standard_normal((dim, dim)))[0][:inner_dim]
+        self.map: Vectors | None = None if dim == inner_dim else rotation.astype(np.float32)
 
-    def queries(self, texts: list[str]) -> Vectors:
-        return self._wide(self.inner.queries(texts))
+    def encode_queries(self, texts: list[str]) -> Vectors:
+        """Return vectors of queries. Shape: n texts -> (n, dim)."""
+        return self._wide(self.inner.encode_queries(texts))
 
-    def poi_texts(self, texts: list[str]) -> Vectors:
-        return self._wide(self.inner.poi_texts(texts))
+    def encode_poi_texts(self, texts: list[str]) -> Vectors:
+        """Return vectors of POI texts. Shape: n texts -> (n, dim)."""
+        return self._wide(self.inner.encode_poi_texts(texts))
 
-    def locations(self, lng: ArrayLike, lat: ArrayLike) -> Vectors:
-        return self._wide(self.inner.locations(lng, lat))
+    def encode_locations(self, lng: ArrayLike, lat: ArrayLike) -> Vectors:
+        """Return vectors of locations. Shape: (n,) -> (n, dim)."""
+        return self._wide(self.inner.encode_locations(lng, lat))
 
-    def quick(self, folder: Path) -> Callable[[list[str]], Vectors]:
-        """What encodes queries by onnx-int8; ``folder`` keeps the exported encoder."""
-        encoder = open_onnx(lambda: self.checkpoint, Fingerprint((), {}), folder, True, lambda text: None)
-        return lambda texts: self._wide(encoder.queries(texts))
+    def int8(self, folder: Path) -> Callable[[list[str]], Vectors]:
+        """Export the query encoder to onnx-int8 in ``folder``, and return a function that encodes queries with it."""
+        encoder = open_or_export(lambda: self.checkpoint, Fingerprint((), {}), folder, True, lambda text: None)
+        return lambda texts: self._wide(encoder.encode_queries(texts))
 
     def _wide(self, vectors: Vectors) -> Vectors:
         return vectors if self.map is None else vectors @ self.map
 
 
 def new_checkpoint(text_encoder: str | None, texts: list[str]) -> Checkpoint:
-    """A model of this text encoder, or of a small random one, with a random location encoder."""
+    """Return a model with this text encoder, or a small random one, and a random location encoder."""
     settings = ModelSettings(normalizer=Normalizer(120.2, 0.15, 30.25, 0.1))
     torch.manual_seed(0)
     if text_encoder:
@@ -101,15 +112,15 @@ def new_checkpoint(text_encoder: str | None, texts: list[str]) -> Checkpoint:
 
 
 def addresses(count: int) -> pd.DataFrame:
-    """poi_id, address, lng, lat and street of ``count`` POIs; the first rows hold REAL of every street."""
-    draw = np.random.default_rng(0)
+    """Return poi_id, address, lng, lat and street of ``count`` POIs; the streets take turns."""
+    generator = np.random.default_rng(0)
     pairs = [a + b for a in FIRST for b in SECOND]
     names = [pairs[i % len(pairs)] + KINDS[(i // len(pairs)) % len(KINDS)] for i in range(STREETS)]
     row = np.arange(count)
     street, turn = row % STREETS, row // STREETS
     number, building = turn * 7 % NUMBERS + 1, turn // NUMBERS + 1
-    west, south = draw.uniform(119.9, 120.5, STREETS), draw.uniform(30.1, 30.4, STREETS)
-    along = (number % PLACES_A_STREET)[:, None] * 2e-4 * draw.standard_normal((STREETS, 2))[street]
+    west, south = generator.uniform(119.9, 120.5, STREETS), generator.uniform(30.1, 30.4, STREETS)
+    along = (number % LOCATIONS_PER_STREET)[:, None] * 2e-4 * generator.standard_normal((STREETS, 2))[street]
     texts = [
         f"浙江省杭州市{DISTRICTS[s % len(DISTRICTS)]}{names[s]}{n}号{pairs[(s * 31 + n) % len(pairs)]}"
         f"{COMPOUNDS[(s + n) % len(COMPOUNDS)]}{b}幢"
@@ -119,67 +130,79 @@ def addresses(count: int) -> pd.DataFrame:
     return pd.DataFrame({"poi_id": row, "address": texts, **places, "street": street})
 
 
-def typed_queries(texts: list[str]) -> list[str]:
-    """What somebody may type for these addresses: the tail from the street on, some without the building."""
-    cut = [t.split("区", 1)[-1] for t in texts]
-    return [t if i % 3 else t.rsplit("号", 1)[0] + "号" for i, t in enumerate(cut)]
+def query_texts_of(texts: list[str]) -> list[str]:
+    """Return queries for these addresses: the text from the street on, every third without the building."""
+    tails = [t.split("区", 1)[-1] for t in texts]
+    return [t if i % 3 else t.rsplit("号", 1)[0] + "号" for i, t in enumerate(tails)]
 
 
 def build(folder: Path, options: argparse.Namespace, log: Callable[[str], None]) -> City:
-    """Make the city in ``folder``, as an index with all its vectors."""
+    """Create the table and the index in ``folder``, or reuse those of an earlier run."""
     pois = addresses(options.pois)
-    real = min(STREETS * REAL, len(pois))
-    checkpoint = new_checkpoint(options.text_encoder, pois["address"].iloc[:real].tolist())
-    encoder = MappedEmbedder(checkpoint, options.dim or checkpoint.model.dim)
-    log(f"encoding {real:,} addresses of {len(pois):,}")
-    sample = encoder.poi_texts(pois["address"].iloc[:real].tolist())
+    encoded = min(STREETS * ENCODED_PER_STREET, len(pois))
+    checkpoint = new_checkpoint(options.text_encoder, pois["address"].iloc[:encoded].tolist())
+    encoder = WideningEncoder(checkpoint, options.dim or checkpoint.model.dim)
+    log(f"encoding {encoded:,} addresses of {len(pois):,}")
+    sample = encoder.encode_poi_texts(pois["address"].iloc[:encoded].tolist())
     places, code = np.unique(pois[["lng", "lat"]].to_numpy(), axis=0, return_inverse=True)
     log(f"encoding {len(places):,} places")
-    where = encoder.locations(places[:, 0], places[:, 1])
+    location_vectors = encoder.encode_locations(places[:, 0], places[:, 1])
     table, path = folder / "pois.csv", folder / "index"
     if not (path / MANIFEST).exists():
-        write_index(pois, sample, (where, code.reshape(-1)), table, path)
-    gold = np.sort(np.random.default_rng(5).choice(real, min(options.queries, real), replace=False))
-    typed = typed_queries(pois["address"].iloc[gold].tolist())
-    return City(Index(path), table, encoder, typed, encoder.quick(folder), encoder.queries(typed), gold)
+        write_index(pois, sample, (location_vectors, code.reshape(-1)), table, path)
+    gold = np.sort(np.random.default_rng(5).choice(encoded, min(options.queries, encoded), replace=False))
+    query_texts = query_texts_of(pois["address"].iloc[gold].tolist())
+    return City(
+        Index(path), table, encoder, query_texts, encoder.int8(folder), encoder.encode_queries(query_texts), gold
+    )
 
 
 def write_index(
-    pois: pd.DataFrame, sample: Vectors, where: tuple[Vectors, NDArray[np.int64]], table: Path, path: Path
+    pois: pd.DataFrame, sample: Vectors, locations: tuple[Vectors, NDArray[np.int64]], table: Path, path: Path
 ) -> None:
-    """The table, and the index with all its vectors; ``where``: those of places, and which of them a row is at."""
+    """Write the table and an index with all vectors.
+
+    Args:
+        pois: The POI table.
+        sample: Text vectors of the first rows.
+        locations: Vectors of the distinct locations, and the position of each row's location among them.
+        table: File of the table.
+        path: Folder of the index.
+    """
     pois.drop(columns="street").to_csv(table, index=False)
     (path / SHARDS).mkdir(parents=True)
     pq.write_table(pa.Table.from_pandas(pois.drop(columns="street"), preserve_index=False), path / POIS)
-    largest = rest = 0.0
+    largest_norm = largest_residual = 0.0
     for first in range(0, len(pois), SHARD_ROWS):
         rows = np.arange(first, min(first + SHARD_ROWS, len(pois)))
-        vectors = text_vectors(rows, sample) + where[0][where[1][rows]]
+        vectors = text_vectors(rows, sample) + locations[0][locations[1][rows]]
         rounded = vectors.astype(np.float16)
         np.save(shard_path(path, first // SHARD_ROWS), rounded)
-        left = (vectors - rounded).astype(np.float16)
-        np.save(rest_path(path, first // SHARD_ROWS), left)
-        largest = max(largest, float(np.linalg.norm(vectors, axis=1).max()) * 1.001)
-        rest = max(rest, float(np.linalg.norm(left.astype(np.float32), axis=1).max()) * 1.001)
+        residuals = (vectors - rounded).astype(np.float16)
+        np.save(residual_path(path, first // SHARD_ROWS), residuals)
+        largest_norm = max(largest_norm, float(np.linalg.norm(vectors, axis=1).max()) * 1.001)
+        largest_residual = max(
+            largest_residual, float(np.linalg.norm(residuals.astype(np.float32), axis=1).max()) * 1.001
+        )
     manifest: dict[str, Any] = {"format": FORMAT, "rows": len(pois), "dim": sample.shape[1], "shard_rows": SHARD_ROWS}
-    manifest |= {"largest_norm": largest, "largest_rest": rest}
+    manifest |= {"largest_norm": largest_norm, "largest_rest": largest_residual}
     manifest |= {"model": {"sha256": "generated"}, "table": {"sha256": f"{len(pois)}"}}
     (path / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def text_vectors(rows: NDArray[np.int64], sample: Vectors) -> Vectors:
-    """Text vectors of these rows; the same for the same rows in whatever company. Shape: (n,) -> (n, D)."""
-    real, streets = len(sample), min(STREETS, len(sample))
-    draw = np.random.default_rng(int(rows[0]) + 1)
-    out = sample[np.minimum(rows, real - 1)].copy()
-    beyond = rows >= real
-    count = int(beyond.sum())
+    """Return text vectors of consecutive rows, reproducible by the first row. Shape: (n,) -> (n, D)."""
+    encoded, streets = len(sample), min(STREETS, len(sample))
+    generator = np.random.default_rng(int(rows[0]) + 1)
+    out = sample[np.minimum(rows, encoded - 1)].copy()
+    others = rows >= encoded
+    count = int(others.sum())
     if count:
-        times = real // streets
-        own = rows[beyond] % streets + streets * draw.integers(0, times, count)
-        other = draw.integers(0, streets, count)
-        one, two = (other + streets * draw.integers(0, times, count) for _ in range(2))
-        moved = sample[own] + sample[one] - sample[two]
-        moved += NOISE / np.sqrt(sample.shape[1]) * draw.standard_normal(moved.shape, np.float32)
-        out[beyond] = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+        per_street = encoded // streets
+        own = rows[others] % streets + streets * generator.integers(0, per_street, count)
+        other = generator.integers(0, streets, count)
+        one, two = (other + streets * generator.integers(0, per_street, count) for _ in range(2))
+        vectors = sample[own] + sample[one] - sample[two]
+        vectors += NOISE / np.sqrt(sample.shape[1]) * generator.standard_normal(vectors.shape, np.float32)
+        out[others] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return out

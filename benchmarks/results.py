@@ -1,29 +1,31 @@
-"""What a user could take instead, and what this project gives: one table over the same real queries.
+"""Compare m3gal with BM25 and sentence-transformers on the labelled queries of GeoTES: recall, MRR, time.
 
-    python benchmarks/results.py                      # everything that is not there yet (many hours), then the table
+    python benchmarks/results.py                      # run everything without a stored result (hours), print the tables
     python benchmarks/results.py --methods bm25 "bm25 + distance" zero-shot
     python benchmarks/results.py --methods ours "ours, pretrained" --seeds 1 --queries 0 50 200 all
     python benchmarks/results.py --table --against "sentence-transformers: + distance + BM25"
-    python benchmarks/results.py --curve curve.png --errors "ours: fused"
+    python benchmarks/results.py --curve curve.png
+    python benchmarks/results.py --errors "ours: fused"
 
-Results are kept in --folder, a line a run; a run that is there is not done again, so that a stopped command goes on
-where it was. The folder holds texts of the data set and is not to be published.
+Results are stored in --folder, one line per run. A stored run is not repeated, so an interrupted command continues
+where it stopped. The folder holds texts of the data set and must not be published.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from quality.curve import curves_of, draw
-from quality.drive import Asked, log, run_all
-from quality.folds import Plan, Source, check_fold, fold_names
-from quality.job import Options
-from quality.methods import METHODS, chosen
-from quality.mistakes import mistakes_of, page
-from quality.store import Store, newest
-from quality.table import differences, gathered, markdown
+from quality.curve import draw_curves, label_curves
+from quality.errors import error_report, errors_of
+from quality.folds import Dataset, SplitPlan, check_fold, fold_names
+from quality.interface import Options
+from quality.methods import METHODS, select_methods
+from quality.result_store import ResultStore, newest_runs
+from quality.runner import RunGrid, log, run_missing
+from quality.table import collect_rows, markdown_differences, markdown_table
 
 from m3gal_cli.errors import InputError
 from m3gal_cli.files import atomic_text
@@ -31,102 +33,105 @@ from m3gal_cli.files import atomic_text
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 LABELS = ["0", "50", "200", "all"]
-STORE, ERRORS, CURVE = "results.jsonl", "errors.md", "curve.png"
+STORE_FILE, ERRORS_FILE, CURVE_FILE = "results.jsonl", "errors.md", "curve.png"
 
 
-def parser() -> argparse.ArgumentParser:
-    """The options."""
-    out = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    out.add_argument(
-        "--data", type=Path, default=SHARED / "data" / "geotes", help="GeoTES folder with poi_database.csv"
-    )
-    out.add_argument("--encoder", default=str(SHARED / "models" / "e5-small-zh"), help="E5 encoder: folder or hub name")
+def create_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data", type=Path, default=SHARED / "data" / "geotes", help="GeoTES folder with poi_database.csv")
+    add("--encoder", default=str(SHARED / "models" / "e5-small-zh"), help="E5 text encoder: folder or hub name")
     extract = SHARED / "data" / "osm" / "hangzhou_amap2017.osm.pbf"
-    out.add_argument("--extract", type=Path, default=extract, help="map on whose views a start is pretrained")
-    out.add_argument("--pretrained", type=Path, metavar="RUN", help="pretrained run to start from instead")
-    out.add_argument("--folder", type=Path, default=ROOT / "quality-results", help="where everything is kept")
-    out.add_argument("--methods", nargs="+", metavar="NAME", help=f"of: {'; '.join(m.name for m in METHODS)}")
-    out.add_argument("--folds", nargs="+", metavar="NAME", help="0 to 4, dev; all")
-    out.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N")
-    out.add_argument("--queries", nargs="+", default=LABELS, metavar="N", help="labelled queries to train on, all")
-    out.add_argument("--validation", type=int, default=Plan.validation, help="queries of a fold kept for validation")
-    out.add_argument("--table", action="store_true", help="run nothing, print the tables of what is there")
-    out.add_argument("--against", metavar="ROW", help="also print paired differences to this row")
-    out.add_argument("--curve", type=Path, nargs="?", const=Path(CURVE), metavar="PNG", help="draw the label curve")
-    out.add_argument("--errors", metavar="ROW", help=f"print 30 errors of this row, and keep them as {ERRORS}")
-    out.add_argument("--keep-runs", action="store_true", help="leave checkpoints and data of finished runs")
-    return out
+    add("--extract", type=Path, default=extract, help="map extract for pretraining on views")
+    add("--pretrained", type=Path, metavar="RUN", help="pretrained run to start from instead of pretraining")
+    add("--folder", type=Path, default=ROOT / "quality-results", help="folder for results and runs")
+    add("--methods", nargs="+", metavar="NAME", help=f"default: all. {'; '.join(m.name for m in METHODS)}")
+    add("--folds", nargs="+", metavar="NAME", help="0 to 4, dev (default: all)")
+    add("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N", help="random seeds (default: 1 2 3)")
+    add("--queries", nargs="+", default=LABELS, metavar="N", help="numbers of training queries (default: 0 50 200 all)")
+    add("--validation", type=int, default=SplitPlan.validation, help="validation queries per fold")
+    add("--table", action="store_true", help="print the tables of the stored results, without running anything")
+    add("--against", metavar="ROW", help="also print paired differences to this row")
+    add("--curve", type=Path, nargs="?", const=Path(CURVE_FILE), metavar="PNG", help="draw the label curve")
+    add("--errors", metavar="ROW", help=f"print 30 errors of this row, and write them to {ERRORS_FILE}")
+    add("--keep-runs", action="store_true", help="keep checkpoints and data of finished runs")
+    return parser
 
 
-def labels_of(words: list[str]) -> list[int | None]:
-    """Numbers of labels, None for all. Raises InputError."""
+def parse_labels(words: list[str]) -> list[int | None]:
+    """Return numbers of labels, None for "all". Raises InputError."""
     for word in words:
         if word != "all" and not word.isdecimal():
-            raise InputError(f"--queries {word!r} is no number", hint="Write numbers, or all.")
+            raise InputError(f"{word!r} is no number", where="--queries", hint="Give numbers, or all.")
     return [None if word == "all" else int(word) for word in words]
 
 
-def tables(store: Store, against: str | None) -> str:
-    """The tables of the folds, of the dev set and of fewer labels, and the differences to a row."""
-    lines, old = newest(store.lines())
+def tables(store: ResultStore, against: str | None) -> str:
+    """Return the tables of folds and dev set by number of labels, and the differences to a row."""
+    lines, old = newest_runs(store.lines())
     if old:
-        log(f"{old} results of other settings, or done again since, are left out")
-    out: list[str] = []
-    known: set[str] = set()
+        log(f"{old} results with older settings, or repeated since, are omitted")
+    parts: list[str] = []
+    names: set[str] = set()
     for dev, title in ((False, "Folds"), (True, "Dev set")):
-        rows = gathered(lines, dev)
-        names = {row.name for row in rows}
-        known |= names
+        rows = collect_rows(lines, dev)
+        own = {row.name for row in rows}
+        names |= own
         if rows:
-            out += [f"## {title}", "", markdown(rows), ""]
-        if against in names:
-            out += [differences(rows, against), ""]
-        for labels in sorted({x["labels"] for x in lines if x["labels"] is not None}):
-            few = gathered(lines, dev, labels)
-            out += [f"### {title}, {labels} labelled queries", "", markdown(few), ""] if few else []
-    if against is not None and against not in known:
-        raise InputError(f"no row {against!r}", hint=f"Rows: {'; '.join(sorted(known))}.")
-    return "\n".join(out)
+            parts += [f"## {title}", "", markdown_table(rows), ""]
+        if against in own:
+            parts += [markdown_differences(rows, against), ""]
+        for labels in sorted({line["labels"] for line in lines if line["labels"] is not None}):
+            if few := collect_rows(lines, dev, labels):
+                parts += [f"### {title}, {labels} labelled queries", "", markdown_table(few), ""]
+    if against is not None and against not in names:
+        raise InputError(f"no row {against!r}", where="--against", hint=f"Rows: {'; '.join(sorted(names))}.")
+    return "\n".join(parts)
 
 
-def work(given: argparse.Namespace) -> int:
-    """Do what is asked for; the exit code. Raises InputError."""
-    folder = given.folder.resolve()
-    store, plan, source = Store(folder / STORE), Plan(validation=given.validation), Source(given.data)
+def run(arguments: argparse.Namespace) -> int:
+    """Run the missing jobs and print what the arguments ask for; return the exit code. Raises InputError."""
+    folder = arguments.folder.resolve()
+    store, plan = ResultStore(folder / STORE_FILE), SplitPlan(validation=arguments.validation)
+    dataset = Dataset(arguments.data)
     failed: list[str] = []
-    if not (given.table or given.curve or given.errors):
-        encoder = str(Path(given.encoder).resolve()) if Path(given.encoder).exists() else given.encoder
-        run = given.pretrained.resolve() if given.pretrained else None
-        options = Options(encoder, given.extract, run, folder, given.keep_runs)
-        folds = given.folds or fold_names(plan)
+    if not (arguments.table or arguments.curve or arguments.errors):
+        encoder = arguments.encoder
+        encoder = str(Path(encoder).resolve()) if Path(encoder).exists() else encoder
+        pretrained = arguments.pretrained.resolve() if arguments.pretrained else None
+        options = Options(encoder, arguments.extract, pretrained, folder, arguments.keep_runs)
+        folds = arguments.folds or fold_names(plan)
         for name in folds:
             check_fold(name, plan)
-        asked = Asked(chosen(given.methods), folds, given.seeds, labels_of(given.queries), plan)
-        failed = run_all(source, asked, options, store)
-    if not (given.curve or given.errors):
-        print(tables(store, given.against))
-    lines, _ = newest(store.lines())
-    if given.curve:
-        draw(curves_of(lines), given.curve if given.curve != Path(CURVE) else folder / CURVE)
-    if given.errors:
-        text = page(mistakes_of(lines, given.errors, [*source.train, *source.dev], source.pois), given.errors)
-        with atomic_text(folder / ERRORS) as file:
-            file.write(text)
-        print(text)
-    for line in failed:
-        log(f"not done: {line}")
+        methods, labels = select_methods(arguments.methods), parse_labels(arguments.queries)
+        failed = run_missing(dataset, RunGrid(methods, folds, arguments.seeds, labels, plan), options, store)
+    if not (arguments.curve or arguments.errors):
+        print(tables(store, arguments.against))
+    lines, _ = newest_runs(store.lines())
+    if arguments.curve:
+        path = arguments.curve if arguments.curve != Path(CURVE_FILE) else folder / CURVE_FILE
+        draw_curves(label_curves(lines), path)
+    if arguments.errors:
+        records = [*dataset.train, *dataset.dev]
+        report = error_report(errors_of(lines, arguments.errors, records, dataset.pois), arguments.errors)
+        with atomic_text(folder / ERRORS_FILE) as file:
+            file.write(report)
+        print(report)
+    for message in failed:
+        log(f"failed: {message}")
     return 1 if failed else 0
 
 
-def main() -> None:
-    """The command line: exit code 1 where a run failed, 2 for wrong input, 130 when it was stopped."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line. Exit codes: 1 a run failed, 2 wrong input, 130 interrupted."""
     try:
-        sys.exit(work(parser().parse_args()))
+        sys.exit(run(create_parser().parse_args(words)))
     except InputError as error:
         log(str(error))
         sys.exit(2)
     except KeyboardInterrupt:
-        log("stopped; the same command goes on")
+        log("interrupted; run the same command to continue")
         sys.exit(130)
 
 

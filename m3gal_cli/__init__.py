@@ -1,4 +1,4 @@
-"""Match what people type to the place they mean (M3GAL: momentum multi-modal geographical alignment)."""
+"""Match free-typed place queries to POIs (M3GAL: momentum multi-modal geographical alignment)."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """``Matcher``, when it is asked for: the command line starts without it."""
+    """Import ``Matcher`` on first use, so that the command line starts without it."""
     if name == "Matcher":
         from m3gal_cli.api import Matcher
 

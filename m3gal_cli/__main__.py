@@ -1,4 +1,4 @@
-"""``python -m m3gal_cli`` is ``m3gal`` (what torchrun starts)."""
+"""Run the command line as ``python -m m3gal_cli``, e.g. from torchrun."""
 
 from m3gal_cli.cli.app import main
 

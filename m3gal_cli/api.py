@@ -1,68 +1,112 @@
-"""The Python API: a trained run as an object that answers queries, with the words of ``m3gal predict``."""
+"""The Python API: ``Matcher.load`` opens a run, ``Matcher.match`` answers queries."""
 
 from __future__ import annotations
 
 import math
+import operator
+import warnings
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from m3gal_cli.data.queries import Query
 from m3gal_cli.errors import InputError
-from m3gal_cli.geo.filters import Box, check_box
-from m3gal_cli.matching import matcher as match
+from m3gal_cli.geo.filters import Box, check_box, swapped_box_warning
+from m3gal_cli.matching import matcher as matching
 from m3gal_cli.matching.matcher import Answer
 from m3gal_cli.matching.session import Log, no_log, open_session
 
+if TYPE_CHECKING:  # pandas takes half a second
+    import pandas as pd
+
+POI_COLUMNS = ("poi_id", "address", "lng", "lat")
+
+
+class Answers(list[Answer]):
+    """The answers of ``Matcher.match``: a list of dictionaries, one per query."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with one row per match, and no row for a query without matches.
+
+        The columns are query_id and those of a match; distance_m only if a query has a location.
+        """
+        import pandas as pd
+
+        columns = ["query_id", "query", "rank", *POI_COLUMNS, "score"]
+        if any("distance_m" in match for answer in self for match in answer["matches"]):
+            columns.append("distance_m")
+        rows = [
+            {"query_id": answer["id"], "query": answer["query"], **match}
+            for answer in self
+            for match in answer["matches"]
+        ]
+        return pd.DataFrame(rows, columns=columns)
+
 
 class Matcher:
-    """Answers queries with the places that they mean.
+    """A model and an index of POIs that answer queries.
 
     >>> from m3gal_cli import Matcher
     >>> matcher = Matcher.load("runs/only")
-    >>> [answer] = matcher.match("north street cafe", k=3, lng=24.9, lat=60.1, within_km=50)
-    >>> answer["query"], [match["rank"] for match in answer["matches"]]
+    >>> matcher
+    <Matcher: 32 POIs, model runs/only/best, exact search>
+    >>> answers = matcher.match("north street cafe", k=3, lng=24.9, lat=60.1, within_km=50)
+    >>> answers[0]["query"], [match["rank"] for match in answers[0]["matches"]]
     ('north street cafe', [1, 2, 3])
-    >>> sorted(answer["matches"][0])
-    ['address', 'distance_m', 'lat', 'lng', 'poi_id', 'rank', 'score']
+    >>> answers.to_frame().columns.tolist()
+    ['query_id', 'query', 'rank', 'poi_id', 'address', 'lng', 'lat', 'score', 'distance_m']
     """
 
-    def __init__(self, matcher: match.Matcher) -> None:
-        self._matcher = matcher
+    def __init__(
+        self, matcher: matching.Matcher, model: str = "", temporary: TemporaryDirectory[str] | None = None
+    ) -> None:
+        self._matcher, self._model = matcher, model
+        self._temporary = temporary  # deleted with this object
 
     @classmethod
     def load(
         cls,
         run: str | PathLike[str] | None = None,
-        pois: str | PathLike[str] | None = None,
+        pois: str | PathLike[str] | pd.DataFrame | None = None,
         *,
         log: Log = no_log,
         **settings: Any,
     ) -> Matcher:
-        """Open a run and the index of its POI table, which is made if it is missing or of another model or table.
+        """Open a run and the index of its POI table; build the index if it is missing or of another model or table.
 
         Args:
-            run: run, checkpoint directory or published file; None: the newest run in ``runs``.
-            pois: POI table (address, lng, lat; poi_id) instead of the run's own.
-            say: is told, in words, what is made and why.
-            settings: settings of ``eval`` (``index="ann"``, ``recall=0.99``, ``index_dir=…``, ``encoder_runtime=…``),
-                and ``device``.
+            run: Run, checkpoint directory or published file; None: the newest run in ``runs``.
+            pois: POI table that replaces the table of the run: a file, or a DataFrame with address, lng, lat and
+                optionally poi_id. The index of a DataFrame is temporary, unless ``index_dir`` is given.
+            log: Called with a message for each file that is used or built.
+            settings: ``device``, and settings of ``eval``, such as ``index="ann"``, ``recall=0.99``, ``index_dir=…``.
 
         Raises:
-            InputError: no such run, no POI table, an unknown setting, a full disk.
+            InputError: No such run, no POI table, an unknown setting, or a full disk.
         """
         given = {name if name == "device" else f"eval.{name}": value for name, value in settings.items()}
-        if pois is not None:
+        temporary = None
+        if isinstance(pois, str | PathLike):
             given["data.poi"] = str(pois)
+        elif pois is not None:
+            temporary = TemporaryDirectory(prefix="m3gal-")
+            given["data.poi"] = str(_store(pois, Path(temporary.name)))
+            given.setdefault("eval.index_dir", str(Path(temporary.name) / "index"))
         session = open_session(None if run is None else Path(run), given, log=log)
-        index = session.index(_unseen)
-        assert index is not None, "of one process"
-        return cls(session.matcher(index, _unseen))
+        index = session.index(_no_progress)
+        assert index is not None, "a single process gets the index"
+        return cls(session.matcher(index, _no_progress), str(session.checkpoint), temporary)
 
     def __len__(self) -> int:
-        """Places that it knows."""
+        """Return the number of POIs."""
         return len(self._matcher.index)
+
+    def __repr__(self) -> str:
+        search = type(self._matcher.searcher).__name__.removesuffix("Searcher").lower()
+        search = "exact" if search == "numpyfirst" else search
+        return f"<Matcher: {len(self):,} POIs, model {self._model}, {search} search>"
 
     def match(
         self,
@@ -72,36 +116,99 @@ class Matcher:
         lat: float | None = None,
         within_km: float | None = None,
         bbox: Box | None = None,
-    ) -> list[Answer]:
-        """The best ``k`` places of each query, in the order of the queries; a single text is a list of one.
+    ) -> Answers:
+        """Return the best ``k`` POIs of each query, in the order of the queries.
 
         Args:
-            lng, lat: where the queries were typed, degrees, WGS-84; each match then has its ``distance_m``.
-            within_km: leave out what lies farther from there.
-            bbox: leave out what lies outside of west, south, east, north, degrees.
+            queries: Query texts; a single text is a list of one.
+            k: Number of matches per query; fewer if the table or the filters leave fewer.
+            lng: Longitude of the query location, degrees, WGS-84. Matches then have ``distance_m``.
+            lat: Latitude of the query location.
+            within_km: Keep only POIs within this distance of the query location.
+            bbox: Keep only POIs in this box: west, south, east, north, degrees.
 
         Returns:
-            {"id", "query", "matches": [{"rank", "poi_id", "address", "lng", "lat", "score", "distance_m"?}]} a query,
-            its number, from 1, being its id.
+            A dictionary for each query with its number from 1 (``id``), its text (``query``) and its ``matches``, best
+            first, each with the fields of ``m3gal_cli.matching.matcher.Match``.
 
         Raises:
-            InputError: an empty query, k below 1, half a place or none on the Earth, ``within_km`` without a place.
+            InputError: An argument has the wrong type or an invalid value.
         """
-        texts = [queries] if isinstance(queries, str) else list(queries)
-        for number, text in enumerate(texts, 1):
-            if not isinstance(text, str) or not text.strip():
-                raise InputError(f"query {number} is empty or no text: {text!r}", hint="Give texts.")
+        texts = _texts(queries)
+        k = _integer("k", k)
         if k < 1:
-            raise InputError(f"k {k} is no number of matches", hint="Give 1 or more.")
-        if (lng is None) != (lat is None) or (within_km is not None and lng is None):
-            raise InputError("half a place", hint="Give lng and lat together; within_km needs both.")
+            raise InputError(f"k is {k}", hint="Give 1 or more.")
+        lng, lat, within_km = _number("lng", lng), _number("lat", lat), _number("within_km", within_km)
+        if (lng is None) != (lat is None):
+            given, missing = ("lng", "lat") if lat is None else ("lat", "lng")
+            raise InputError(f"{given} is given without {missing}", hint="Give both, in degrees.")
         if lng is not None and lat is not None and not (abs(lng) <= 180 and abs(lat) <= 90):
-            raise InputError(f"({lng}, {lat}) is not on the Earth", hint="Give lng, lat in degrees, lng first.")
+            raise InputError(f"(lng, lat) = ({lng}, {lat}) is not on the Earth", hint="Give degrees, lng first.")
+        if within_km is not None and lng is None:
+            raise InputError("within_km is given without lng and lat", hint="Give the query location.")
         if within_km is not None and not 0 < within_km < math.inf:
-            raise InputError(f"within_km {within_km} is no distance", hint="Give kilometres, more than 0.")
-        asked = [Query(number, text, lng, lat) for number, text in enumerate(texts, 1)]
-        return self._matcher.answer(asked, k, within_km, None if bbox is None else check_box(bbox)) if asked else []
+            raise InputError(f"within_km is {within_km}", hint="Give kilometres, more than 0.")
+        box = None if bbox is None else self._box(bbox)
+        located = [Query(number, text, lng, lat) for number, text in enumerate(texts, 1)]
+        return Answers(self._matcher.answer(located, k, within_km, box) if located else [])
+
+    def _box(self, bbox: Any) -> Box:
+        """Check a box; warn if its axes look swapped."""
+        try:
+            west, south, east, north = (float(value) for value in bbox)
+        except (TypeError, ValueError):
+            raise InputError(f"bbox is {bbox!r}", hint="Give west, south, east, north in degrees.") from None
+        box = check_box((west, south, east, north))
+        if warning := swapped_box_warning(box, self._matcher.index.lng, self._matcher.index.lat, "bbox"):
+            warnings.warn(warning, stacklevel=3)
+        return box
 
 
-def _unseen(done: int, total: int) -> None:
-    """Progress that nobody looks at."""
+def _texts(queries: Any) -> list[str]:
+    """Return the query texts as a list. Raises InputError."""
+    if not isinstance(queries, Iterable):
+        raise InputError(f"queries is {queries!r}", hint="Give a text or a list of texts.")
+    texts = [queries] if isinstance(queries, str) else list(queries)
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(f"query {number} is {text!r}", hint="Give texts that are not empty.")
+    return texts
+
+
+def _integer(name: str, value: Any) -> int:
+    """Return an integer of any type, also of numpy. Raises InputError."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise InputError(f"{name} is {value!r}", hint="Give a whole number.") from None
+
+
+def _number(name: str, value: Any) -> float | None:
+    """Return a number as a float, None as None. Raises InputError."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str | bytes | bool):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is {value!r}", hint="Give a number.") from None
+
+
+def _store(pois: Any, folder: Path) -> Path:
+    """Write a POI table to a file, without the columns that an index does not use. Raises InputError."""
+    import pandas as pd
+    import pyarrow as pa
+
+    if not isinstance(pois, pd.DataFrame):
+        raise InputError(f"pois is {type(pois).__name__}", hint="Give the path of a POI table, or a DataFrame.")
+    path = folder / "pois.parquet"
+    try:
+        pois[[name for name in POI_COLUMNS if name in pois.columns]].to_parquet(path, index=False)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise InputError(f"pois cannot be stored ({error})", hint="Give each column values of one type.") from error
+    return path
+
+
+def _no_progress(done: int, total: int) -> None:
+    """Ignore the progress."""

@@ -1,4 +1,4 @@
-"""The one error a user is meant to read; every room raises it and only ``cli`` prints it (exit code 2)."""
+"""The error for wrong usage, configuration or input; only ``cli`` prints it (exit code 2)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ class InputError(Exception):
     """Wrong usage, configuration or input.
 
     Args:
-        what: What is wrong, with the offending value.
-        where: Where it was found: ``file``, ``file:line`` or ``file:line: column``.
-        hint: What to do next.
+        what: The error, with the wrong value.
+        where: Its position: ``file``, ``file:line`` or ``file:line: column``.
+        hint: The next step for the user.
     """
 
     def __init__(self, what: str, *, where: str | PathLike[str] | None = None, hint: str | None = None) -> None:
@@ -21,6 +21,6 @@ class InputError(Exception):
         super().__init__(self.render())
 
     def render(self) -> str:
-        """The error in one or two lines: ``where: what`` and, below, what to do next."""
+        """Return the error in one or two lines: ``where: what``, then the hint."""
         first = self.what if self.where is None else f"{self.where}: {self.what}"
         return first if self.hint is None else f"{first}\n{self.hint}"

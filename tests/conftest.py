@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,14 @@ from m3gal_cli.data.sample import copy_sample
 from tests.helpers.built_city import Built, built
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_pictures() -> Iterator[None]:
+    """Do not draw progress.png, which takes half the time of a small training; tests/training/test_report.py does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("m3gal_cli.training.report.write_picture", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="session")

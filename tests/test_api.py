@@ -1,4 +1,4 @@
-"""The Python API gives what ``m3gal predict`` gives, and refuses what it refuses."""
+"""The Python API: the answers and the errors of ``m3gal predict``, DataFrames in and out."""
 
 from __future__ import annotations
 
@@ -7,92 +7,140 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import m3gal_cli
 from m3gal_cli import Matcher, api
 from m3gal_cli.errors import InputError
 from tests.helpers.cli import m3gal
-from tests.helpers.sample_town import PLACES, write_lines, write_town
+from tests.helpers.sample_town import PLACES, place, train, write_lines, write_town
 
-TYPED = ["north street cafe", "castle hill museum", "harbour road hotel"]
-HERE = {"lng": 24.9, "lat": 60.1}
+TEXTS = ["north street cafe", "castle hill museum", "harbour road hotel"]
+LOCATION = {"lng": 24.9, "lat": 60.1}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run, ``runs/only``."""
+    """A folder with the run ``runs/only``."""
     path = tmp_path_factory.mktemp("api")
-    profile = write_town(path / "data")
-    answer = m3gal(
-        "pretrain", "--config", profile, "--runs-dir", path / "runs", "--output-name", "only", "--max-steps", 3
-    )
+    answer = train("pretrain", write_town(path), "only", "--max-steps", 3)
     assert answer.code == 0, answer.err
     return path
 
 
 @pytest.fixture(autouse=True)
-def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
 
 
-def predicted(folder: Path, *options: Any, place: dict[str, float] | None = None) -> list[dict[str, Any]]:
-    rows = [{"query": text, **(place or {})} for text in TYPED]
-    write_lines(folder / "typed.jsonl", rows)
-    answer = m3gal("predict", "typed.jsonl", "--checkpoint", "runs/only", *options)
+@pytest.fixture(scope="module")
+def matcher(folder: Path) -> Matcher:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return Matcher.load("runs/only")
+
+
+def predicted(*options: Any, location: dict[str, float] | None = None) -> list[dict[str, Any]]:
+    """Return the answers of ``m3gal predict``."""
+    write_lines(Path("queries.jsonl"), [{"query": text, **(location or {})} for text in TEXTS])
+    answer = m3gal("predict", "queries.jsonl", "--checkpoint", "runs/only", *options)
     assert answer.code == 0, answer.err
     return [json.loads(line) for line in answer.out.splitlines()]
 
 
-@pytest.mark.parametrize("runtime", ["torch", "onnx-int8"])
-def test_the_answers_of_predict(folder: Path, runtime: str) -> None:
+@pytest.mark.parametrize("runtime", ["torch", pytest.param("onnx-int8", marks=pytest.mark.integration)])
+def test_answers_are_those_of_predict(runtime: str) -> None:
     if runtime != "torch":
         pytest.importorskip("onnxruntime")
     matcher = Matcher.load("runs/only", encoder_runtime=runtime)
     assert len(matcher) == PLACES
-    assert matcher.match(TYPED, k=4) == predicted(folder, "-k", 4, "--encoder-runtime", runtime)
+    assert matcher.match(TEXTS, k=4) == predicted("-k", 4, "--encoder-runtime", runtime)
 
 
-def test_places_and_areas(folder: Path) -> None:
-    matcher = Matcher.load("runs/only")
-    near = matcher.match(TYPED, k=40, **HERE, within_km=2.5)
-    assert near == predicted(folder, "-k", 40, "--within-km", 2.5, place=HERE)
+def test_filters_are_those_of_predict(matcher: Matcher) -> None:
+    near = matcher.match(TEXTS, k=40, **LOCATION, within_km=2.5)
+    assert near == predicted("-k", 40, "--within-km", 2.5, location=LOCATION)
     assert 0 < len(near[0]["matches"]) < PLACES
     assert all(match["distance_m"] <= 2500 for match in near[0]["matches"])
-    box = matcher.match(TYPED, k=40, bbox=(24.9, 60.1, 24.93, 60.12))
-    assert box == predicted(folder, "-k", 40, "--bbox", "24.9,60.1,24.93,60.12")
+    box = matcher.match(TEXTS, k=40, bbox=(24.9, 60.1, 24.93, 60.12))
+    assert box == predicted("-k", 40, "--bbox", "24.9,60.1,24.93,60.12")
 
 
-def test_loading_tells_and_takes_settings_and_tables(folder: Path) -> None:
-    said: list[str] = []
+def test_a_table_and_settings_replace_those_of_the_run(folder: Path) -> None:
+    messages: list[str] = []
     table = folder / "few.csv"
     table.write_text("address,lng,lat\nmill lane school 3,24.9,60.1\n", encoding="utf-8")
-    matcher = Matcher.load(pois=table, index="exact", index_dir=str(folder / "few"), log=said.append)
+    matcher = Matcher.load(pois=table, index="exact", index_dir=str(folder / "few"), log=messages.append)
     assert [m["address"] for m in matcher.match("school")[0]["matches"]] == ["mill lane school 3"]
-    assert said == ["checkpoint: runs/only/best (the newest run's best)"]
+    assert messages == ["checkpoint: runs/only/best (the newest run's best)"]
     assert (folder / "few" / "manifest.json").exists()
 
 
+def test_a_data_frame_is_a_poi_table(folder: Path, matcher: Matcher) -> None:
+    before = sorted(folder.rglob("*"))
+    frame = pd.DataFrame([place(i) for i in range(PLACES)], columns=["address", "lng", "lat"])
+    pois = frame.assign(poi_id=[f"id {i}" for i in range(PLACES)], other=None)
+    answers = Matcher.load("runs/only", pois).match(TEXTS)
+    assert sorted(folder.rglob("*")) == before, "the index is in a temporary folder"
+    for answer, of_file in zip(answers, matcher.match(TEXTS), strict=True):
+        ids = [f"id {match['poi_id']}" for match in of_file["matches"]]
+        assert [match["poi_id"] for match in answer["matches"]] == ids
+    with pytest.raises(InputError, match="has no column lng"):
+        Matcher.load("runs/only", frame[["address"]])
+    with pytest.raises(InputError, match="pois is list"):
+        Matcher.load("runs/only", [1, 2])  # type: ignore[arg-type]
+
+
+def test_answers_as_a_data_frame(matcher: Matcher) -> None:
+    answers = matcher.match(TEXTS, k=2, **LOCATION)
+    frame = answers.to_frame()
+    expected = [{"query_id": a["id"], "query": a["query"], **m} for a in answers for m in a["matches"]]
+    assert frame.to_dict("records") == expected
+    assert len(frame) == 6
+    assert "distance_m" not in matcher.match(TEXTS).to_frame().columns
+    for empty in (matcher.match(TEXTS, bbox=(0.0, 0.0, 1.0, 1.0)), matcher.match([])):
+        assert len(empty.to_frame()) == 0
+        assert {"query_id", "rank", "poi_id"} <= set(empty.to_frame().columns)
+
+
+@pytest.mark.parametrize("k", [10**9, np.int64(100)])
+def test_k_above_the_size_of_the_table_returns_all_pois(matcher: Matcher, k: int) -> None:
+    assert len(matcher.match("cafe", k=k)[0]["matches"]) == PLACES
+
+
 @pytest.mark.parametrize(
-    ("queries", "options", "what"),
+    ("queries", "options", "problem"),
     [
-        ("  ", {}, "query 1 is empty"),
-        (["a", 3], {}, "query 2 is empty or no text: 3"),
-        ("a", {"k": 0}, "k 0 is no number"),
-        ("a", {"lng": 1.0}, "half a place"),
-        ("a", {"within_km": 1.0}, "half a place"),
+        ("  ", {}, "query 1 is '  '"),
+        (["a", 3], {}, "query 2 is 3"),
+        (None, {}, "queries is None"),
+        ("a", {"k": 0}, "k is 0"),
+        ("a", {"k": "5"}, "k is '5'"),
+        ("a", {"k": 2.5}, "k is 2.5"),
+        ("a", {"lng": 1.0}, "lng is given without lat"),
+        ("a", {"lng": "east", "lat": 1.0}, "lng is 'east'"),
+        ("a", {"lng": 1.0, "lat": [2.0]}, "lat is .2.0."),
+        ("a", {"within_km": 1.0}, "within_km is given without lng and lat"),
         ("a", {"lng": 190.0, "lat": 1.0}, "not on the Earth"),
-        ("a", {**HERE, "within_km": -1.0}, "no distance"),
-        ("a", {"bbox": (1.0, 2.0, 3.0, -2.0)}, "no box"),
+        ("a", {**LOCATION, "within_km": -1.0}, "within_km is -1.0"),
+        ("a", {"bbox": (1.0, 2.0, 3.0, -2.0)}, "south is greater than north"),
+        ("a", {"bbox": (1.0, 2.0)}, "bbox is"),
+        ("a", {"bbox": 3}, "bbox is 3"),
     ],
 )
-def test_what_is_refused(queries: Any, options: dict[str, Any], what: str) -> None:
-    with pytest.raises(InputError, match=what):
-        Matcher.load("runs/only").match(queries, **options)
+def test_wrong_arguments_are_named(matcher: Matcher, queries: Any, options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        matcher.match(queries, **options)
 
 
-def test_no_queries_unknown_settings_and_names() -> None:
-    assert Matcher.load("runs/only").match([]) == []
+def test_a_box_with_swapped_axes_gives_a_warning(matcher: Matcher) -> None:
+    with pytest.warns(UserWarning, match="longitude and latitude swapped"):
+        assert matcher.match("cafe", bbox=(60.0, 24.0, 61.0, 25.0))[0]["matches"] == []
+
+
+def test_unknown_settings_runs_and_names() -> None:
     with pytest.raises(InputError, match="nonsense"):
         Matcher.load("runs/only", nonsense=1)
     with pytest.raises(InputError, match="no such"):
@@ -101,5 +149,5 @@ def test_no_queries_unknown_settings_and_names() -> None:
         _ = m3gal_cli.Nothing
 
 
-def test_the_documentation_is_right() -> None:
-    assert doctest.testmod(api, raise_on_error=False) == (0, 5)
+def test_the_examples_of_the_documentation_are_right() -> None:
+    assert doctest.testmod(api, raise_on_error=False) == (0, 6)

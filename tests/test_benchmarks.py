@@ -1,37 +1,54 @@
-"""The benchmarks: what they generate is what they say, their stand-ins do what is published, their figures add up."""
+"""The benchmarks: generated data, the arithmetic of features.py, the published step, and whole runs of each program."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import data_osm
-import evaluation
-import evidence
+import features
 import generated_city
 import numpy as np
+import pandas as pd
 import pytest
-import retrieval
+import torch
+import training
 
+from m3gal_cli.config.load import load_config
 from m3gal_cli.config.schema import Config, DataConfig
-from m3gal_cli.osm.extract import read_extract
+from m3gal_cli.osm.extract_reader import read_extract
 from m3gal_cli.osm.facts import gather_facts
-from m3gal_cli.osm.places import Place, distinct_places
-from m3gal_cli.rerank.features import FEATURES
-from m3gal_cli.text.normalise import reads
-from m3gal_cli.training.reranker_fit import Example
+from m3gal_cli.osm.place_deduplication import deduplicate_places
+from m3gal_cli.osm.places import Place
+from m3gal_cli.rerank.features import FEATURE_NAMES
+from m3gal_cli.rerank.fit import Example
+from m3gal_cli.text.normalise import reading_key
 from tests.helpers.extracts import Town, small_town
+from tests.helpers.sample_town import views
+
+FOLDER = Path(data_osm.__file__).parent
+CANDIDATES = 30
 
 
-def read(path: Path) -> list[tuple[Place, float]]:
-    """Places with the metres to their crossing, -1 for none."""
+def run_program(name: str, *options: object) -> dict[str, Any]:
+    """Run a benchmark with ``--json`` and return its values."""
+    command = [sys.executable, str(FOLDER / name), "--json", *map(str, options)]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert answer.returncode == 0, answer.stderr
+    return json.loads(answer.stdout)  # type: ignore[no-any-return]
+
+
+def read_places(path: Path) -> list[tuple[Place, float]]:
+    """Return the places of an extract with the metres to their crossing, -1 without one."""
     extract = read_extract(path)
-    places = distinct_places(extract)
+    places = deduplicate_places(extract)
     facts = gather_facts(places, extract, [False] * len(places))
-    return [(p, f.crossing[2].metres if f.crossing else -1.0) for p, f in zip(places, facts, strict=True)]
+    return [(p, f.crossing.metres if f.crossing else -1.0) for p, f in zip(places, facts, strict=True)]
 
 
 def test_syllables_are_distinct() -> None:
@@ -40,200 +57,113 @@ def test_syllables_are_distinct() -> None:
 
 
 @pytest.mark.parametrize("copies", [1, 20])
-def test_a_copy_has_the_places_and_facts_of_the_original(tmp_path: Path, copies: int) -> None:
-    original = read(small_town().write(tmp_path / "town.osm"))
-    data_osm.Pattern.read(tmp_path / "town.osm").write(tmp_path / "large.osm.pbf", copies)
-    found = read(tmp_path / "large.osm.pbf")
-    assert len(found) == copies * len(original) > 10
-    assert len({p.poi_id for p, _ in found}) == len({reads(p.reading) for p, _ in found}) == len(found)
+def test_each_copy_of_an_extract_has_the_places_and_facts_of_the_original(tmp_path: Path, copies: int) -> None:
+    original = read_places(small_town().write(tmp_path / "town.osm"))
+    data_osm.Elements.read(tmp_path / "town.osm").write(tmp_path / "large.osm.pbf", copies)
+    copied = read_places(tmp_path / "large.osm.pbf")
+    assert len(copied) == copies * len(original) > 10
+    assert len({p.poi_id for p, _ in copied}) == len({reading_key(p.label) for p, _ in copied}) == len(copied)
     end = f" {data_osm.syllable(copies - 1)}"
-    last = {p.name.removesuffix(end): metres for p, metres in found if p.name.endswith(end)}
+    last = {p.name.removesuffix(end): metres for p, metres in copied if p.name.endswith(end)}
     for place, metres in original:
         if place.name:
-            assert last[place.name] == pytest.approx(metres, rel=5e-3)  # a row farther north the east is nearer
+            assert last[place.name] == pytest.approx(
+                metres, rel=5e-3
+            )  # farther north, degrees of longitude are shorter
 
 
-def test_it_prints_one_object_of_figures(tmp_path: Path) -> None:
-    town = Town()
-    for n in range(4):
-        town.way([(-100, n * 200), (700, n * 200)], highway="residential", name=f"{'ABCD'[n]}lpha Street")
-        town.way([(n * 200, -100), (n * 200, 700)], highway="residential", name=f"{'EFGH'[n]}cho Road")
-    for n in range(40):
-        town.node(n % 10 * 70.0, n // 10 * 70.0 + 10, amenity="cafe", name=f"Cafe {chr(65 + n % 26)}{n}")
-    source, keep = town.write(tmp_path / "grid.osm"), tmp_path / "kept"
-    script = [sys.executable, data_osm.__file__, "--json", "--megabytes", "0.02"]
-    command = [*script, "--extract", str(source), "--keep", str(keep), "--", "--suffix", "grid"]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    figures = json.loads(answer.stdout)
-    assert figures["copies"] > 1
-    assert figures["places"] == 40 * figures["copies"]
-    assert figures["pairs"] > figures["places"]
-    assert figures["megabytes"] == pytest.approx(0.02, abs=0.02)
-    assert figures["ratio_to_bare_pass"] == pytest.approx(figures["seconds"] / figures["bare_pass_seconds"], rel=0.01)
-    assert 50 < figures["peak_rss_mb"] < 2000
-    assert set(figures["read_and_join"]) == {"reading", "places", "facts"}
-    assert (keep / "out" / "same_poi_views_grid.csv").exists()
+def test_a_missing_extract_is_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["data_osm.py", "--extract", str(tmp_path / "no.osm.pbf")])
+    with pytest.raises(SystemExit) as ended:
+        data_osm.main()
+    assert ended.value.code == 2
 
 
-def test_an_extract_that_is_not_there(tmp_path: Path) -> None:
-    command = [sys.executable, data_osm.__file__, "--extract", str(tmp_path / "no.osm.pbf")]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert answer.returncode == 2
-    assert "no such extract" in answer.stderr
-
-
-def test_the_training_benchmark_prints_one_object_of_figures() -> None:
-    script = Path(data_osm.__file__).with_name("training.py")
-    shape = [
-        "--layers",
-        "1",
-        "--hidden",
-        "32",
-        "--batch-size",
-        "16",
-        "--queue",
-        "64",
-        "--steps",
-        "1",
-        "--device",
-        "cpu",
-    ]
-    answer = subprocess.run(
-        [sys.executable, str(script), "--json", *shape], capture_output=True, text=True, timeout=300, check=True
-    )
-    figures = json.loads(answer.stdout)
-    rate = figures["samples_per_second"]
-    for name in ("fp32", "bf16"):
-        assert figures[f"ratio_{name}"] == pytest.approx(rate[name] / rate["published"], rel=0.02)
-        assert 0 < figures[f"ceiling_share_{name}"] < 1
-    assert figures["ceiling_share"] == figures["ceiling_share_bf16"]
-
-
-def test_the_published_step_of_the_benchmark_learns_as_ours_does() -> None:
-    """The stand-in is no straw man: from the same weights, without dropout, both take the same first losses."""
-    import argparse
-
-    import numpy as np
-    import torch
-    import training
-
-    from tests.helpers.sample_town import views
-
-    frame = training.pd.DataFrame(views(), columns=["address1", "address2", "lng", "lat"])
-    options = argparse.Namespace(text_encoder=None, hidden=32, layers=1)
-    model, tokenizer = training.new_model(options, frame)
+def test_the_published_step_has_the_losses_of_m3gal() -> None:
+    """From equal weights and queues, without dropout, the first losses are equal."""
+    frame = pd.DataFrame(views(), columns=["address1", "address2", "lng", "lat"])
+    model, tokenizer = training.new_model(argparse.Namespace(text_encoder=None, hidden=32, layers=1), frame)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     sets = ["momentum.queue_size=64", "optim.batch_size=16", f"optim.lr={training.LR}", "device=cpu", "optim.epochs=9"]
-    sets += [f"optim.location_lr={training.LR}", "momentum.m_location_increment=0.999", "optim.precision=fp32"]
-    config = training.load_config("osm.yaml", {}, sets)
-    published = training.Published(model, tokenizer, frame, 64, torch.device("cpu"))
-    step = training.ours(model, tokenizer, frame, config, Path("unused"))
-    trainer = step.__closure__[1].cell_contents
-    trainer.task.start_epoch(0)
+    sets += [f"optim.location_lr={training.LR}", "momentum.location_increment=0.999", "optim.precision=fp32"]
+    published = training.PublishedStep(model, tokenizer, frame, 64, torch.device("cpu"))
+    config = load_config("osm.yaml", {}, sets)
+    trainer, step = training.m3gal_trainer(model, tokenizer, frame, config, Path("unused"))
+    trainer.objective.start_epoch(0)
     with torch.no_grad():
-        trainer.task.queue.queue.copy_(published.queue)
-        trainer.task.queue.gc_queue.copy_(published.gc_queue)
+        trainer.objective.queue.queue.copy_(published.queue)
+        trainer.objective.queue.gc_queue.copy_(published.gc_queue)
     for i in range(4):
         rows = np.arange(16 * i, 16 * i + 16)
-        names, seen = step(rows)
-        own = dict(zip(names, seen.tolist(), strict=True))["fused"]
+        names, losses = step(rows)
+        own = dict(zip(names, losses.tolist(), strict=True))["fused"]
         assert own == pytest.approx(float(published.step(rows)), abs=1e-4), i
 
 
-def test_evaluation_over_a_generated_table_is_that_of_all_scores(tmp_path: Path) -> None:
-    """Texts and places that rows share are there, and gold that several rows have the text or the place of."""
-    pois, _ = evaluation.generated(900, 40)
-    assert pois["address"].nunique() < 900 > pois[["lng", "lat"]].drop_duplicates().shape[0]
-    assert pois["poi_id"].is_unique
-    script = [sys.executable, evaluation.__file__, "--json", "--pois", "900", "--queries", "40", "--dim", "24"]
-    command = [*script, "--against-all", "--text-dir", str(tmp_path / "texts")]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    figures = json.loads(answer.stdout)
-    assert figures["ranks_equal"] == {"text": 1.0, "location": 1.0, "fused": 1.0}
-    assert (figures["pois"], figures["queries"], figures["dim"]) == (900, 40, 24)
-    assert figures["counting_gflops"] > 0 < min(figures["plain_gflops"])
-    assert (tmp_path / "texts" / "vectors" / "000000.npy").is_file()
+def example(generator: np.random.Generator, high: float, gold: list[int]) -> Example:
+    """Return candidates with random features in [0, high]."""
+    is_gold = np.zeros(CANDIDATES, bool)
+    is_gold[gold] = True
+    return Example(generator.uniform(0, high, (CANDIDATES, len(FEATURE_NAMES))), is_gold)
 
 
-def test_the_retrieval_benchmark_prints_one_object_of_figures() -> None:
-    """Exact search agrees with the published way; approximate search and memory are told of."""
-    script = [sys.executable, retrieval.__file__, "--json", "--pois", "2000", "--queries", "10", "--encode", "20"]
-    answer = subprocess.run([*script, "--repeat", "1"], capture_output=True, text=True, timeout=300, check=True)
-    figures = json.loads(answer.stdout)
-    assert (figures["pois"], figures["queries"], figures["ranks_equal"]) == (2000, 10, 1.0)
-    for name in (
-        "search_ratio",
-        "encode_ratio",
-        "exact_ms",
-        "ann_ms",
-        "ann_recall",
-        "memory_ratio",
-        "exact_hybrid_ms",
-        "ann_hybrid_ms",
-    ):
-        assert figures[name] > 0, name
-
-
-def test_what_evidence_is_worth() -> None:
-    """Of thirty candidates one, two for every third query, has the most of one evidence; the others are noise."""
-    draw, examples = np.random.default_rng(0), []
+def test_recall_without_features_shows_what_they_contribute() -> None:
+    """The gold has the largest name coverage; in every third query another candidate ties with it."""
+    generator, examples, name = np.random.default_rng(0), [], FEATURE_NAMES.index("name_coverage")
     for i in range(100):
-        table, gold = draw.uniform(0, 0.1, (30, len(FEATURES))), np.zeros(30, bool)
-        gold[draw.integers(30)] = True
-        table[gold, FEATURES.index("name")] = 1.0
+        own = example(generator, 0.1, [int(generator.integers(CANDIDATES))])
+        own.features[own.gold, name] = 1.0
         if i % 3 == 0:
-            table[np.flatnonzero(~gold)[0]] = table[gold][0]
-        examples.append(Example(table, gold))
-    parts = evidence.parted(examples)
+            own.features[np.flatnonzero(~own.gold)[0]] = own.features[own.gold][0]
+        examples.append(own)
+    parts = features.divide(examples)
     assert sorted(len(part) for part in parts) == [20] * 5
     assert {id(e) for part in parts for e in part} == {id(e) for e in examples}
-    weights = evidence.crossed(parts)
-    assert evidence.recall(parts, weights, 100) == {1: 0.66, 5: 1.0, 20: 1.0}, "ties are lost"
-    assert evidence.recall(parts, weights, 125)[5] == 0.8, "the rest are misses"
-    less = [evidence.without(part, ["name", "dense"]) for part in parts]
-    blind = evidence.recall(less, evidence.crossed(less), 100)
+    weights = features.cross_fit(parts)
+    assert features.recall(parts, weights, 100) == {1: 0.66, 5: 1.0, 20: 1.0}, "ties never help"
+    assert features.recall(parts, weights, 125)[5] == 0.8, "queries without an example are misses"
+    fewer = [features.without_features(part, ["name_coverage", "dense_score"]) for part in parts]
+    assert not any(e.features[:, name].any() for part in fewer for e in part)
+    blind = features.recall(fewer, features.cross_fit(fewer), 100)
     assert blind[1] < 0.2 < blind[20] < 0.9
-    assert evidence.without(examples, ["name"])[0].evidence[:, FEATURES.index("name")].tolist() == [0.0] * 30
 
 
-def test_a_part_has_no_say_in_its_own_weights() -> None:
-    """In one part the gold has the most of ``opening``, in the other the least: each teaches the other the wrong."""
+def test_the_weights_of_a_part_are_fitted_on_the_other_parts_only() -> None:
+    """The gold has the largest value of a signed feature in one part and the smallest in the other."""
 
-    def part(sign: float) -> list[Example]:
-        draw, made = np.random.default_rng(0), []
+    def part(gold_value: float) -> list[Example]:
+        generator, signed, examples = np.random.default_rng(0), FEATURE_NAMES.index("first_half_match"), []
         for _ in range(20):
-            table, gold = np.zeros((30, len(FEATURES))), np.zeros(30, bool)
-            gold[0], own = True, FEATURES.index("opening")  # may speak against
-            table[:, own] = draw.uniform(-1, 1, 30)
-            table[0, own] = sign
-            made.append(Example(table, gold))
-        return made
+            own = example(generator, 0.0, [0])
+            own.features[:, signed] = generator.uniform(-1, 1, CANDIDATES)
+            own.features[0, signed] = gold_value
+            examples.append(own)
+        return examples
 
     parts = [part(2.0), part(-2.0)]
-    weights = evidence.crossed(parts)
-    assert evidence.recall(parts, weights, 40) == {1: 0.0, 5: 0.0, 20: 0.0}
-    assert evidence.recall(parts, weights[::-1], 40)[1] == 1.0
+    weights = features.cross_fit(parts)
+    assert features.recall(parts, weights, 40) == {1: 0.0, 5: 0.0, 20: 0.0}
+    assert features.recall(parts, weights[::-1], 40)[1] == 1.0
 
 
-def test_runs_that_share_test_records_are_refused(
+def test_runs_that_share_test_records_are_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two seeds of one fold: else the one would teach the other its answers."""
+    """Two seeds of one fold share their test queries: label leakage."""
+    config = {}
     for run in ("a", "b"):
         (tmp_path / f"{run}.jsonl").write_text("the same\n", encoding="utf-8")
-    config = {run: Config(data=DataConfig(test=str(tmp_path / f"{run}.jsonl"))) for run in ("a", "b")}
-    monkeypatch.setattr(evidence, "open_session", lambda run, sets: SimpleNamespace(config=config[run.name]))
-    monkeypatch.setattr(sys, "argv", ["evidence.py", "a", "b"])
+        config[run] = Config(data=DataConfig(test=str(tmp_path / f"{run}.jsonl")))
+    monkeypatch.setattr(features, "open_session", lambda run, sets: SimpleNamespace(config=config[run.name]))
     with pytest.raises(SystemExit) as ended:
-        evidence.main()
+        features.main(["a", "b"])
     assert ended.value.code == 2
     assert "folds of one seed" in capsys.readouterr().err
 
 
-def test_the_generated_city_is_the_same_in_parts() -> None:
-    """A row's text vector does not depend on the rows asked for with it, if their first is the same; all are unit."""
+def test_generated_vectors_are_reproducible_and_of_unit_length() -> None:
     pois = generated_city.addresses(9000)
     assert pois["address"].is_unique
     assert pois["lng"].between(119.8, 120.6).all()
@@ -244,3 +174,61 @@ def test_the_generated_city_is_the_same_in_parts() -> None:
     assert (vectors[:6000] == sample).all()
     assert (vectors == generated_city.text_vectors(np.arange(9000), sample)).all()
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", ["data_osm", "evaluation", "features", "results", "retrieval", "training"])
+def test_help_shows_how_to_run_a_benchmark(name: str) -> None:
+    command = [sys.executable, str(FOLDER / f"{name}.py"), "--help"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert f"python benchmarks/{name}.py" in answer.stdout
+
+
+@pytest.mark.integration
+def test_the_data_osm_benchmark_runs(tmp_path: Path) -> None:
+    town = Town()
+    for n in range(4):
+        town.way([(-100, n * 200), (700, n * 200)], highway="residential", name=f"{'ABCD'[n]}lpha Street")
+        town.way([(n * 200, -100), (n * 200, 700)], highway="residential", name=f"{'EFGH'[n]}cho Road")
+    for n in range(40):
+        town.node(n % 10 * 70.0, n // 10 * 70.0 + 10, amenity="cafe", name=f"Cafe {chr(65 + n % 26)}{n}")
+    source, keep = town.write(tmp_path / "grid.osm"), tmp_path / "kept"
+    options = ["--megabytes", 0.02, "--extract", source, "--keep", keep, "--", "--suffix", "grid"]
+    values = run_program("data_osm.py", *options)
+    assert values["copies"] > 1
+    assert values["places"] == 40 * values["copies"]
+    assert values["pairs"] > values["places"]
+    assert values["megabytes"] == pytest.approx(0.02, abs=0.02)
+    assert values["ratio_to_bare_pass"] == pytest.approx(values["seconds"] / values["bare_pass_seconds"], rel=0.01)
+    assert 50 < values["peak_rss_mb"] < 2000
+    assert set(values["read_and_join"]) == {"reading", "places", "facts"}
+    assert (keep / "out" / "same_poi_views_grid.csv").exists()
+
+
+@pytest.mark.integration
+def test_the_training_benchmark_runs() -> None:
+    shape = "--layers 1 --hidden 32 --batch-size 16 --queue 64 --steps 1 --device cpu"
+    values = run_program("training.py", *shape.split())
+    rate = values["samples_per_second"]
+    for name in ("fp32", "bf16"):
+        assert values[f"ratio_{name}"] == pytest.approx(rate[name] / rate["published"], rel=0.02)
+        assert 0 < values[f"ceiling_share_{name}"] < 1
+    assert values["ceiling_share"] == values["ceiling_share_bf16"]
+
+
+@pytest.mark.integration
+def test_the_evaluation_benchmark_finds_the_ranks_of_all_scores(tmp_path: Path) -> None:
+    options = ["--pois", 900, "--queries", 40, "--dim", 24, "--against-all", "--text-dir", tmp_path / "texts"]
+    values = run_program("evaluation.py", *options)
+    assert values["ranks_equal"] == {"text": 1.0, "location": 1.0, "fused": 1.0}
+    assert (values["pois"], values["queries"], values["dim"]) == (900, 40, 24)
+    assert values["counting_gflops"] > 0 < min(values["matmul_gflops"])
+    assert (tmp_path / "texts" / "vectors" / "000000.npy").is_file()
+
+
+@pytest.mark.integration
+def test_the_retrieval_benchmark_agrees_with_the_published_search() -> None:
+    values = run_program("retrieval.py", "--pois", 2000, "--queries", 10, "--encode", 20, "--repeat", 1)
+    assert (values["pois"], values["queries"], values["ranks_equal"]) == (2000, 10, 1.0)
+    names = "search_ratio encode_ratio exact_ms ann_ms ann_recall memory_ratio exact_reranked_ms ann_reranked_ms"
+    assert all(values[name] > 0 for name in names.split())

@@ -1,4 +1,5 @@
-"""What a user could take instead, and what this project gives, on the same real queries: ``benchmarks/results.py``.
+"""Comparison of retrieval methods on the same labelled queries; ``benchmarks/results.py`` is the command line.
 
-folds -> methods -> store (a JSON line a run) -> table, curve, errors. The list of methods is ``methods.METHODS``.
+Data flow: folds -> methods -> result store (one JSON line per run) -> table, label curve, errors.
+``methods.METHODS`` lists the methods.
 """

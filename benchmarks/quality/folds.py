@@ -1,6 +1,6 @@
-"""The queries that methods learn from and are judged by: five folds of all of them, and the dev set as it is given.
+"""Division of the labelled queries: five folds of all queries, and the official dev set.
 
-Every query of the folds is a test query once. Of what is not tested some queries are kept for validation: they choose
+Each query is a test query of exactly one fold. Some of the other queries are kept for validation: they select
 checkpoints and weights, and nothing is trained on them.
 """
 
@@ -24,13 +24,13 @@ VAL_FILE, TEST_FILE = "val_dataset_use_gis.jsonl", "test_dataset_use_gis.jsonl"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How queries are shared out.
+class SplitPlan:
+    """A plan for dividing the queries.
 
-    Args:
-        folds: how many.
-        validation: queries kept for validation in each.
-        seed: of the order of the queries.
+    Attributes:
+        folds: Number of folds.
+        validation: Number of validation queries in each fold.
+        seed: Random seed for the order of the queries.
     """
 
     folds: int = 5
@@ -40,12 +40,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Fold:
-    """Queries to train on, to validate by and to test, and the whole POI table.
+    """Training, validation and test queries, and the whole POI table.
 
-    Args:
+    Attributes:
         name: "0", "1", … or "dev".
-        ids: of the test queries: their numbers among all, those of train first; a query has one id in all folds.
-        train: the queries that may be learned from, the first so many of them where labels are few.
+        ids: Positions of the test queries among all queries, train before dev. A query has the same id in all folds.
+        train: Training queries.
+        val: Validation queries.
+        test: Test queries.
+        pois: The POI table.
     """
 
     name: str
@@ -57,73 +60,71 @@ class Fold:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A GeoTES folder: ``train_dataset.jsonl``, ``dev_dataset.jsonl``, ``poi_database.csv``. Raises InputError."""
+class Dataset:
+    """A GeoTES folder with ``train_dataset.jsonl``, ``dev_dataset.jsonl`` and ``poi_database.csv``."""
 
     folder: Path
 
     @cached_property
     def train(self) -> list[Record]:
+        """Queries of the training file. Raises InputError for an invalid file."""
         return read_records(self.folder / "train_dataset.jsonl")
 
     @cached_property
     def dev(self) -> list[Record]:
+        """Queries of the dev file. Raises InputError for an invalid file."""
         return read_records(self.folder / "dev_dataset.jsonl")
 
     @cached_property
     def pois(self) -> pd.DataFrame:
+        """The POI table. Raises InputError for an invalid file."""
         return read_pois(self.folder / POIS_FILE)
 
 
-def make_fold(source: Source, name: str, plan: Plan) -> Fold:
-    """The fold of this name. Raises InputError where there is none, or where too few queries are left to train on."""
+def make_fold(dataset: Dataset, name: str, plan: SplitPlan) -> Fold:
+    """Return the fold of this name. Raises InputError for an unknown name, or if no training query would remain."""
     check_fold(name, plan)
-    records = [*source.train, *source.dev]
+    records = [*dataset.train, *dataset.dev]
     generator = np.random.default_rng(plan.seed)
     if name == DEV:
-        order = generator.permutation(len(source.train)).tolist()
-        test = list(range(len(source.train), len(records)))
-        rest = order
+        rest = generator.permutation(len(dataset.train)).tolist()
+        test = list(range(len(dataset.train), len(records)))
     else:
         order = generator.permutation(len(records)).tolist()
-        number = int(name)
-        test = order[number :: plan.folds]
-        rest = [i for at, i in enumerate(order) if at % plan.folds != number]
+        test = order[int(name) :: plan.folds]
+        rest = [i for position, i in enumerate(order) if position % plan.folds != int(name)]
     if len(rest) <= plan.validation:
-        what = f"{len(rest)} queries besides those of the test, {plan.validation} of them for validation"
-        raise InputError(f"{what}: none is left to train on", where=source.folder)
+        message = f"{len(rest)} queries besides the test queries, {plan.validation} of them for validation"
+        raise InputError(f"{message}: none is left to train on", where=dataset.folder, hint="Lower --validation.")
     val, train = rest[: plan.validation], rest[plan.validation :]
-
-    def of(numbers: list[int]) -> list[Record]:
-        return [records[i] for i in numbers]
-
-    return Fold(name, test, of(train), of(val), of(test), source.pois)
+    parts = ([records[i] for i in part] for part in (train, val, test))
+    return Fold(name, test, *parts, dataset.pois)
 
 
-def fold_names(plan: Plan) -> list[str]:
-    """Names of all folds, dev last."""
+def fold_names(plan: SplitPlan) -> list[str]:
+    """Return the names of all folds, dev last."""
     return [*(str(i) for i in range(plan.folds)), DEV]
 
 
-def check_fold(name: str, plan: Plan) -> None:
-    """Raise InputError where there is no such fold."""
+def check_fold(name: str, plan: SplitPlan) -> None:
+    """Raise InputError for an unknown fold name."""
     if name not in fold_names(plan):
-        raise InputError(f"no fold {name!r}", hint=f"Folds: {', '.join(fold_names(plan))}.")
+        raise InputError(f"no fold {name!r}", where="--folds", hint=f"Folds: {', '.join(fold_names(plan))}.")
 
 
-def labelled(fold: Fold, labels: int | None) -> Fold:
-    """The fold with the first ``labels`` of its training queries; None, or more than there are: with all."""
+def with_labels(fold: Fold, labels: int | None) -> Fold:
+    """Return the fold with only its first ``labels`` training queries; None: with all."""
     return fold if labels is None else replace(fold, train=fold.train[:labels])
 
 
-def trainable(records: Sequence[Record]) -> list[Record]:
-    """Records without negatives that equal their gold, which must not be learned as wrong."""
+def without_false_negatives(records: Sequence[Record]) -> list[Record]:
+    """Return training records without the negatives that equal a positive."""
     return without_gold_negatives(records, [])
 
 
 def write_fold(fold: Fold, folder: Path) -> Path:
-    """Write a fold under the published names, as ``--data-dir`` takes it. Returns the folder."""
-    write_records(trainable(fold.train), folder / TRAIN_FILE)
+    """Write a fold under the file names that ``--data-dir`` expects, and return the folder."""
+    write_records(without_false_negatives(fold.train), folder / TRAIN_FILE)
     write_records(fold.val, folder / VAL_FILE)
     write_records(fold.test, folder / TEST_FILE)
     write_pois(fold.pois, folder / POIS_FILE)

@@ -1,16 +1,16 @@
-"""The methods of the table. A new ablation is a new line of ``RECIPES``: a profile, ``--set`` texts, a start."""
+"""The list of methods. To add an ablation, add an entry to ``ABLATIONS`` or a ``Recipe`` to ``RECIPES``."""
 
 from __future__ import annotations
 
 from m3gal_cli.errors import InputError
-from quality import baselines, sentence
-from quality.board import WEIGHING
-from quality.job import Method
-from quality.ours import VIEWS_PROFILE, Recipe
+from quality import bm25_methods, sentence_transformers_methods
+from quality.evaluation_set import WEIGHT_SETTINGS
+from quality.interface import Method
+from quality.m3gal_methods import VIEWS_PROFILE, Recipe
 
-# The published recipe, cut to 2 of its 30 epochs (rates fall after the 10th and the 20th: not here) and to batches of
-# 16 queries instead of 64, which a few GB of memory hold, and to bf16 where a device has it. All else is as published:
-# SGD, the mlp location encoder, the pooled [CLS] (an encoder that comes without its pooler gets a new one), all 39
+# The published recipe with three changes: 2 epochs instead of 30 (so the rate decays after epochs 10 and 20 do not
+# occur), batches of 16 queries instead of 64 to fit into a few GB of memory, and bf16 where the device supports it.
+# The rest is as published: SGD, the mlp location encoder, the pooler (new weights if the encoder has none), all 39
 # negatives of a query.
 PUBLISHED = (
     "optim.epochs=2",
@@ -19,17 +19,16 @@ PUBLISHED = (
     "optim.precision=auto",
     "run.published_checkpoint=false",
 )
-
-OF_E5 = (
+E5_CONVENTIONS = (
     "model.pooling=mean",
     "model.append_sep=true",
     "model.query_prefix='query: '",
     "model.passage_prefix='passage: '",
 )
-FEW = ("optim.epochs=6",)  # of 50 or 200 queries, two epochs are too few steps to learn anything
+FEW_LABELS = ("optim.epochs=6",)  # two epochs of 50 or 200 queries are too few steps
 
-# Ablations are trained once instead of twice, which costs half; what they are compared with is the row of one training.
-ONCE = ("optim.soup_size=1",)
+# Ablations train one model instead of a soup of two, for half the time. Their reference is the row "one training".
+ONE_TRAINING = ("optim.soup_size=1",)
 ABLATIONS = {
     "text alone": ("optim.loss=text",),
     "one loss for text and place": ("optim.loss=fused", "model.location_weight=1"),
@@ -42,26 +41,35 @@ ABLATIONS = {
 }
 RECIPES = [
     Recipe("published", "paper-finetune.yaml", PUBLISHED),
-    Recipe("published, the encoder's own pooling and prefixes", "paper-finetune.yaml", (*PUBLISHED, *OF_E5)),
-    Recipe("ours", "geotes.yaml", curve=True, few=FEW),
-    Recipe("ours, pretrained", "geotes.yaml", views=VIEWS_PROFILE, curve=True, few=FEW),
-    Recipe("one training", "geotes.yaml", ONCE, views=VIEWS_PROFILE),
-    *(Recipe(f"one training, {n}", "geotes.yaml", (*ONCE, *s), views=VIEWS_PROFILE) for n, s in ABLATIONS.items()),
+    Recipe("published, the encoder's own pooling and prefixes", "paper-finetune.yaml", (*PUBLISHED, *E5_CONVENTIONS)),
+    Recipe("ours", "geotes.yaml", curve=True, few_labels=FEW_LABELS),
+    Recipe("ours, pretrained", "geotes.yaml", views=VIEWS_PROFILE, curve=True, few_labels=FEW_LABELS),
+    Recipe("one training", "geotes.yaml", ONE_TRAINING, views=VIEWS_PROFILE),
+    *(
+        Recipe(f"one training, {name}", "geotes.yaml", (*ONE_TRAINING, *settings), views=VIEWS_PROFILE)
+        for name, settings in ABLATIONS.items()
+    ),
 ]
 
 METHODS = [
-    Method("bm25", baselines.bm25),
-    Method("bm25 + distance", baselines.bm25_distance, lambda options: WEIGHING),
-    Method("zero-shot", sentence.zero_shot, sentence.as_it_is),
-    Method("sentence-transformers", sentence.finetuned, sentence.settings, seeded=True),
+    Method("bm25", bm25_methods.bm25),
+    Method("bm25 + distance", bm25_methods.bm25_distance, lambda options: WEIGHT_SETTINGS),
+    Method("zero-shot", sentence_transformers_methods.zero_shot, sentence_transformers_methods.zero_shot_settings),
+    Method(
+        "sentence-transformers",
+        sentence_transformers_methods.finetuned,
+        sentence_transformers_methods.finetuned_settings,
+        seeded=True,
+    ),
     *(Method(r.name, r.run, r.settings, seeded=True, curve=r.curve) for r in RECIPES),
 ]
 
 
-def chosen(names: list[str] | None) -> list[Method]:
-    """The methods of these names, in the order of the list; None: all. Raises InputError for a name that none has."""
-    known = {method.name: method for method in METHODS}
+def select_methods(names: list[str] | None) -> list[Method]:
+    """Return the methods of these names in list order; None: all. Raises InputError for an unknown name."""
+    known = {method.name for method in METHODS}
     for name in names or ():
         if name not in known:
-            raise InputError(f"no method {name!r}", hint=f"Methods: {'; '.join(known)}.")
+            hint = f"Methods: {'; '.join(method.name for method in METHODS)}."
+            raise InputError(f"no method {name!r}", where="--methods", hint=hint)
     return [method for method in METHODS if names is None or method.name in names]

@@ -1,1 +1,1 @@
-"""The command line: the only room with option names, Rich and exit codes."""
+"""The command line: one module per command, with options, consoles and exit codes."""

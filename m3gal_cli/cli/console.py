@@ -1,4 +1,4 @@
-"""stdout carries data, stderr talk and progress; bars vanish off a terminal."""
+"""Output of the commands: data on stdout, messages and progress on stderr, and the tables of both."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,18 +22,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 WIDTH_OFF_TERMINAL = 120
-LEFT_TO_JSON = ("mrr@1", "mrr@3")  # the first is recall@1 again; a table of 120 columns has no room for both
+JSON_ONLY_METRICS = ("mrr@1", "mrr@3")  # mrr@1 equals recall@1; a table of 120 columns has no room for mrr@3
+
+_open_bars: list[Console] = []  # consoles of the progress bars on the terminal, the innermost last
 
 
-class _Stdout(Console):
-    """A reader that has seen enough is no error: the group of commands ends well, where Rich would exit with 1."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
-
-
-def pass_on_closed_pipes() -> None:
-    """Have Rich's own consoles of stdout, which print the help, raise BrokenPipeError where they would exit with 1."""
+def raise_on_closed_stdout() -> None:
+    """Let consoles of stdout raise BrokenPipeError if its reader closes the pipe. Rich would exit with code 1."""
     leave = Console.on_broken_pipe
 
     def on_broken_pipe(self: Console) -> None:
@@ -43,62 +39,88 @@ def pass_on_closed_pipes() -> None:
     Console.on_broken_pipe = on_broken_pipe  # type: ignore[method-assign]
 
 
-def forget_stdout() -> None:
-    """The reader of stdout is gone: what is left to write goes nowhere."""
+def discard_stdout() -> None:
+    """Discard further output after the reader of stdout has closed the pipe."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Hold the first Ctrl-C back until the block is done, so that it leaves whole lines; the second one interrupts."""
+def delayed_interrupt() -> Iterator[None]:
+    """Delay the first Ctrl-C until the end of the block, so that lines are written completely.
+
+    A second Ctrl-C interrupts at once.
+    """
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
         yield
         return
-    held: list[int] = []
+    received: list[int] = []
 
-    def hold(number: int, _frame: Any) -> None:
-        if held:
+    def handle(number: int, _frame: Any) -> None:
+        if received:
             raise KeyboardInterrupt
-        held.append(number)
+        received.append(number)
 
-    signal.signal(signal.SIGINT, hold)
+    signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if held:
+    if received:
         raise KeyboardInterrupt
 
 
 def out() -> Console:
-    """The console of stdout; made anew so that whoever replaces sys.stdout is heard."""
-    return _Stdout(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL, highlight=False)
+    """Return a console for the current sys.stdout."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL, highlight=False)
 
 
 def err() -> Console:
-    """The console of stderr."""
+    """Return a console for the current sys.stderr; while a progress bar is shown, its console prints above the bar."""
+    if _open_bars:
+        return _open_bars[-1]
     return Console(file=sys.stderr, width=None if sys.stderr.isatty() else WIDTH_OFF_TERMINAL, highlight=False)
 
 
 def error(text: str) -> None:
-    """Say on stderr what went wrong."""
+    """Print an error on stderr."""
     err().print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
 
 
 def note(text: str) -> None:
-    """Say something on stderr."""
+    """Print a message on stderr."""
     err().print(escape(text), soft_wrap=True)
 
 
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    err().print(f"[bold yellow]warning:[/] {escape(text)}", soft_wrap=True)
+
+
+@contextmanager
+def printed_warnings() -> Iterator[None]:
+    """Print the warnings of m3gal itself as messages, each once; those of libraries are shown as Python does."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def print_own(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            if category.__module__.startswith("m3gal_cli"):
+                warn(str(message))
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = print_own
+        yield
+
+
 def print_json(value: Any) -> None:
-    """One JSON object on stdout."""
+    """Print a value as JSON on stdout."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A progress display on stderr, hidden off a terminal."""
+    """Show a progress bar on stderr if it is a terminal; messages that are printed meanwhile appear above it."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -118,40 +140,57 @@ def progress_bar() -> Iterator[Progress]:
     )
     console = err()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield bar
+        _open_bars.append(console)
+        try:
+            yield bar
+        finally:
+            _open_bars.remove(console)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as 0:00:59, 3:05:00 or 2 d 03:05."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24:02}:{minutes:02}"
+    return f"{hours}:{minutes:02}:{whole % 60:02}"
 
 
 def metrics_table(
-    title: str, metrics: dict[str, dict[str, float]], intervals: dict[str, Any] | None = None, of: str = "score"
+    title: str,
+    metrics: dict[str, dict[str, float]],
+    intervals: dict[str, Any] | None = None,
+    row_header: str = "score",
 ) -> Table:
-    """A row a kind of score (``of``), a column a metric; recall@1 with its 95% interval under it where known."""
+    """Return a table with a row per score and a column per metric; the 95% interval stands below recall@1."""
     table = Table(title=title, title_justify="left")
-    table.add_column(of, style="bold", no_wrap=True)
-    names = [n for n in next(iter(metrics.values())) if n not in LEFT_TO_JSON]
+    table.add_column(row_header, style="bold", no_wrap=True)
+    names = [n for n in next(iter(metrics.values())) if n not in JSON_ONLY_METRICS]
     for name in names:
-        table.add_column(_short(name), justify="right", no_wrap=True)
+        table.add_column(_short_name(name), justify="right", no_wrap=True)
     for kind, row in metrics.items():
-        cells = [_number(n, row[n]) for n in names]
-        known = (intervals or {}).get(kind, {})
-        for i, name in enumerate(names):
-            if name in known and name in ("recall@1",):
-                low, high = known[name]
-                cells[i] += f"\n[dim]{low:.2f}-{high:.2f}[/]"
+        cells = [format_metric(n, row[n]) for n in names]
+        interval = (intervals or {}).get(kind, {}).get("recall@1")
+        if interval is not None and "recall@1" in names:
+            cells[names.index("recall@1")] += f"\n[dim]{interval[0]:.2f}-{interval[1]:.2f}[/]"
         table.add_row(kind, *cells)
     return table
 
 
-def _short(name: str) -> str:
+def _short_name(name: str) -> str:
     short = {"median_error_m": "median m", "within_100m": "<=100 m", "within_1km": "<=1 km", "n_queries": "queries"}
     return short.get(name, name.replace("recall@", "R@").replace("mrr@", "MRR@").replace("ndcg@", "NDCG@"))
 
 
-def _number(name: str, value: float) -> str:
+def format_metric(name: str, value: float | None) -> str:
+    """Return a metric as text: metres and counts without decimals, others with three; a dash if undefined."""
+    if value is None or not math.isfinite(value):
+        return "–"
     return f"{value:,.0f}" if name.endswith("_m") or name == "n_queries" else f"{value:.3f}"
 
 
 def facts_table(title: str, facts: list[tuple[str, str]]) -> Table:
-    """Names and values."""
+    """Return a table of names and values."""
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -161,7 +200,7 @@ def facts_table(title: str, facts: list[tuple[str, str]]) -> Table:
 
 
 def frame_table(title: str, frame: pd.DataFrame) -> Table:
-    """A small data frame."""
+    """Return a small data frame as a table."""
     table = Table(title=title, title_justify="left")
     for name in frame.columns:
         table.add_column(escape(str(name)), overflow="fold")

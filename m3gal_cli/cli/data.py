@@ -1,202 +1,174 @@
-"""``m3gal data``: extracts and GeoTES in, validated tables out."""
+"""``m3gal data``: make tables of views, POIs and records, and inspect them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from m3gal_cli.cli import data_inspect
-from m3gal_cli.cli.console import facts_table, note, out, print_json, progress_bar
-from m3gal_cli.cli.options import AsJson
+from m3gal_cli.cli.console import facts_table, note, out, print_json
+from m3gal_cli.cli.options import AS_JSON, argument, option, switch, with_options
+from m3gal_cli.cli.progress import stage_progress
 
 if TYPE_CHECKING:
     from m3gal_cli.osm.build import OsmOptions
 
-app = typer.Typer(no_args_is_help=True, help="Make and look at tables: osm, table, geotes, sample, inspect.")
+app = typer.Typer(no_args_is_help=True, help="Make and inspect tables: osm, table, geotes, sample, inspect.")
+SELECTION = "Selection of places"
+KINDS_SHOWN = 12
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.")]
-
-
-def where(about: str, metavar: str) -> Any:
-    """An option of the panel that says which places to take."""
-    return typer.Option(metavar=metavar, help=about, rich_help_panel="Which places")
-
-
-DatumOption = Annotated[str, typer.Option(help="Datum of the input: wgs84, gcj02 or bd09.")]
-Locale = Annotated[str, typer.Option(help="auto, zh, en, neutral, or a locale's YAML file.")]
-Bbox = Annotated[str | None, where("Only places in this box, degrees.", "W,S,E,N")]
-Polygon = Annotated[Path | None, where("Only places in this GeoJSON polygon.", "FILE")]
-Limit = Annotated[str | None, where("So many places, spread over space and kind: 500, 100k.", "COUNT")]
-Seed = Annotated[int, typer.Option(help="Of everything random.")]
-Negatives = Annotated[int, typer.Option(help="Negatives a candidate record.")]
-Pairs = Annotated[int, typer.Option(help="View pairs a place, at most.")]
-Noise = Annotated[float, typer.Option(help="Strength of the typed-query noise, 0 to 1.")]
-Without = Annotated[list[str] | None, typer.Option(metavar="KINDS", help="Leave out kinds of views: corner_*,told.")]
-TrainQueries = Annotated[int, typer.Option(help="Records to finetune on.")]
-ValQueries = Annotated[int, typer.Option(help="Records to validate on.")]
-TestQueries = Annotated[int, typer.Option(help="Records to test on.")]
+OUTPUT = option("--output -o", Path, "Output folder.", default=Path("data"))
+DATUM = option("--datum", str, data_inspect.DATUM, default="wgs84")
+PLACE = "Keep the places in this boundary of the extract."
+NODE_STORE = "Keep node locations in this file, for extracts larger than memory."
+BOX = "Keep the places inside this box: west,south,east,north, degrees."
+LIMIT = "Keep this many places, spread over space and categories, e.g. 500 or 100k."
+NEGATIVES = "Negatives per record (default: all those of the record, or 39 mined ones)."
+CITY_OPTIONS = (
+    OUTPUT,
+    option("--suffix", str, "Suffix of the file names (default: the name of the input)."),
+    option("--locale", str, "auto, zh, en, neutral, or the YAML file of a locale.", default="auto"),
+    DATUM,
+    option("--bbox", str, BOX, SELECTION, metavar="W,S,E,N"),
+    option("--polygon", Path, "Keep the places inside this GeoJSON polygon.", SELECTION, metavar="FILE"),
+    option("--limit", str, LIMIT, SELECTION, metavar="COUNT"),
+    option("--seed", int, "Random seed for views, noise, splits and samples.", default=2023),
+    option("--negatives", int, "Negatives per candidate record.", default=39),
+    option("--pairs", int, "Maximum number of view pairs per place.", default=8),
+    option("--noise", float, "Strength of the typed-query noise, 0 to 1.", default=0.5),
+    option("--without", list[str], "Leave out these kinds of views, e.g. corner_*,told.", metavar="KINDS"),
+    option("--train-queries", int, "Number of training records.", default=3000),
+    option("--val-queries", int, "Number of validation records.", default=500),
+    option("--test-queries", int, "Number of test records.", default=1000),
+    AS_JSON,
+)
 
 
 @app.command("osm")
-def osm(
-    extract: Annotated[Path, typer.Argument(help="An OpenStreetMap extract: .osm.pbf, .osm, .osm.gz, .osm.bz2.")],
-    output: Output = Path("data"),
-    suffix: Annotated[str | None, typer.Option(help="Ends the file names (default: the extract's name).")] = None,
-    locale: Locale = "auto",
-    datum: DatumOption = "wgs84",
-    bbox: Bbox = None,
-    polygon: Polygon = None,
-    place: Annotated[str | None, where("Only places in this boundary of the extract.", "NAME")] = None,
-    limit: Limit = None,
-    seed: Seed = 2023,
-    negatives: Negatives = 39,
-    pairs: Pairs = 8,
-    noise: Noise = 0.5,
-    without: Without = None,
-    node_store: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep node places on disk: for extracts beyond memory.")
-    ] = None,
-    train_queries: TrainQueries = 3000,
-    val_queries: ValQueries = 500,
-    test_queries: TestQueries = 1000,
-    as_json: AsJson = False,
-) -> None:
-    """Turn an extract into views, a POI table and train / val / test candidate records."""
-    options = _options(locals(), suffix or extract.name.split(".")[0])
-    _build(extract, output, replace(options, node_store=node_store), as_json)
+@with_options(
+    argument("extract", "OpenStreetMap extract: .osm.pbf, .osm, .osm.gz or .osm.bz2."),
+    option("--place", str, PLACE, SELECTION, metavar="NAME"),
+    option("--node-store", Path, NODE_STORE, metavar="FILE"),
+    *CITY_OPTIONS,
+)
+def osm(values: dict[str, Any]) -> None:
+    """Make views, a POI table and train, val and test records from an OpenStreetMap extract."""
+    extract = values["extract"]
+    options = _city_options(values, values["suffix"] or extract.name.split(".")[0], values["place"])
+    _build(extract, replace(options, node_store=values["node_store"]), values)
 
 
 @app.command("table")
-def table(
-    pois: Annotated[Path, typer.Argument(help="A POI table with address, lng, lat: .csv, .parquet, .jsonl, also .gz.")],
-    output: Output = Path("data"),
-    suffix: Annotated[str | None, typer.Option(help="Ends the file names (default: the table's name).")] = None,
-    locale: Locale = "auto",
-    datum: DatumOption = "wgs84",
-    bbox: Bbox = None,
-    polygon: Polygon = None,
-    limit: Limit = None,
-    seed: Seed = 2023,
-    negatives: Negatives = 39,
-    pairs: Pairs = 8,
-    noise: Noise = 0.5,
-    without: Without = None,
-    train_queries: TrainQueries = 3000,
-    val_queries: ValQueries = 500,
-    test_queries: TestQueries = 1000,
-    as_json: AsJson = False,
-) -> None:
-    """Turn a POI table of your own, without a map, into views of its rows and train / val / test candidate records.
+@with_options(
+    argument("pois", "POI table with address, lng and lat: .csv, .parquet or .jsonl, also .gz."), *CITY_OPTIONS
+)
+def table(values: dict[str, Any]) -> None:
+    """Make views and train, val and test records from your own POI table, without a map.
 
-    An address reads "name,kind,...,street and number,district"; what it lacks is not told of.
+    Addresses have the form "name,kind,...,street and number,district". Views use the parts that an address has.
     """
     from m3gal_cli.files import stem_of
 
-    options = _options(locals(), suffix or stem_of(pois))
-    _build(pois, output, replace(options, table=True), as_json)
+    pois = values["pois"]
+    _build(pois, replace(_city_options(values, values["suffix"] or stem_of(pois)), table=True), values)
 
 
-def _options(given: dict[str, Any], suffix: str) -> OsmOptions:
-    """What ``osm`` and ``table`` share. Raises InputError."""
-    from m3gal_cli.geo.coordinates import check_datum
+def _city_options(values: dict[str, Any], suffix: str, place: str | None = None) -> OsmOptions:
+    """Return the options of ``osm`` and ``table`` as one object. Raises InputError."""
+    from m3gal_cli.geo.datums import check_datum
+    from m3gal_cli.geo.filters import parse_box
     from m3gal_cli.osm.build import OsmOptions
-    from m3gal_cli.osm.selection import Selection, parse_bbox, parse_count
+    from m3gal_cli.osm.selection import Selection, parse_count
 
-    bbox, limit = given["bbox"], given["limit"]
-    without = [kind.strip() for text in given["without"] or () for kind in text.split(",")]
+    bbox, limit = values["bbox"], values["limit"]
+    same_names = ("locale", "seed", "noise", "negatives", "train_queries", "val_queries", "test_queries")
+    without = [kind.strip() for text in values["without"] or () for kind in text.split(",")]
     return OsmOptions(
-        locale=given["locale"],
+        **{name: values[name] for name in same_names},
         suffix=suffix,
-        seed=given["seed"],
-        datum=check_datum(given["datum"]),
-        selection=Selection(None if bbox is None else parse_bbox(bbox), given["polygon"], given.get("place")),
+        datum=check_datum(values["datum"]),
+        selection=Selection(None if bbox is None else parse_box(bbox, crossing=False), values["polygon"], place),
         limit=None if limit is None else parse_count(limit),
         without=tuple(kind for kind in without if kind),
-        noise=given["noise"],
-        max_pairs_per_place=given["pairs"],
-        negatives=given["negatives"],
-        train_queries=given["train_queries"],
-        val_queries=given["val_queries"],
-        test_queries=given["test_queries"],
+        max_pairs_per_place=values["pairs"],
     )
 
 
-def _build(source: Path, output: Path, options: OsmOptions, as_json: bool) -> None:
+def _build(source: Path, options: OsmOptions, values: dict[str, Any]) -> None:
+    """Build the tables of a city and print a summary."""
     from m3gal_cli.osm.build import build_city
 
-    with progress_bar() as bar:
-        task = bar.add_task("reading", total=None, info="")
+    with stage_progress() as progress:
+        summary = build_city(source, values["output"], options, progress)
+    names = f", names also in {', '.join(summary.languages)}" if summary.languages else ""
+    facts = [
+        ("places", f"{summary.places:,}"),
+        ("duplicates", f"{summary.groups:,} groups of places with equal text"),
+        ("view pairs", f"{summary.pairs:,}"),
+        ("kinds of pairs", _kinds(summary.kinds)),
+        *((f"{split} queries", f"{count:,}") for split, count in summary.queries.items()),
+        ("negatives", ", ".join(f"{name} {count:,}" for name, count in summary.negatives.items())),
+        ("locale", summary.locale + names),
+        ("seconds", f"{summary.seconds:.1f}"),
+        ("written", "\n".join(summary.files)),
+    ]
+    _print_summary(summary, source.name, facts, values["json"])
 
-        def tell(step: str, done: int, total: int) -> None:
-            bar.update(task, description=step, completed=done, total=total or None)
 
-        summary = build_city(source, output, options, tell)
+def _print_summary(summary: Any, title: str, facts: list[tuple[str, str]], as_json: bool) -> None:
+    """Print the notes of a summary, and the summary as a table or as JSON."""
     for line in summary.notes:
         note(line)
     if as_json:
         print_json(summary.to_json())
-        return
-    facts = [("places", f"{summary.places:,}"), ("that read like others", f"{summary.groups:,} groups")]
-    facts += [("view pairs", f"{summary.pairs:,}"), ("of kinds", _kinds(summary.kinds))]
-    facts += [(f"{split} queries", f"{count:,}") for split, count in summary.queries.items()]
-    facts += [("negatives", ", ".join(f"{source} {count:,}" for source, count in summary.negatives.items()))]
-    also = f", names also in {', '.join(summary.languages)}" if summary.languages else ""
-    facts += [("locale", summary.locale + also), ("seconds", f"{summary.seconds:.1f}")]
-    facts += [("written", "\n".join(summary.files))]
-    out().print(facts_table(f"{source.name}", facts))
+    else:
+        out().print(facts_table(title, facts))
 
 
-def _kinds(kinds: dict[str, int], shown: int = 12) -> str:
-    """The commonest kinds of pairs with their counts, and how many others there are."""
-    rows = [f"{kind} {count:,}" for kind, count in list(kinds.items())[:shown]]
-    others = len(kinds) - shown
+def _kinds(kinds: dict[str, int]) -> str:
+    """Return the most frequent kinds of pairs with their counts, and the number of others."""
+    rows = [f"{kind} {count:,}" for kind, count in list(kinds.items())[:KINDS_SHOWN]]
+    others = len(kinds) - KINDS_SHOWN
     return ", ".join(rows) + (f", {others} others (--json has all)" if others > 0 else "")
 
 
 @app.command("geotes")
-def geotes(
-    source: Annotated[
-        Path, typer.Argument(help="Folder with {train,dev,test}_dataset.jsonl, or one .pth or .jsonl file.")
-    ],
-    output: Output = Path("data"),
-    datum: DatumOption = "wgs84",
-    negatives: Annotated[
-        int | None, typer.Option(help="Negatives a record: the first so many, or mined ones (39 if nothing is said).")
-    ] = None,
-    mine: Annotated[
-        bool, typer.Option("--mine", help="Mine the train records' negatives from all POIs instead of their own.")
-    ] = False,
-    mine_all: Annotated[bool, typer.Option("--mine-all", help="Also those of dev and test.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the mined negatives.")] = 2023,
-    as_json: AsJson = False,
-) -> None:
+@with_options(
+    argument("source", "Folder with {train,dev,test}_dataset.jsonl, or one .pth or .jsonl file."),
+    OUTPUT,
+    DATUM,
+    option("--negatives", int, NEGATIVES),
+    switch("--mine", "Mine the negatives of the training records from all POIs."),
+    switch("--mine-all", "Mine the negatives of all records from all POIs."),
+    option("--seed", int, "Random seed for the mined negatives.", default=2023),
+    AS_JSON,
+)
+def geotes(values: dict[str, Any]) -> None:
     """Make the published file tree from GeoTES, or import a dataset that the published code pickled."""
     from m3gal_cli.data.geotes import SPLITS, GeotesOptions, build_geotes
-    from m3gal_cli.geo.coordinates import check_datum
+    from m3gal_cli.geo.datums import check_datum
 
+    mine_all = values["mine_all"]
     mined = SPLITS if mine_all else ("train",)
-    options = GeotesOptions(check_datum(datum), negatives, mine or mine_all, mined, seed)
-    with progress_bar() as bar:
-        task = bar.add_task("reading", total=None, info="")
-        summary = build_geotes(source, output, options, lambda step: bar.update(task, description=step))
-    for line in summary.notes:
-        note(line)
-    if as_json:
-        print_json(summary.to_json())
-        return
-    out().print(facts_table("written", [(str(f.path), f"{f.rows:,} {f.kind}") for f in summary.files]))
+    options = GeotesOptions(
+        check_datum(values["datum"]), values["negatives"], values["mine"] or mine_all, mined, values["seed"]
+    )
+    with stage_progress() as progress:
+        summary = build_geotes(values["source"], values["output"], options, progress)
+    _print_summary(summary, "written", [(str(f.path), f"{f.rows:,} {f.kind}") for f in summary.files], values["json"])
 
 
 @app.command("sample")
-def sample(output: Output = Path("data")) -> None:
+@with_options(OUTPUT)
+def sample(values: dict[str, Any]) -> None:
     """Copy the bundled sample city, an OpenStreetMap extract of Helsinki, and print its path."""
     from m3gal_cli.data.sample import copy_sample
 
-    path = copy_sample(output)
-    note("© OpenStreetMap contributors, ODbL 1.0. Next: m3gal data osm " + str(path))
+    path = copy_sample(values["output"])
+    note(f"© OpenStreetMap contributors, ODbL 1.0. Next: m3gal data osm {path}")
     typer.echo(str(path))
 
 

@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from m3gal_cli.cli import evaluation as e
-from m3gal_cli.cli import options as o
+from m3gal_cli.cli.options import with_options
 
 
-def command(
-    checkpoint: o.CheckpointPath = None,
-    test_dataset_filepath: o.TestPath = None,
-    data_dir: o.DataDir = None,
-    data_suffix: o.DataSuffix = None,
-    test_data_suffix: o.TestDataSuffix = None,
-    datum: o.DatumName = None,
-    config: o.ConfigName = None,
-    set_: o.Sets = None,
-    text_encoder: o.TextEncoder = None,
-    bm25: o.Bm25 = None,
-    reranker: o.LinearReranker = None,
-    as_json: o.AsJson = False,
-    fail_under: o.FailUnder = None,
-    runs_dir: o.RunsDir = None,
-    seed: o.Seed = None,
-    gpu: o.Gpu = None,
-    device: o.Device = None,
-    bert_from_local: o.BertFromLocal = False,
-    moco_k: o.IgnoredInt = None,
-    load_model: o.Ignored = False,
-) -> None:
-    """Order the candidates of each query, by text, by location and by both.
+@with_options(*e.EVALUATION_OPTIONS, other_names=True)
+def command(values: dict[str, Any]) -> None:
+    """Rank the candidates of each query by text, location, fused, reranked and BM25 scores.
 
-    Without options: the newest run's best checkpoint and that run's data.
+    By default, evaluate the best checkpoint of the newest run on the data of this run.
     """
-    checks = e.parse_checks(fail_under)
-    session = e.open_session(locals())
-    from m3gal_cli.evaluation.rerank import evaluate_rerank
+    checks = e.parse_checks(values["fail_under"])
+    session = e.open_session(values)
+    from m3gal_cli.evaluation.rerank import evaluate_rerank, require_negatives
 
     settings = session.config
     records, path = e.records_for(settings)
-    widest = max(len(r.passages) for r in records)
-    e.check_known(checks, widest, e.kinds_of(session))
+    require_negatives(records)
+    e.check_known(checks, max(len(r.passages) for r in records), e.score_kinds(session))
     evaluation = evaluate_rerank(
         records,
         session.encoder,
@@ -47,6 +29,7 @@ def command(
         bm25=settings.eval.bm25,
         seed=settings.seed,
         reranker=session.weights,
+        training_records=session.training_records(),
     )
     title = f"rerank: {len(records):,} queries of {path.name}, {evaluation.n_candidates} candidates each"
-    e.report(evaluation, session, title, as_json, checks)
+    e.report(evaluation, session, title, values["json"], checks)

@@ -1,4 +1,4 @@
-"""What the evaluations and ``predict`` share: the checkpoint, its data, the check of ``--fail-under``."""
+"""Steps that ``eval-rerank``, ``eval-retrieval`` and ``predict`` share: open the checkpoint, check, report."""
 
 from __future__ import annotations
 
@@ -19,37 +19,67 @@ if TYPE_CHECKING:
     from m3gal_cli.evaluation.result import Evaluation
     from m3gal_cli.matching.session import Session
 
-KINDS = ("text", "location", "fused", "reranked", "bm25")
+SCORE_KINDS = ("text", "location", "fused", "reranked", "bm25")
+EARLIER_KINDS = {"hybrid": "reranked"}
+
+
+EVALUATION_OPTIONS = (
+    o.CHECKPOINT,
+    o.option("--test", Path, "Candidate records to evaluate on.", o.DATA),
+    o.DATA_DIR,
+    o.DATA_SUFFIX,
+    o.TEST_DATA_SUFFIX,
+    o.DATUM,
+    o.CONFIG,
+    o.SETS,
+    o.TEXT_ENCODER,
+    o.option("--bm25/--no-bm25", bool, "Evaluate BM25 as a baseline."),
+    o.RERANK,
+    o.AS_JSON,
+    o.option(
+        "--fail-under",
+        list[str],
+        "Exit with code 1 if a metric is lower: recall@1=0.5 (fused score) or reranked.mrr@5=0.4.",
+        metavar="METRIC=VALUE",
+    ),
+    o.RUNS_DIR,
+    o.SEED,
+    o.DEVICE,
+    o.GPU,
+)
 
 
 def open_session(values: dict[str, Any], load: bool = True) -> Session:
-    """The session that the options of a command ask for; ``load``: with its whole model at once. Raises InputError."""
+    """Return the session for the options of a command. Raises InputError.
+
+    With ``load``, the whole model is loaded now, so that an unreadable checkpoint is reported before data are read.
+    """
     from m3gal_cli.matching import session
 
     o.quiet_libraries()
-    asked = session.open_session(
-        values["checkpoint"], o.overrides(values), values["set_"] or (), values["config"], note
+    opened = session.open_session(
+        values["checkpoint"], o.overrides(values), values["set"] or (), values["config"], note
     )
-    asked.config = o.on_gpu(asked.config, values["gpu"])
-    if load:  # a checkpoint that cannot be read is told of before its data
-        _ = asked.encoder
-    return asked
+    opened.config = o.on_gpu(opened.config, values["gpu"])
+    if load:
+        _ = opened.encoder
+    return opened
 
 
 def records_for(config: Config) -> tuple[list[Record], Path]:
-    """The records to evaluate on: test, else val. Raises InputError where there is neither."""
+    """Return the test records, else the validation records, and their file. Raises InputError if there are none."""
     from m3gal_cli.config.paths import find_records
     from m3gal_cli.data.records import read_records
 
     path = find_records(config.data, "test") or find_records(config.data, "val")
     if path is None:
-        hint = "Give --test-dataset-filepath FILE, or --data-dir with the folder that holds test_dataset*.jsonl."
+        hint = "Give --test FILE, or --data-dir with the folder that holds test_dataset*.jsonl."
         raise InputError("no records to evaluate on", where=config.data.dir, hint=hint)
     return read_records(path, config.data.datum), path
 
 
 def parse_checks(texts: list[str] | None) -> list[tuple[str, str, float]]:
-    """``recall@1=0.5`` or ``text.mrr@5=0.4`` as (kind, metric, value). Raises InputError, also for unknown names."""
+    """Return the checks of --fail-under as (score, metric, value); the default score is fused. Raises InputError."""
     checks: list[tuple[str, str, float]] = []
     for text in texts or ():
         name, equals, number = text.partition("=")
@@ -60,44 +90,43 @@ def parse_checks(texts: list[str] | None) -> list[tuple[str, str, float]]:
             equals = ""
         if not equals or not metric:
             hint = "Write METRIC=VALUE, e.g. recall@1=0.5 or text.mrr@5=0.4."
-            raise InputError(f"--fail-under {text!r} is no check", hint=hint)
-        checks.append((kind if dot else "fused", metric, value))
+            raise InputError(f"--fail-under {text!r} is not a check", hint=hint)
+        checks.append((EARLIER_KINDS.get(kind, kind) if dot else "fused", metric, value))
     check_known(checks)
     return checks
 
 
-def kinds_of(session: Session) -> list[str]:
+def score_kinds(session: Session) -> list[str]:
     """Return the kinds of score that the evaluations of a session have."""
     absent = {"bm25": not session.config.eval.bm25, "reranked": session.weights is None}
-    return [kind for kind in KINDS if not absent.get(kind)]
+    return [kind for kind in SCORE_KINDS if not absent.get(kind)]
 
 
 def check_known(
-    checks: list[tuple[str, str, float]], candidates: int | None = None, kinds: Sequence[str] = KINDS
+    checks: list[tuple[str, str, float]], candidates: int | None = None, kinds: Sequence[str] = SCORE_KINDS
 ) -> None:
-    """Raise InputError where a check is of a score or metric that there will not be; None: as candidates may be."""
-    if not checks:
-        return
+    """Refuse checks of other kinds of score, and of recall@k with k above ``candidates``. Raises InputError."""
     from m3gal_cli.evaluation.metrics import metric_names
 
     names = metric_names(candidates)
     for kind, metric, _ in checks:
         if kind not in kinds or metric not in names:
             hint = f"Scores: {', '.join(kinds)}; metrics: {', '.join(names)}."
-            raise InputError(f"--fail-under: no metric {metric!r} of {kind!r}", hint=hint)
+            missing = f"score {kind!r}" if kind not in kinds else f"metric {metric!r}"
+            raise InputError(f"--fail-under: this evaluation has no {missing}", hint=hint)
 
 
 def report(
     evaluation: Evaluation, session: Session, title: str, as_json: bool, checks: list[tuple[str, str, float]]
 ) -> None:
-    """Print the evaluation; exit 1 where a check fails."""
+    """Print the evaluation; exit with code 1 if a check fails."""
     if as_json:
         print_json(evaluation.to_json(str(session.checkpoint)))
     else:
         out().print(metrics_table(title, evaluation.metrics, evaluation.intervals))
         for kind, slices in (("fused", evaluation.slices), ("reranked", evaluation.reranked_slices)):
             if any(row["n_queries"] < evaluation.n_queries for row in slices.values()):
-                out().print(metrics_table(f"{kind}, by where the query was typed", slices, of="queries typed"))
+                out().print(metrics_table(f"{kind} score by query location", slices, row_header="query location"))
     for line in evaluation.notes:
         note(line)
     failed = [(k, m, v) for k, m, v in checks if evaluation.metrics[k][m] < v]

@@ -1,3 +1,3 @@
-"""What the shell is told."""
+"""Exit codes. 0: done."""
 
-CHECK_FAILED, USAGE, INTERRUPTED = 1, 2, 130  # 0: done
+CHECK_FAILED, USAGE, INTERRUPTED = 1, 2, 130

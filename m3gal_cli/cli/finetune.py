@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from inspect import Parameter
-from typing import Annotated
+from typing import Any
 
-import typer
+from m3gal_cli.cli.options import option, with_options
+from m3gal_cli.cli.training import TRAINING, TRAINING_OPTIONS, train
 
-from m3gal_cli.cli import options as o
-from m3gal_cli.cli.training import command_of
-
-Members = Annotated[
-    int | None,
-    typer.Option(help="Train so many times; the model has the mean of their weights.", rich_help_panel=o.TRAINING),
-]
-
-command = command_of(
-    "finetune",
-    "paper-finetune.yaml",
-    """Finetune on queries with candidates: query, key and location encoders learn the order.
-
-    Without --config the profile is paper-finetune.yaml (the published settings);
-    geotes.yaml does better. Prints the run's path on stdout.
-    """,
-    (Parameter("members", Parameter.KEYWORD_ONLY, default=None, annotation=Members),),
+SOUP_SIZE = option(
+    "--soup-size", int, "Number of trainings in the model soup; the result is the mean of their weights.", TRAINING
 )
+
+
+@with_options(SOUP_SIZE, *TRAINING_OPTIONS, other_names=True)
+def command(values: dict[str, Any]) -> None:
+    """Finetune on queries with candidates.
+
+    Without --config, the profile is paper-finetune.yaml (the published settings). geotes.yaml gives better results.
+    Prints the path of the run on stdout.
+    """
+    train("finetune", "paper-finetune.yaml", values)

@@ -1,129 +1,161 @@
-"""Options that several commands share, and which setting each of them sets."""
+"""Declarations of options and arguments, the options that several commands share, and the settings that they set."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from m3gal_cli.cli.console import note
+from m3gal_cli.compat.option_names import EARLIER_NAMES, IGNORED_IF_ABSENT, PLAIN_NAME_OF, SWITCHES_WITHOUT_EFFECT
 
 if TYPE_CHECKING:
     from m3gal_cli.config.schema import Config
 
-TRAINING, DATA, RUN, OLD = "Training", "Data", "Run", "Published switches without effect"
+DATA, PUBLISHED = "Data", "Option names of the published code"
+NO_EFFECT = "Accepted without effect."
 
-ConfigName = Annotated[
-    str | None, typer.Option("--config", "-c", help="Profile: a YAML file, or a packaged one by name.")
-]
-Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. optim.lr=0.1.")]
-TextEncoder = Annotated[
-    str | None, typer.Option(help="transformers directory or hub name; 'scratch': small, untrained, own vocabulary.")
-]
-Seed = Annotated[int | None, typer.Option(help="Of weights, order, sampling and bootstrap.")]
-Gpu = Annotated[int | None, typer.Option(help="Number of the GPU; without one here, the CPU does it.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-RunsDir = Annotated[str | None, typer.Option(help="Folder of the runs.")]
-DataSuffix = Annotated[
-    str | None, typer.Option(help="Views are same_poi_views_SUFFIX.csv.", rich_help_panel=DATA, show_default=False)
-]
-TestDataSuffix = Annotated[
-    str | None, typer.Option(help="Sets are {val,test}_dataset_use_gis_SUFFIX.", rich_help_panel=DATA)
-]
-DataDir = Annotated[str | None, typer.Option(help="Folder with the published file names.", rich_help_panel=DATA)]
-DatumName = Annotated[str | None, typer.Option("--datum", help="Datum of the input: wgs84, gcj02 or bd09.")]
-CheckpointPath = Annotated[
-    Path | None,
-    typer.Option(help="Run, checkpoint directory or published .pth.tar file (default: the newest run's best)."),
-]
-PoiPath = Annotated[Path | None, typer.Option(help="POI table: address, lng, lat.", rich_help_panel=DATA)]
-TestPath = Annotated[Path | None, typer.Option(help="Candidate records.", rich_help_panel=DATA)]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of tables.")]
-FailUnder = Annotated[
-    list[str] | None,
-    typer.Option(metavar="METRIC=VALUE", help="Exit 1 below it, e.g. recall@1=0.5 (of fused) or text.mrr@5=0.4."),
-]
-Bm25 = Annotated[bool | None, typer.Option("--bm25/--no-bm25", help="Add a BM25 row for honesty.")]
-LinearReranker = Annotated[
-    bool | None,
-    typer.Option("--hybrid/--no-hybrid", help="Score the best 1000 again by words, neighbours and the typed place."),
-]
-BertFromLocal = Annotated[bool, typer.Option("--bert-from-local", hidden=True)]
-Ignored = Annotated[bool, typer.Option(hidden=True)]
-IgnoredInt = Annotated[int | None, typer.Option(hidden=True)]
 
-# option -> setting; the published names of the settings
-SETTING_OF = {
-    "epochs": "optim.epochs",
-    "lr": "optim.lr",
-    "gc_lr": "optim.location_lr",
-    "batch_size": "optim.batch_size",
-    "momentum": "optim.momentum",
-    "schedule": "optim.schedule",
-    "loss": "optim.loss",
-    "precision": "optim.precision",
-    "accumulate": "optim.accumulate",
-    "members": "optim.soup_size",
-    "encode_chunk": "optim.encode_chunk",
-    "max_steps": "optim.max_steps",
-    "moco_m": "momentum.m",
-    "moco_gc_m": "momentum.m_location",
-    "moco_k": "momentum.queue_size",
-    "moco_t": "momentum.temperature",
-    "m_inc": "momentum.m_location_increment",
-    "print_freq": "run.print_freq",
-    "save_every": "run.save_every",
-    "keep": "run.keep",
-    "output_name": "run.name",
-    "runs_dir": "run.dir",
-    "data_dir": "data.dir",
-    "data_suffix": "data.suffix",
-    "test_data_suffix": "data.test_suffix",
-    "datum": "data.datum",
-    "views": "data.views",
-    "poi_database_filepath": "data.poi",
-    "test_dataset_filepath": "data.test",
-    "text_encoder": "model.text_encoder",
-    "seed": "seed",
-    "device": "device",
-    "bm25": "eval.bm25",
-    "reranked": "eval.rerank",
-    "top_k": "eval.top_k",
-    "index": "eval.index",
-    "index_dir": "eval.index_dir",
-    "uri": "eval.uri",
-    "recall": "eval.recall",
-    "encoder_runtime": "eval.encoder_runtime",
-}
+def parameter_name(names: str) -> str:
+    """Return the parameter of an option: ``--batch-size -b`` is ``batch_size``."""
+    return names.split(maxsplit=1)[0].partition("/")[0].removeprefix("--").replace("-", "_")
+
+
+def option_names(info: Any) -> list[str]:
+    """Return the names of an option; typer.Option takes the first one as its default."""
+    return [info.default, *(info.param_decls or ())]
+
+
+def option(
+    names: str, kind: Any, text: str, panel: str | None = None, *, default: Any = None, **more: Any
+) -> Parameter:
+    """Return the declaration of an option.
+
+    Args:
+        names: Names of the option: ``--batch-size -b`` or ``--bm25/--no-bm25``.
+        kind: Type of the value; bool for a switch.
+        text: Help text.
+        panel: Panel of the help. Default: the first one.
+        default: Value without the option.
+        more: Further arguments of typer.Option.
+    """
+    info = typer.Option(*names.split(), help=text, rich_help_panel=panel, **more)
+    value: Any = kind | None if default is None else kind
+    return Parameter(parameter_name(names), Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[value, info])
+
+
+def switch(name: str, text: str, panel: str | None = None) -> Parameter:
+    """Return the declaration of an option without a value, which is False by default."""
+    return option(name, bool, text, panel, default=False)
+
+
+def argument(name: str, text: str, *, kind: Any = Path, default: Any = Parameter.empty, **more: Any) -> Parameter:
+    """Return the declaration of an argument; without a default it is required."""
+    annotation = Annotated[kind, typer.Argument(help=text, show_default=False, **more)]
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+CONFIG = option("--config -c", str, "Profile: a YAML file or a packaged profile (see m3gal config list).")
+SETS = option("--set", list[str], "Set any setting, e.g. --set optim.lr=0.1.", metavar="KEY=VALUE")
+TEXT_ENCODER = option(
+    "--text-encoder",
+    str,
+    "transformers directory or hub name; scratch: a small untrained encoder with its own vocabulary.",
+)
+SEED = option("--seed", int, "Random seed for weight initialisation, data order, sampling and the bootstrap.")
+DEVICE = option("--device", str, "Device: auto, cpu, cuda, cuda:1 or mps.")
+GPU = option("--gpu", int, "Number of the CUDA device. Without this device, --device auto applies.", PUBLISHED)
+RUNS_DIR = option("--runs-dir", str, "Folder of the runs.")
+DATA_DIR = option("--data-dir", str, "Folder that is searched for files with the published names.", DATA)
+DATA_SUFFIX = option("--data-suffix", str, "Suffix of the data files: same_poi_views_SUFFIX.csv.", DATA)
+TEST_DATA_SUFFIX = option(
+    "--test-data-suffix", str, "Suffix of validation and test records: test_dataset_use_gis_SUFFIX.", DATA
+)
+DATUM = option("--datum", str, "Datum of the input coordinates: wgs84, gcj02 or bd09.", DATA)
+POIS = option("--pois", Path, "POI table with address, lng and lat.", DATA)
+CHECKPOINT = option(
+    "--checkpoint",
+    Path,
+    "Run, checkpoint directory or published .pth.tar file (default: the best checkpoint of the newest run).",
+)
+AS_JSON = switch("--json", "Print one JSON object on stdout instead of tables.")
+RERANK = option(
+    "--rerank/--no-rerank",
+    bool,
+    "Rerank the top 1000 with the linear reranker (default: on, if the run has a fitted one).",
+)
+
+
+def with_options(
+    *parameters: Parameter, other_names: bool = False
+) -> Callable[[Callable[[dict[str, Any]], None]], Callable[..., None]]:
+    """Return a decorator for a command that takes the values of its options by parameter name.
+
+    Args:
+        parameters: Declarations of the options and arguments, in the order of the help.
+        other_names: Also accept the published names, in a help panel of their own behind all others, and the names of
+            earlier versions, which help does not show.
+    """
+    others = _other_names(parameters) if other_names else []
+
+    def decorate(command: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
+        def run(**values: Any) -> None:
+            for parameter, target in others:
+                value = values.pop(parameter.name)
+                if value is not None and target is not None:
+                    values[target] = value
+            command(values)
+
+        run.__signature__ = Signature([*parameters, *(parameter for parameter, _ in others)])  # type: ignore[attr-defined]
+        run.__doc__ = command.__doc__
+        return run
+
+    return decorate
+
+
+def _other_names(parameters: tuple[Parameter, ...]) -> list[tuple[Parameter, str | None]]:
+    """Return the options with other names, each with the parameter whose value it gives; None: without effect."""
+    plain = {parameter.name: parameter for parameter in parameters}
+    others: list[tuple[Parameter, str | None]] = []
+    for name, plain_name in (PLAIN_NAME_OF | EARLIER_NAMES).items():
+        target = plain.get(parameter_name(plain_name))
+        if target is not None:
+            kind, info = get_args(target.annotation)
+            names = f"{name}/--no-{name[2:]}" if "/" in option_names(info)[0] else name
+            text, hidden = f"Same as {plain_name}.", name in EARLIER_NAMES
+            others.append((option(names, kind, text, PUBLISHED, hidden=hidden), target.name))
+        elif name in IGNORED_IF_ABSENT:
+            others.append((option(name, int, NO_EFFECT, PUBLISHED), None))
+    return others + [(switch(name, NO_EFFECT, PUBLISHED), None) for name in SWITCHES_WITHOUT_EFFECT]
 
 
 def overrides(values: dict[str, Any]) -> dict[str, Any]:
-    """Settings from a command's arguments; what is None was not given."""
-    found = {}
-    for option, setting in SETTING_OF.items():
-        value = values.get(option)
-        if value is not None and value != []:
-            found[setting] = str(value) if isinstance(value, Path) else value
-    return found
+    """Return the settings by dotted name that the given options set; None means that an option was not given."""
+    from m3gal_cli.config.options import SETTING_OF
+
+    given = {setting: values.get(parameter_name(option)) for option, setting in SETTING_OF.items()}
+    return {k: str(v) if isinstance(v, Path) else v for k, v in given.items() if v is not None and v != []}
 
 
 def on_gpu(config: Config, gpu: int | None) -> Config:
-    """Take the GPU of this number, as --gpu asks; where there is none, say so and use what there is."""
+    """Return the settings with the device of --gpu, or with the device auto and a message if it does not exist."""
     if gpu is None:
         return config
     import torch
 
     if torch.cuda.is_available() and gpu < torch.cuda.device_count():
         return config.model_copy(update={"device": f"cuda:{gpu}"})
-    note(f"--gpu {gpu}: no such CUDA device here, using {'the CPU' if not torch.cuda.is_available() else 'auto'}")
+    note(f"--gpu {gpu}: no such CUDA device; using {'auto' if torch.cuda.is_available() else 'the CPU'}")
     return config.model_copy(update={"device": "auto"})
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' own talk and bars off the terminal: ours say it once.
+    """Keep messages and progress bars of libraries off the terminal.
 
-    transformers is told when it is loaded (see core.text), not loaded to be told.
+    transformers reads its verbosity from the environment when it is imported, so it need not be imported here.
     """
     import os
     import sys

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from m3gal_cli.cli.training import command_of
+from typing import Any
 
-command = command_of(
-    "pretrain",
-    "osm.yaml",
-    """Pretrain on views of places: text and location aligned by momentum contrast.
+from m3gal_cli.cli.options import with_options
+from m3gal_cli.cli.training import TRAINING_OPTIONS, train
 
-    Without --config the profile is osm.yaml (the published settings). Prints the run's path on stdout.
-    """,
-)
+
+@with_options(*TRAINING_OPTIONS, other_names=True)
+def command(values: dict[str, Any]) -> None:
+    """Pretrain on views of places: align text and location by momentum contrast.
+
+    Without --config, the profile is osm.yaml (the published settings). Prints the path of the run on stdout.
+    """
+    train("pretrain", "osm.yaml", values)

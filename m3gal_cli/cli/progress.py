@@ -1,60 +1,77 @@
-"""How far a long work is: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
-from m3gal_cli.cli.console import err, note, progress_bar
+from m3gal_cli.cli.console import duration, err, note, progress_bar
 
-EVERY_S = 10.0  # between two lines off a terminal
+EVERY_S = 10.0  # seconds between two lines if stderr is no terminal
 
 
 class RowProgress:
-    """Rows done, rows a second and time left, on stderr. Without a call nothing is shown.
+    """Shows rows done, rows per second and time left on stderr, from the first call on.
 
     Args:
-        what: what is done to the rows.
+        action: The name of the work, e.g. "encoding POIs".
+        every_s: Seconds between two lines if stderr is no terminal.
+        clock: Returns the time in seconds.
     """
 
-    def __init__(self, what: str) -> None:
-        self._what, self._stack = what, ExitStack()
+    def __init__(self, action: str, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
+        self._action, self._every_s, self._clock = action, every_s, clock
+        self._stack = ExitStack()
         self._bar: Any = None
         self._task: Any = None
-        self._began: tuple[float, int] | None = None  # time and rows of the first call
-        self._told = 0.0
+        self._start: tuple[float, int] | None = None  # time and rows of the first call
+        self._printed = 0.0  # time of the last line
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def __call__(self, done: int, total: int) -> None:
-        """Tell of ``done`` rows of ``total`` (0: nobody knows)."""
-        now = time.monotonic()
-        if self._began is None:
-            self._began, self._told = (now, done), now
+        """Show that ``done`` of ``total`` rows are done; total 0 means unknown."""
+        now = self._clock()
+        if self._start is None:
+            self._start, self._printed = (now, done), now
             if err().is_terminal:
                 self._bar = self._stack.enter_context(progress_bar())
-                self._task = self._bar.add_task(self._what, total=total or None, info="")
-        speed = (done - self._began[1]) / max(now - self._began[0], 1e-9)
+                self._task = self._bar.add_task(self._action, total=total or None, info="")
+        speed = (done - self._start[1]) / max(now - self._start[0], 1e-9)
         if self._bar is not None:
-            info = f"{speed:,.0f} a second" if speed else ""
+            info = f"{speed:,.0f} per second" if speed else ""
             self._bar.update(self._task, completed=done, total=total or None, info=info)
-        elif now - self._told >= EVERY_S:
-            self._told = now
-            note(f"{self._what}: {told(done, total, speed)}")
+        elif now - self._printed >= self._every_s:
+            self._printed = now
+            note(f"{self._action}: {progress_text(done, total, speed)}")
 
 
-def told(done: int, total: int, speed: float) -> str:
-    """Rows done, of how many, how fast and how long yet, in words."""
-    parts = [f"{done:,} of {total:,}" if total else f"{done:,}", f"{speed:,.0f} a second"]
+@contextmanager
+def stage_progress() -> Iterator[Callable[..., None]]:
+    """Show a bar of the current stage; call it with the stage and, where known, rows done and rows in total."""
+    with progress_bar() as bar:
+        current, task = "", bar.add_task("", total=None, info="")
+
+        def update(stage: str, done: int = 0, total: int = 0) -> None:
+            nonlocal current
+            if stage != current:
+                current = stage
+                bar.reset(task, description=stage, total=total or None)
+            speed = bar.tasks[0].speed
+            bar.update(task, completed=done, total=total or None, info=f"{speed:,.0f} per second" if speed else "")
+
+        yield update
+
+
+def progress_text(done: int, total: int, speed: float) -> str:
+    """Return rows done, rows in total, rows per second and time left as text."""
+    parts = [f"{done:,} of {total:,}" if total else f"{done:,}", f"{speed:,.0f} per second"]
     if total and speed > 0:
-        seconds = round((total - done) / speed)
-        parts.append(f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left")
+        parts.append(f"{duration((total - done) / speed)} left")
     return ", ".join(parts)

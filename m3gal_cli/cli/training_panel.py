@@ -1,13 +1,13 @@
-"""What a person sees of a training: one live panel on a terminal, plain lines off it."""
+"""Display of a training: a live panel on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
@@ -18,19 +18,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from m3gal_cli.cli.console import err, metrics_table, note
+from m3gal_cli.cli.console import duration, err, format_metric, metrics_table, note
+from m3gal_cli.training.listener import Listener
 
-if TYPE_CHECKING:
-    from m3gal_cli.training.trainer import Listener
-
-LOSSES = ("text", "location", "fused")  # of each training those that it has
+LOSSES = ("text", "location", "fused")  # a logged row has some of them
 LINE_METRICS = ("recall@1", "recall@3", "recall@5", "mrr@5", "median_error_m")
-STEPS_OF_PACE = 100  # the time left is told from so many steps
-CELL = 24  # three cells of figures stand side by side in 80 columns
-BAR_WIDTH = 52  # of the panel's inside, from which on there is room for bars
-OTHER_LINES = 17  # of the panel at its fullest, beside the rows of validations
+CELL = 24  # width of a figure; three fit into 80 columns
+BAR_WIDTH = 52  # minimum inner width of the panel for progress bars
+OTHER_LINES = 17  # maximum number of lines besides the rows of validations
 
-# key of a row -> name and format; a key that no row has is not shown
+# Key of a logged row -> label and format. Absent keys are not shown.
 FIGURES = {
     "fused_loss": ("fused loss", "{:.4f}"),
     "text_loss": ("text loss", "{:.4f}"),
@@ -47,18 +44,18 @@ FIGURES = {
     "uniformity": ("uniformity", "{:.3f}"),
     "queue_age": ("queue age", "{:,.0f} steps"),
 }
-# columns of a validation: kind of score, metric, what stands above it
-FULL = [(kind, metric, head) for kind in LOSSES for metric, head in (("recall@1", "R@1"), ("recall@5", "R@5"))]
-FULL = [column for kind in LOSSES for column in (*(c for c in FULL if c[0] == kind), (kind, "mrr@5", "MRR@5"))]
-CHOSEN = ("fused",)  # kinds that the best checkpoint is chosen by
-SHORT = [("text", "recall@1", "R@1"), ("location", "recall@1", "R@1"), *(c for c in FULL if c[0] in CHOSEN)]
-NARROW = [(kind, "recall@1", "R@1") for kind in CHOSEN]
-METRES = [(kind, "median_error_m", "median m") for kind in CHOSEN]
+# columns of a validation: kind of score, metric, header
+HEADERS = (("recall@1", "R@1"), ("recall@5", "R@5"), ("mrr@5", "MRR@5"))
+SELECTION = "fused"  # kind of score that selects the best checkpoint
+FULL = [(kind, metric, header) for kind in LOSSES for metric, header in HEADERS]
+WIDE = [*FULL, (SELECTION, "median_error_m", "median m")]
+SHORT = [column for column in FULL if column[0] == SELECTION or column[1] == "recall@1"]
+NARROW = [(SELECTION, "recall@1", "R@1")]
 
 
 @contextmanager
 def training_listener(title: str) -> Iterator[Listener]:
-    """The listener for where stderr goes. The panel appears when the training begins, and not in its helpers."""
+    """Return the listener that suits stderr. The panel appears when the training begins."""
     console = err()
     if not console.is_terminal or console.is_dumb_terminal:
         yield LineListener()
@@ -70,29 +67,30 @@ def training_listener(title: str) -> Iterator[Listener]:
         panel.end()
 
 
-def warn(row: dict[str, Any], console: Console) -> None:
-    """Say a warning of a training in words."""
+def print_warning(row: dict[str, Any], console: Console) -> None:
+    """Print a logged warning with its step."""
     at = f"step {row['step']}: " if "step" in row else ""
     text = f"[bold yellow]warning:[/] {at}{escape(str(row['text']))}"
     console.print(text, highlight=False, soft_wrap=not console.is_terminal)  # one line in a file
 
 
-class LineListener:
-    """Plain lines, for files and pipes."""
+class LineListener(Listener):
+    """Prints a line per event, for files and pipes."""
 
     total = 0
 
-    def part(self, name: str) -> None:
-        note(name)
+    def section(self, title: str) -> None:
+        """Print the title of the next training."""
+        note(title)
 
     def begin(self, total_steps: int, done: int, steps_per_epoch: int) -> None:
+        """Keep the number of steps; print where a resumed run continues."""
         self.total = total_steps
         if 0 < done < total_steps:
             note(f"resumed at step {done}")
 
-    def advance(self, done: int) -> None: ...
-
     def step(self, row: dict[str, Any]) -> None:
+        """Print losses, learning rate and speed."""
         losses = _losses(row)
         line = f"step {row['step']}/{self.total} epoch {row['epoch']} loss: {losses}"
         if "queue_accuracy" in row:
@@ -103,13 +101,21 @@ class LineListener:
         note(line)
 
     def validation(self, row: dict[str, Any]) -> None:
+        """Print a table of metrics."""
         shown = {k: {n: v for n, v in m.items() if n in LINE_METRICS} for k, m in row["metrics"].items()}
-        err().print(metrics_table(_validation_title(row), shown))
+        title = f"validation at step {row['step']} ({row['n_queries']} queries)"
+        err().print(metrics_table(title, shown))
 
     def warning(self, row: dict[str, Any]) -> None:
-        warn(row, err())
+        """Print a warning."""
+        print_warning(row, err())
 
-    def saved(self, path: Any, best: bool) -> None:
+    def message(self, text: str) -> None:
+        """Print a message."""
+        note(text)
+
+    def saved(self, path: Path, best: bool) -> None:
+        """Print the path of a checkpoint."""
         note(f"saved {path}{' (best)' if best else ''}")
 
 
@@ -117,95 +123,71 @@ def _losses(row: dict[str, Any]) -> str:
     return " ".join(f"{name} {row[f'{name}_loss']:.4f}" for name in LOSSES if f"{name}_loss" in row)
 
 
-def _validation_title(row: dict[str, Any]) -> str:
-    return f"validation at step {row['step']} ({row['n_queries']} queries)"
-
-
-class Pace:
-    """Seconds a step and seconds of pauses (validation, saving), as lately seen, and what they say of the time left."""
-
-    def __init__(self, done: int) -> None:
-        self.began = self.last = time.monotonic()
-        self.first = self.done = done
-        self.steps: deque[float] = deque(maxlen=STEPS_OF_PACE)
-        self.paused = 0.0
-
-    def step(self, done: int) -> None:
-        now = time.monotonic()
-        self.steps.append(now - self.last)
-        self.last, self.done = now, done
-
-    def pause(self) -> None:
-        now = time.monotonic()
-        self.paused, self.last = self.paused + now - self.last, now
-
-    def left(self, steps: int, with_pauses: bool = False) -> float | None:
-        """Seconds that so many more steps take; None before the first one. It falls while a step is under way."""
-        if not self.steps:
-            return None if steps else 0.0
-        each = sum(self.steps) / len(self.steps)
-        if with_pauses:
-            each += self.paused / max(self.done - self.first, 1)
-        return max(steps * each - (time.monotonic() - self.last), 0.0)
-
-
-class PanelListener:
-    """A live panel: how far, how well, how fast, how long yet, and a table with a row a validation."""
+class PanelListener(Listener):
+    """Shows a live panel: progress, time left, losses, speed, and a table with a row per validation."""
 
     def __init__(self, title: str, console: Console) -> None:
         self.title, self.console = title, console
-        self.whole = title
+        self.command = title
         self.live: Live | None = None
         self.total = self.done = 0
         self.per_epoch = 1
         self.row: dict[str, Any] = {}
         self.validations: list[dict[str, Any]] = []
-        self.best = -1  # its place in them
+        self.best = -1  # index of the best validation
         self.warnings = 0
-        self.pace = Pace(0)
+        self.began, self.first = time.monotonic(), 0  # time and step of the start
 
-    def part(self, name: str) -> None:
-        """What follows is a training of its own; figures of the one before stay on the screen."""
+    def section(self, title: str) -> None:
+        """Start a panel for the next training; the figures of the previous one stay on the screen."""
         self.end()
-        self.title = f"{self.whole}, {name}"
+        self.title = f"{self.command}, {title}"
         self.row, self.validations, self.best = {}, [], -1
 
     def begin(self, total_steps: int, done: int, steps_per_epoch: int) -> None:
+        """Show the panel."""
         self.total, self.done, self.per_epoch = total_steps, done, max(steps_per_epoch, 1)
-        self.pace = Pace(done)
+        self.began, self.first = time.monotonic(), done
         if 0 < done < total_steps:
             self.console.print(f"resumed at step {done}", highlight=False)
-        # stdout is for data: what is printed there is not the panel's to take.
+        # stdout is for data, so the panel must not capture it.
         live = Live(get_renderable=self.panel, console=self.console, transient=True, redirect_stdout=False)
         live.start(refresh=True)
         self.live = live
 
     def advance(self, done: int) -> None:
+        """Count a step."""
         self.done = done
-        self.pace.step(done)
 
     def step(self, row: dict[str, Any]) -> None:
+        """Show the figures of a logged step."""
         self.row = row
 
     def validation(self, row: dict[str, Any]) -> None:
+        """Add a row to the table."""
         self.validations.append(row)
 
     def warning(self, row: dict[str, Any]) -> None:
+        """Print a warning above the panel and count it."""
         self.warnings += 1
-        warn(row, self.console)
+        print_warning(row, self.console)
 
-    def saved(self, path: Any, best: bool) -> None:
+    def message(self, text: str) -> None:
+        """Print a message, above the panel if it is shown."""
+        self.console.print(escape(text), highlight=False)
+
+    def saved(self, path: Path, best: bool) -> None:
+        """Mark the validation of the best checkpoint."""
         if best and self.validations:
             self.best = len(self.validations) - 1
-        self.pace.pause()
 
     def end(self) -> None:
-        """Take the panel away and leave the figures of the run standing."""
+        """Remove the panel and print the figures of the run."""
         if self.live is None:
             return
         self.live.stop()
         self.live = None
-        took = duration(time.monotonic() - self.pace.began)
+        took = duration(time.monotonic() - self.began)
         line = f"{self.title}: step {self.done} of {self.total} in {took}"
         if self.row:
             line += f"  loss: {_losses(self.row)}"
@@ -214,7 +196,7 @@ class PanelListener:
             self.console.print(validations_table(self.validations, self.best, self.console.width))
 
     def panel(self) -> RenderableType:
-        """The panel as things stand; rows of validations that the terminal has no room for are left out."""
+        """Return the current panel, with as many rows of validations as the terminal has room for."""
         width = self.console.width - 4
         parts: list[RenderableType] = [self._bars(width >= BAR_WIDTH), self._figures(width)]
         if self.validations:
@@ -236,11 +218,10 @@ class PanelListener:
             table.add_column(ratio=1)
         for _ in range(2):
             table.add_column(justify="right", no_wrap=True)
-        name = f"epoch {epoch + 1} of {epochs}" if drawn else f"{epoch + 1}/{epochs}"
-        rows = [(name, self.done - first, size, False), ("run", self.done, self.total, True)]
-        for name, done, total, whole in rows:
-            left = self.pace.left(total - done, with_pauses=whole)
-            text = "" if left is None else f"{duration(left)} left"
+        label = f"epoch {epoch + 1} of {epochs}" if drawn else f"{epoch + 1}/{epochs}"
+        seconds_per_step = (time.monotonic() - self.began) / max(self.done - self.first, 1)  # with validations
+        for name, done, total in ((label, self.done - first, size), ("run", self.done, self.total)):
+            text = f"{duration((total - done) * seconds_per_step)} left" if self.done > self.first else ""
             bar = [ProgressBar(total=max(total, 1), completed=done)] if drawn else []
             table.add_row(name, *bar, f"step {done:,} of {total:,}" if drawn else f"{done:,}/{total:,}", text)
         return table
@@ -253,24 +234,27 @@ class PanelListener:
                 text = form.format(value)
                 cells.append(Text.assemble((name, "dim"), " " * (CELL - len(name) - len(text)), (text, "bold")))
         if not cells:
-            return Text("the first figures come with the first logged step", style="dim")
+            return Text("waiting for the first logged step", style="dim")
         if width < CELL:
             return Group(*cells)
         return Columns(cells, width=CELL, padding=(0, 2 if width >= 3 * CELL + 4 else 1), column_first=False)
 
 
 def validations_table(rows: Sequence[dict[str, Any]], best: int, width: int, most: int | None = None) -> RenderableType:
-    """A row a validation, the last ``most`` of them and the best one; as many columns as ``width`` has room for."""
-    columns = [*FULL, *METRES] if width >= 84 else FULL if width >= 74 else SHORT if width >= 54 else NARROW
+    """Return a table with a row per validation, and as many columns as the width has room for.
+
+    ``best`` is the index of the best row, or -1. With ``most``, only the best row and the last ones are shown.
+    """
+    columns = WIDE if width >= 84 else FULL if width >= 74 else SHORT if width >= 54 else NARROW
     kinds = rows[-1]["metrics"]
     columns = [c for c in columns if c[1] in kinds.get(c[0], {})]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("\nstep", justify="right", no_wrap=True)
     table.add_column("\nepoch", justify="right", no_wrap=True)
     before = None
-    for kind, _, head in columns:
+    for kind, _, header in columns:
         above = kind if kind != before else ""
-        table.add_column(f"{above}\n{head}", justify="right", no_wrap=True)
+        table.add_column(f"{above}\n{header}", justify="right", no_wrap=True)
         before = kind
     table.add_column("\n", no_wrap=True)
     shown = list(range(len(rows)))
@@ -280,23 +264,8 @@ def validations_table(rows: Sequence[dict[str, Any]], best: int, width: int, mos
             shown = [best, *shown[1:]]
     for i in shown:
         row = rows[i]
-        cells = [_cell(metric, row["metrics"].get(kind, {}).get(metric)) for kind, metric, _ in columns]
+        cells = [format_metric(metric, row["metrics"].get(kind, {}).get(metric)) for kind, metric, _ in columns]
         last = "best" if i == best else ""
         table.add_row(f"{row['step']:,}", str(row["epoch"]), *cells, last, style="bold" if i == best else None)
     left_out = len(rows) - len(shown)
     return Group(table, Text(f"and {left_out} more", style="dim")) if left_out else table
-
-
-def _cell(metric: str, value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:,.0f}" if metric.endswith("_m") else f"{value:.3f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 0:00:59, 3:05:00 or 2 d 03:05."""
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    if hours >= 48:
-        return f"{hours // 24} d {hours % 24:02}:{minutes:02}"
-    return f"{hours}:{minutes:02}:{whole % 60:02}"

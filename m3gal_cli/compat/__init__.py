@@ -1,1 +1,1 @@
-"""Formats of the published M3GAL code: checkpoints, pickled datasets, option names."""
+"""Formats of the published M3GAL code: checkpoint files, pickled datasets, option names."""

@@ -1,7 +1,8 @@
-"""Settings and source files of a published checkpoint file. Imports no torch, which takes seconds."""
+"""Model settings and source files of a checkpoint file of the published code. This module imports no torch."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +13,25 @@ from m3gal_cli.errors import InputError
 
 
 def model_settings(model: ModelConfig, normalizer: Normalizer) -> ModelSettings:
-    """The settings that a new model is built with."""
-    return ModelSettings(
-        pooling=model.pooling,
-        append_sep=model.append_sep,
-        max_length=model.max_length,
-        query_prefix=model.query_prefix,
-        passage_prefix=model.passage_prefix,
-        location_encoder=model.location_encoder,
-        fourier_min_m=model.fourier_min_m,
-        fourier_max_m=model.fourier_max_m,
-        location_weight=model.location_weight,
-        normalizer=normalizer,
-    )
+    """Return the settings of a new model; the configuration has fields of the same names."""
+    names = {field.name for field in fields(ModelSettings)} - {"normalizer"}
+    return ModelSettings(**{name: getattr(model, name) for name in names}, normalizer=normalizer)
 
 
 def published_settings(path: Path, config: Config) -> tuple[str, ModelSettings]:
-    """Text encoder and settings of a published file. Raises InputError."""
+    """Return text encoder and settings, which a published file lacks, from the configuration. Raises InputError."""
     source = config.model.text_encoder
     if source is None or source == "scratch":
-        hint = (
-            "Give --text-encoder DIRECTORY: a published checkpoint file holds weights, but no config and no tokenizer."
-        )
-        raise InputError("which text encoder?", where=path, hint=hint)
-    given = config.model.normalizer
-    normalizer = PUBLISHED_NORMALIZER
+        what = "a published checkpoint file has weights, but no configuration and no tokenizer"
+        raise InputError(what, where=path, hint="Give --text-encoder DIRECTORY.")
+    given, normalizer = config.model.normalizer, PUBLISHED_NORMALIZER
     if isinstance(given, NormalizerConfig):
         normalizer = Normalizer(given.lng_mean, given.lng_std, given.lat_mean, given.lat_std)
     return source, model_settings(config.model, normalizer)
 
 
 def published_poi_sources(path: Path, text_encoder: str, settings: ModelSettings) -> tuple[list[Path], dict[str, Any]]:
-    """As ``poi_sources``, of a checkpoint file of the published code."""
+    """Return the files and the settings that determine the POI vectors of a published checkpoint file."""
     folder = Path(text_encoder)
     known = {name: value for name, value in settings.to_json().items() if name != "query_prefix"}
     if folder.is_dir():

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from m3gal_cli.core.checkpoint import Checkpoint, build_model, load_weights, read_torch, unsaved, weight_prefixes
+from m3gal_cli.core.checkpoint import Checkpoint, build_model, load_weights, read_torch, save_error, weight_prefixes
 from m3gal_cli.core.model_settings import ModelSettings
 from m3gal_cli.core.text_encoder import load_tokenizer
 from m3gal_cli.errors import InputError
-from m3gal_cli.files import sync_to_disk
+from m3gal_cli.files import atomic_path
 
 QUEUE_NAMES = ("queue", "gc_queue", "queue_ptr")
 
@@ -21,22 +21,24 @@ QUEUE_NAMES = ("queue", "gc_queue", "queue_ptr")
 def load_published(
     path: Path, text_encoder: str, settings: ModelSettings, parts: Collection[str] | None = None
 ) -> Checkpoint:
-    """Read a checkpoint file of the published code: ``{epoch, state_dict, optimizer}``.
-
-    Its queue, pointer and optimizer come back in ``trainer`` under ``queue`` and ``published_optimizer``.
+    """Read a checkpoint file of the published code: a dict of epoch, state_dict and optimizer.
 
     Args:
-        text_encoder: directory or hub name that gives the encoder's config and tokenizer; the weights are the file's.
-        settings: the file knows none; the published ones are pooler, no [SEP], mlp and the published z-score.
-        parts: as for ``load_checkpoint``.
+        path: The file.
+        text_encoder: Directory or hub name that gives the configuration and the tokenizer of the text encoder.
+        settings: Model settings, which the file does not contain.
+        parts: Encoders to load, as for ``load_checkpoint``.
+
+    Returns:
+        The checkpoint. Its ``trainer`` has the entries ``queue`` and ``published_optimizer``.
 
     Raises:
-        InputError: truncated, foreign code in the pickle, or weights of another width.
+        InputError: The file is damaged, contains foreign code, or has other weights than the model.
     """
     loaded = read_torch(path)
     state = loaded.get("state_dict") if isinstance(loaded, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError("is no checkpoint of the published code (no state_dict of tensors)", where=path)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError("not a checkpoint of the published code (it has no state_dict of tensors)", where=path)
     state = {str(name).removeprefix("module."): value for name, value in state.items()}
     model = build_model(text_encoder, settings, parts)
     weights = {
@@ -49,15 +51,11 @@ def load_published(
 
 
 def save_published(path: Path, checkpoint: Checkpoint, queue: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
-    """Write the published code's file form (atomically), for its scripts and for whoever compares with them."""
-    state: dict[str, Tensor] = {name: queue[name] for name in QUEUE_NAMES if name in queue}
-    state |= checkpoint.model.state_dict()
-    temporary = path.with_name(f".{path.name}.tmp")
+    """Write a checkpoint file that the scripts of the published code read, atomically. Raises InputError."""
+    state = {name: queue[name] for name in QUEUE_NAMES if name in queue} | checkpoint.model.state_dict()
+    content = {"epoch": checkpoint.epoch, "arch": "m3gal", "state_dict": state, "optimizer": optimizer}
     try:
-        content = {"epoch": checkpoint.epoch, "arch": "m3gal", "state_dict": state, "optimizer": optimizer}
-        torch.save(content, temporary)
-        sync_to_disk(temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise unsaved(error, path) from error
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
+    except RuntimeError as error:  # torch raises it for a full disk
+        raise save_error(error, path) from error

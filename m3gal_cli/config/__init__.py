@@ -1,1 +1,1 @@
-"""Typed settings: schema, profiles, environment, --set; every error at once."""
+"""Settings: schema, profiles, sources and their precedence, data paths, generated reference."""

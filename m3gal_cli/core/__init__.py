@@ -1,1 +1,1 @@
-"""The model, torch only: text and location encoders, momentum, losses, checkpoint. Knows no configuration object."""
+"""The model in torch: text and location encoders, momentum contrast, losses, checkpoints. Imports no configuration."""

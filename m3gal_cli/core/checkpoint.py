@@ -1,9 +1,10 @@
-"""Checkpoint directories: inference weights as safetensors and JSON, each weight once, apart from the trainer's state:
+"""Checkpoint directories. Inference weights (safetensors and JSON) are apart from the trainer state.
 
-query_encoder/, poi_encoder/, location_encoder/     the model's parts, which others can open (see layout)
-README.md            what it is and how each part is opened
-trainer.pt           queue, optimizer, random states (read weights-only)
-m3gal.json           format version, model settings, stage, epoch, step, metrics; written last
+CHECKPOINT/
+  query_encoder/, poi_encoder/, location_encoder/   the encoders, which other libraries can open (see checkpoint_parts)
+  README.md    model card
+  trainer.pt   queue, optimiser and RNG states; read weights-only
+  m3gal.json   format version, model settings, stage, epoch, step, metrics, training data; written last
 """
 
 from __future__ import annotations
@@ -11,37 +12,46 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from m3gal_cli.core.bi_encoder import PARTS, M3gal
-from m3gal_cli.core.checkpoint_layout import FORMATS, META_FILE, check_kind, is_checkpoint, text_folder
+from m3gal_cli.core.checkpoint_layout import CARD_FILE, FORMATS, META_FILE, check_kind, is_checkpoint, text_folder
 from m3gal_cli.core.checkpoint_parts import read_weights, write_parts
-from m3gal_cli.core.model_card import model_card
+from m3gal_cli.core.model_card import TrainingData, model_card
 from m3gal_cli.core.model_settings import ModelSettings
-from m3gal_cli.core.text_encoder import build_text_model, load_text_config, load_tokenizer, undrawn
+from m3gal_cli.core.text_encoder import build_text_model, load_text_config, load_tokenizer, skip_weight_init
 from m3gal_cli.errors import InputError
-from m3gal_cli.files import publish_folder
+from m3gal_cli.files import publish_folder, write_json
 
-TRAINER_FILE, CARD_FILE = "trainer.pt", "README.md"
+TRAINER_FILE = "trainer.pt"
 ALL_PARTS = (*PARTS.values(), "gc_encoder.")
-ModelT = TypeVar("ModelT", bound=nn.Module)
-Read = TypeVar("Read")
 
 
 @dataclass
-class Stored(ABC, Generic[ModelT]):
-    """A model ready to use, its tokenizer, and what is known of its training."""
+class Checkpoint:
+    """A model, its tokenizer and the state of its training.
 
-    model: ModelT
+    Args:
+        model: The bi-encoder with its settings.
+        tokenizer: A transformers tokenizer.
+        path: Where it was read from.
+        stage: ``pretrain`` or ``finetune``; None: not trained.
+        epoch: Number of epochs begun.
+        step: Number of optimiser steps.
+        metrics: Last validation, as ``{"fused.recall@1": value}``.
+        trainer: State that a resumed training needs: queue, optimiser, RNG.
+        data: Licence, attribution and languages of the training data, for the model card.
+    """
+
+    model: M3gal
     tokenizer: Any
     path: Path | None = None
     stage: str | None = None
@@ -49,45 +59,21 @@ class Stored(ABC, Generic[ModelT]):
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     trainer: dict[str, Any] | None = None
+    data: TrainingData = field(default_factory=TrainingData)
 
-    @abstractmethod
     def write(self, folder: Path) -> None:
-        """Write all files of a checkpoint directory. Raises OSError, SafetensorError, RuntimeError."""
-
-    def write_trainer(self, folder: Path) -> None:
-        """Write what a resumed training needs besides the model, if it is there."""
+        """Write all files of a checkpoint directory. Raises OSError, SafetensorError or RuntimeError."""
+        write_parts(folder, self.model, self.tokenizer)
         if self.trainer is not None:
             torch.save(self.trainer, folder / TRAINER_FILE)
-
-    def meta(self) -> dict[str, Any]:
-        """What ``META_FILE`` says of the training."""
-        return {"stage": self.stage, "epoch": self.epoch, "step": self.step, "metrics": self.metrics}
-
-
-class Checkpoint(Stored[M3gal]):
-    """A bi-encoder."""
-
-    def write(self, folder: Path) -> None:
-        write_parts(folder, self.model, self.tokenizer)
-        self.write_trainer(folder)
-        meta = {"format": FORMATS[-1]} | self.meta() | {"settings": self.model.settings.to_json()}
+        meta: dict[str, Any] = {"format": FORMATS[-1], "stage": self.stage, "epoch": self.epoch, "step": self.step}
+        meta |= {"metrics": self.metrics, "settings": self.model.settings.to_json(), "data": asdict(self.data)}
         (folder / CARD_FILE).write_text(model_card(self.model, self.tokenizer, meta), encoding="utf-8")
-        write_meta(folder, meta)
+        write_json(folder / META_FILE, meta)  # last: it makes the folder a checkpoint
 
 
-def write_meta(folder: Path, meta: dict[str, Any]) -> None:
-    """Write ``META_FILE``, which makes a folder a checkpoint: the last thing to be written."""
-    (folder / META_FILE).write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def save_checkpoint(path: Path, checkpoint: Stored[Any]) -> None:
-    """Write a checkpoint directory; it appears under ``path`` only when whole and on the disk.
-
-    Nothing is ever replaced: there is no way to do that without a moment in which neither is there.
-
-    Raises:
-        InputError: the disk is full, ``path`` is taken, …; what is there stays as it is.
-    """
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint directory atomically. Raises InputError if ``path`` exists or the disk is full."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -96,120 +82,99 @@ def save_checkpoint(path: Path, checkpoint: Stored[Any]) -> None:
         publish_folder(temporary, path)
     except (OSError, SafetensorError, RuntimeError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise unsaved(error, path) from error
+        raise save_error(error, path) from error
 
 
-def unsaved(error: Exception, path: Path) -> InputError:
-    """The one error that says why ``path`` could not be written."""
+def save_error(error: Exception, path: Path) -> InputError:
+    """Return the InputError of a failed save."""
     reason = " ".join((getattr(error, "strerror", None) or str(error)).split())[:160]
     return InputError(f"cannot save the checkpoint ({reason})", where=path, hint="Free space and resume.")
 
 
 def load_checkpoint(path: Path, with_trainer: bool = False, parts: Collection[str] | None = None) -> Checkpoint:
-    """Read one of our checkpoint directories, of this format or an older one.
+    """Read a checkpoint directory of this or an older format.
 
     Args:
-        parts: the encoders that are wanted for inference, of ``core.model.PARTS``, which takes a fraction of the time;
-            None: all, as training needs them.
+        path: Checkpoint directory, or a link to one.
+        with_trainer: Read also the trainer state.
+        parts: Encoders to load for inference, of ``PARTS``; None: all, for training.
 
     Raises:
-        InputError: missing, truncated or foreign files; weights that do not fit the settings.
-    """
-    return of_one_folder(path, lambda folder: _load(path, folder, with_trainer, parts))
-
-
-def of_one_folder(path: Path, read: Callable[[Path], Read]) -> Read:
-    """``read`` of the folder that ``path`` leads to: a link may be switched meanwhile, but all comes from one of them.
-
-    Raises InputError, as ``read`` does of a folder that stays.
+        InputError: Files are missing, truncated or foreign, or the weights do not fit the settings.
     """
     folder = path.resolve()
     try:
-        return read(folder)
+        return _load(path, folder, with_trainer, parts)
     except InputError:
         if path.resolve() == folder:
             raise
-        return of_one_folder(path, read)  # a training saved anew, and what we read went
+        return load_checkpoint(path, with_trainer, parts)  # training replaced the folder while it was read
 
 
 def _load(path: Path, folder: Path, with_trainer: bool, parts: Collection[str] | None) -> Checkpoint:
-    meta = read_meta(path, folder)
-    with damage_told(path):
+    try:
+        meta = _read_meta(path, folder)
         settings = ModelSettings.from_json(meta["settings"])
+        data = TrainingData.from_json(meta.get("data"))
         state = read_weights(folder, meta["format"], weight_prefixes(parts))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        what = f"the checkpoint is damaged ({' '.join(str(error).split())[:120]})"
+        raise InputError(what, where=path, hint="Use another checkpoint of the run.") from error
     text = str(text_folder(folder, meta["format"]))
     model = build_model(text, settings, parts)
     load_weights(model, state, path)
-    return Checkpoint(model, load_tokenizer(text), path, trainer=read_trainer(folder, with_trainer), **known(meta))
+    has_trainer = with_trainer and (folder / TRAINER_FILE).exists()
+    trainer = read_torch(folder / TRAINER_FILE) if has_trainer else None
+    known = {name: meta.get(name) for name in ("stage", "epoch", "step", "metrics")}
+    return Checkpoint(model, load_tokenizer(text), path, trainer=trainer, data=data, **known)  # type: ignore[arg-type]
 
 
-@contextmanager
-def damage_told(path: Path) -> Iterator[None]:
-    """Whatever damaged files raise within becomes the InputError that says so."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        what = f"cannot read the checkpoint, it is damaged ({' '.join(str(error).split())[:120]})"
-        raise InputError(what, where=path, hint="Take another checkpoint of the run.") from error
-
-
-def read_meta(path: Path, folder: Path) -> dict[str, Any]:
-    """``META_FILE`` of a checkpoint of this kind. Raises InputError: no checkpoint, of another kind or format, damaged.
-
-    Args:
-        path: what the error names; ``folder`` is what it leads to.
-    """
+def _read_meta(path: Path, folder: Path) -> dict[str, Any]:
+    """Read the ``META_FILE`` of the resolved ``folder``; error messages name ``path``."""
     if not is_checkpoint(folder):
         hint = "Give a checkpoint directory, a run directory or a published .pth.tar file."
         raise InputError("no such checkpoint" if not path.exists() else "is no checkpoint", where=path, hint=hint)
-    with damage_told(path):
-        meta: dict[str, Any] = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
-        form = meta["format"]
+    meta: dict[str, Any] = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+    version = meta["format"]
     check_kind(path, meta)
-    if form not in FORMATS:
-        what = f"the checkpoint has format {form}, this m3gal reads {' and '.join(map(str, FORMATS))}"
+    if version not in FORMATS:
+        what = f"the checkpoint has format {version}, this m3gal reads {' and '.join(map(str, FORMATS))}"
         raise InputError(what, where=path, hint="Load it with the m3gal that wrote it.")
     return meta
 
 
-def read_trainer(folder: Path, wanted: bool) -> dict[str, Any] | None:
-    """The state of the training, where it is wanted and there. Raises InputError."""
-    return read_torch(folder / TRAINER_FILE) if wanted and (folder / TRAINER_FILE).exists() else None
-
-
-def known(meta: dict[str, Any]) -> dict[str, Any]:
-    """What ``META_FILE`` says of the training, as fields of a checkpoint."""
-    return {name: meta.get(name) for name in ("stage", "epoch", "step", "metrics")}
-
-
 def weight_prefixes(parts: Collection[str] | None) -> tuple[str, ...]:
+    """Return the prefixes of the weights of encoders, named as in ``PARTS``; None: of all four."""
     return ALL_PARTS if parts is None else tuple(PARTS[part] for part in parts)
 
 
 def build_model(text_encoder: str, settings: ModelSettings, parts: Collection[str] | None) -> M3gal:
-    """A model whose weights are to be loaded. For training it draws them first, as ever: its draws go on from there."""
-    with nullcontext() if parts is None else undrawn():
+    """Build a model whose weights the caller loads afterwards.
+
+    For inference the weights stay uninitialised, which is faster. For training (``parts`` is None) random weights are
+    drawn all the same, so that a seed gives the same training as in earlier versions.
+    """
+    with nullcontext() if parts is None else skip_weight_init():
         return M3gal(build_text_model(load_text_config(text_encoder)), settings, parts)
 
 
 def read_torch(path: Path) -> Any:
-    """torch.load of tensors and plain containers only. Raises InputError; nothing in the file is run."""
+    """Read a file of tensors and plain containers without running code from it; raise InputError for any other file."""
     if not path.exists():
         raise InputError("no such checkpoint", where=path, hint="Check the path.")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        hint = "Only tensors and plain containers are read; nothing was run. Get the file from its author again."
+        hint = "m3gal reads only tensors and plain containers; no code of the file was run. Get the file again."
         raise InputError("the checkpoint holds foreign code, or is no checkpoint", where=path, hint=hint) from error
-    except Exception as error:  # a damaged file makes the unpickler raise whatever its parts raise
-        raise InputError("cannot read the checkpoint (truncated?)", where=path, hint="Fetch it again.") from error
+    except Exception as error:  # for a damaged file the unpickler raises exceptions of any class
+        raise InputError("cannot read the checkpoint (truncated?)", where=path, hint="Get the file again.") from error
 
 
 def load_weights(model: Any, state: dict[str, Tensor], path: Path) -> None:
-    """Load a state dict strictly. Raises InputError that names the first parts that are missing or of another shape.
+    """Load a state dict; raise InputError if weights are missing, unknown or of another shape.
 
-    Args:
-        model: a module; its ``settings.pooling`` says whether a pooler is used, which may be missing if not.
+    A pooler that the model's ``settings.pooling`` does not use may be missing or unknown.
     """
     own = model.state_dict()
     wrong = [
@@ -219,14 +184,11 @@ def load_weights(model: Any, state: dict[str, Tensor], path: Path) -> None:
     ]
     hint = "Give the --text-encoder (and model settings) that the checkpoint was trained with."
     if wrong:
-        raise InputError(
-            f"a checkpoint of another width: {wrong[0]} (and {len(wrong) - 1} more)", where=path, hint=hint
-        )
-    unused = () if model.settings.pooling == "pooler" else (".pooler.",)
-    missing = [name for name in own if name not in state and not any(part in name for part in unused)]
-    extra = [name for name in state if name not in own and not any(part in name for part in unused)]
+        what = f"the checkpoint has another width: {wrong[0]} (and {len(wrong) - 1} more)"
+        raise InputError(what, where=path, hint=hint)
+    used = [name for name in (*own, *state) if model.settings.pooling == "pooler" or ".pooler." not in name]
+    missing, extra = [n for n in used if n not in state], [n for n in used if n not in own]
     if missing or extra:
-        names = ", ".join((missing + extra)[:3])
         word = "lacks" if missing else "has unknown"
-        raise InputError(f"the checkpoint {word} weights: {names}…", where=path, hint=hint)
+        raise InputError(f"the checkpoint {word} weights: {', '.join((missing + extra)[:3])}…", where=path, hint=hint)
     model.load_state_dict(state, strict=False)

@@ -1,23 +1,23 @@
-"""The files of a checkpoint's parts: where each weight lies, and how each part is written for others to open.
+"""Read and write the weights of a checkpoint directory, each encoder in a form that other libraries open.
 
 Format 2 (written):
-    query_encoder/, poi_encoder/    a transformers and sentence-transformers directory each (encoder_q, encoder_k)
-    location_encoder/               model.safetensors (gc_encoder_shadow, which scores), config.json,
-                                    online.safetensors (gc_encoder, which pretraining goes on from)
-Format 1 (read): model.safetensors with all four under their published names, text_encoder/ with config and tokenizer.
+    query_encoder/, poi_encoder/    transformers and sentence-transformers directories of encoder_q and encoder_k
+    location_encoder/               model.safetensors (gc_encoder_shadow, used for scores), config.json,
+                                    online.safetensors (gc_encoder, used only by further pretraining)
+Format 1 (read): model.safetensors with all four encoders under their published names; text_encoder/ with config and
+tokenizer.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import Tensor
 
 from m3gal_cli.core.bi_encoder import M3gal
 from m3gal_cli.core.checkpoint_layout import (
@@ -28,11 +28,12 @@ from m3gal_cli.core.checkpoint_layout import (
     QUERY_FOLDER,
     WEIGHTS_FILE,
 )
-from m3gal_cli.core.location_encoder import location_recipe
-from m3gal_cli.core.sentence_transformers_export import standalone_tokenizer, write_modules
+from m3gal_cli.core.location_encoder import location_config
+from m3gal_cli.core.sentence_transformers_export import save_weights, standalone_tokenizer, write_modules
 from m3gal_cli.core.tokenizer import max_positions
+from m3gal_cli.files import write_json
 
-# file -> what its weights' names begin with in the model (the published names)
+# Prefix of the names in the model (the published names) of each file's weights.
 FILES = {
     f"{QUERY_FOLDER}/{WEIGHTS_FILE}": "encoder_q.text_encoder.",
     f"{POI_FOLDER}/{WEIGHTS_FILE}": "encoder_k.text_encoder.",
@@ -41,55 +42,46 @@ FILES = {
 }
 
 
-def read_weights(path: Path, form: int = FORMATS[-1], prefixes: Collection[str] | None = None) -> dict[str, Tensor]:
-    """Weights of a checkpoint directory under their published names; all, or those that begin with ``prefixes``.
+def read_weights(path: Path, version: int = FORMATS[-1], prefixes: Collection[str] | None = None) -> dict[str, Tensor]:
+    """Read the weights whose published names begin with one of ``prefixes`` (None: all) from a checkpoint directory.
 
-    Raises OSError or SafetensorError.
+    Raises:
+        OSError, SafetensorError: A file is missing or damaged.
     """
     starts = None if prefixes is None else tuple(prefixes)
-    if form == 1:
-        found = load_file(path / WEIGHTS_FILE)
-        return {name: value for name, value in found.items() if starts is None or name.startswith(starts)}
+    if version == 1:
+        weights = load_file(path / WEIGHTS_FILE)
+        return {name: value for name, value in weights.items() if starts is None or name.startswith(starts)}
     files = {file: prefix for file, prefix in FILES.items() if starts is None or prefix.startswith(starts)}
     return {prefix + name: value for file, prefix in files.items() for name, value in load_file(path / file).items()}
 
 
 def write_parts(folder: Path, model: M3gal, tokenizer: Any) -> None:
-    """Write the three encoders below ``folder``. Raises OSError, SafetensorError."""
+    """Write the encoders of a model below ``folder``. Raises OSError or SafetensorError, such as for a full disk."""
     settings = model.settings
-    sides = ((QUERY_FOLDER, "query", settings.query_prefix), (POI_FOLDER, "document", settings.passage_prefix))
-    for name, prompt, prefix in sides:
-        encoder = model.encoder_q if name == QUERY_FOLDER else model.encoder_k
-        transformer: Any = encoder.text_encoder
-        length = min(settings.max_length, max_positions(transformer.config))
-        config = copy.deepcopy(transformer.config)
-        config.architectures = [type(transformer).__name__]
+    length = min(settings.max_length, max_positions(model.text_config))
+    own_tokenizer = standalone_tokenizer(tokenizer, settings.append_sep, length)
+    sides = (
+        (QUERY_FOLDER, model.encoder_q, "query", settings.query_prefix),
+        (POI_FOLDER, model.encoder_k, "document", settings.passage_prefix),
+    )
+    for name, encoder, prompt, prefix in sides:
+        config = copy.deepcopy(encoder.text_encoder.config)
+        config.architectures = [type(encoder.text_encoder).__name__]
         config.save_pretrained(folder / name)
-        save_tokenizer(standalone_tokenizer(tokenizer, settings.append_sep, length), folder / name)
+        _save_tokenizer(own_tokenizer, folder / name)
         write_modules(folder / name, encoder, {prompt: prefix} if prefix else {}, length)
     (folder / LOCATION_FOLDER).mkdir()
-    recipe = location_recipe(model.dim, settings) | {"normalizer": asdict(settings.normalizer)}
-    text = json.dumps(recipe, indent=1)
-    (folder / LOCATION_FOLDER / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
-    parts: dict[str, Any] = {"encoder_q.text_encoder.": model.encoder_q.text_encoder}
-    parts |= {"encoder_k.text_encoder.": model.encoder_k.text_encoder}
-    parts |= {"gc_encoder.": model.gc_encoder, "gc_encoder_shadow.": model.gc_encoder_shadow}
+    constants = location_config(model.dim, settings) | {"normalizer": asdict(settings.normalizer)}
+    write_json(folder / LOCATION_FOLDER / CONFIG_FILE, constants)
     for file, prefix in FILES.items():
-        save_weights(parts[prefix], folder / file)
+        save_weights(model.get_submodule(prefix.removesuffix(".")), folder / file)
 
 
-def save_weights(module: nn.Module, path: Path) -> None:
-    """A module's state as safetensors, its names as they are."""
-    state = {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
-    save_file(state, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # safetensors makes files private
-
-
-def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """A tokenizer's files. Raises OSError."""
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
     try:
         tokenizer.save_pretrained(folder)
     except OSError:
         raise
-    except Exception as error:  # the tokenizers library raises a bare Exception for a full disk
+    except Exception as error:  # the tokenizers library raises a bare Exception if the disk is full
         raise OSError(str(error)) from error

@@ -1,4 +1,4 @@
-"""Rows of several processes as one table, with and without gradient. Alone, the rows themselves."""
+"""Gather the rows of all processes, with and without gradient. A single process gets its own rows."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-def several() -> bool:
-    """Whether other processes take part."""
+def is_distributed() -> bool:
+    """Return whether torch.distributed runs more than one process."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 @torch.no_grad()
 def gather(rows: Tensor) -> Tensor:
-    """Rows of every process, in order of rank; every process must bring equally many. Without gradient."""
-    if not several():
+    """Concatenate the rows of all processes in order of rank, without gradient.
+
+    Shape:
+        (B, D), the same B in every process -> (world size * B, D).
+    """
+    if not is_distributed():
         return rows
     parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, rows.contiguous())
@@ -25,12 +29,12 @@ def gather(rows: Tensor) -> Tensor:
 
 
 def gather_with_gradient(rows: Tensor) -> Tensor:
-    """As ``gather``; the gradient of a row is the sum of what the losses of all processes make of it.
+    """Concatenate the rows of all processes as ``gather`` does, with gradient.
 
-    Where gradients of parameters are then averaged over processes, as data-parallel training does, they are those of
-    the mean of the processes' losses.
+    The gradient of a row is summed over the losses of all processes. Data-parallel training averages the gradients of
+    parameters over processes. The result is the gradient of the mean loss of all processes.
     """
-    if not several():
+    if not is_distributed():
         return rows
     out: Tensor = _Gather.apply(rows)
     return out

@@ -1,4 +1,4 @@
-"""Place in: one unit vector a coordinate pair."""
+"""Location encoders: from z-scores of coordinates to vectors, which ``M3gal`` normalises."""
 
 from __future__ import annotations
 
@@ -10,58 +10,51 @@ from torch import Tensor, nn
 
 from m3gal_cli.core.model_settings import ModelSettings, Normalizer
 
-METRES_PER_DEGREE = 111_195.08  # of latitude, on a sphere of the Earth's mean radius
-SCALES = 16
+METRES_PER_DEGREE = 111_195.08  # latitude, on a sphere with the Earth's mean radius
+DIRECTIONS_DEG = (0.0, 120.0, 240.0)
+WAVELENGTHS = 16  # per direction
 
 
-def wavelengths(min_m: float, max_m: float, scales: int) -> Tensor:
-    """Shape: (scales,) metres, float64, from the shortest to the longest by equal ratios."""
-    steps = torch.arange(scales, dtype=torch.float64) / max(scales - 1, 1)
+def wavelengths(min_m: float, max_m: float) -> Tensor:
+    """Return min_m (max_m / min_m)^(s / (S - 1)) metres, s = 0 .. S - 1, S = ``WAVELENGTHS``. Shape: (S,) float64."""
+    steps = torch.arange(WAVELENGTHS, dtype=torch.float64) / (WAVELENGTHS - 1)
     return min_m * (max_m / min_m) ** steps
 
 
-def _mlp(inputs: int, dim: int) -> nn.Sequential:
-    """Linear inputs-64-1024-1024-dim with ReLU between (published for inputs = 2)."""
-    return nn.Sequential(
-        nn.Linear(inputs, 64),
-        nn.ReLU(),
-        nn.Linear(64, 1024),
-        nn.ReLU(),
-        nn.Linear(1024, 1024),
-        nn.ReLU(),
-        nn.Linear(1024, dim),
-    )
-
-
 class FourierLocationEncoder(nn.Module):
-    """Sinusoids of several wavelengths over metres east and north, then an MLP.
+    """Multi-scale sinusoids of the metres east and north of the mean point, then an MLP.
 
-    An MLP alone learns the coarse shape of its inputs first and detail late (spectral bias; Tancik et al. 2020,
-    "Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains"; Mai et al. 2020,
-    "Space2Vec", for three directions 120 degrees apart).
+    The metres are e = z_lng · lng_std · METRES_PER_DEGREE · cos(lat_mean) and n = z_lat · lat_std · METRES_PER_DEGREE.
+    For each direction α and wavelength w the phase is p = 2π (e cos α + n sin α) / w. The MLP reads sin p, cos p and z.
+    An MLP of z alone learns fine detail late (spectral bias; Tancik et al. 2020, "Fourier Features Let Networks Learn
+    High Frequency Functions in Low Dimensional Domains"). The three directions, 120 degrees apart, are those of Mai et
+    al. 2020, "Multi-Scale Representation Learning for Spatial Feature Distributions using Grid Cells" (Space2Vec).
 
-    Shape:
-        z: (N, 2) z-scores, lng first -> (N, dim).
+    Args:
+        dim: Width of the vectors.
+        normalizer: Z-score of the inputs.
+        min_m: Shortest wavelength in metres.
+        max_m: Longest wavelength in metres.
     """
 
     directions: Tensor
     wave_numbers: Tensor
     metres: Tensor
 
-    def __init__(self, dim: int, normalizer: Normalizer, min_m: float, max_m: float, scales: int = SCALES) -> None:
+    def __init__(self, dim: int, normalizer: Normalizer, min_m: float, max_m: float) -> None:
         super().__init__()
-        angles = torch.arange(3, dtype=torch.float64) * (2.0 * math.pi / 3.0)
+        angles = torch.deg2rad(torch.tensor(DIRECTIONS_DEG, dtype=torch.float64))
         east = normalizer.lng_std * METRES_PER_DEGREE * math.cos(math.radians(normalizer.lat_mean))
         north = normalizer.lat_std * METRES_PER_DEGREE
         self.register_buffer("metres", torch.tensor([east, north], dtype=torch.float32), persistent=False)
         self.register_buffer("directions", torch.stack([angles.cos(), angles.sin()]).float(), persistent=False)
-        wave_numbers = 2.0 * math.pi / wavelengths(min_m, max_m, scales)
+        wave_numbers = 2.0 * math.pi / wavelengths(min_m, max_m)
         self.register_buffer("wave_numbers", wave_numbers.float(), persistent=False)
-        self.mlp = nn.Sequential(
-            nn.Linear(6 * scales + 2, 512), nn.GELU(), nn.Linear(512, 512), nn.GELU(), nn.Linear(512, dim)
-        )
+        inputs = 2 * len(DIRECTIONS_DEG) * WAVELENGTHS + 2
+        self.mlp = nn.Sequential(nn.Linear(inputs, 512), nn.GELU(), nn.Linear(512, 512), nn.GELU(), nn.Linear(512, dim))
 
     def forward(self, z: Tensor) -> Tensor:
+        """Encode z-scores. Shape: (N, 2), lng first -> (N, dim)."""
         along = (z * self.metres) @ self.directions  # (N, 3) metres
         phase = (along.unsqueeze(-1) * self.wave_numbers).flatten(1)
         out: Tensor = self.mlp(torch.cat([phase.sin(), phase.cos(), z], dim=-1))
@@ -69,17 +62,20 @@ class FourierLocationEncoder(nn.Module):
 
 
 def build_location_encoder(dim: int, settings: ModelSettings) -> nn.Module:
-    """The location encoder that ``settings`` names, with vectors of ``dim`` (not yet of unit length)."""
+    """Build the location encoder of ``settings``: Fourier, or the published MLP 2-64-1024-1024-dim with ReLU."""
     if settings.location_encoder == "fourier":
         return FourierLocationEncoder(dim, settings.normalizer, settings.fourier_min_m, settings.fourier_max_m)
-    return _mlp(2, dim)
+    layers: list[nn.Module] = []
+    for inputs, outputs in ((2, 64), (64, 1024), (1024, 1024), (1024, dim)):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
 
 
-def location_recipe(dim: int, settings: ModelSettings) -> dict[str, Any]:
-    """What rebuilds that encoder from its weights elsewhere: the layers' names in their order, and the constants."""
+def location_config(dim: int, settings: ModelSettings) -> dict[str, Any]:
+    """Return the layer names in order, the activation and the constants that rebuild the encoder without m3gal."""
     if settings.location_encoder != "fourier":
         return {"kind": "mlp", "dim": dim, "layers": ["0", "2", "4", "6"], "activation": "relu"}
-    recipe = {"kind": "fourier", "dim": dim, "layers": ["mlp.0", "mlp.2", "mlp.4"], "activation": "gelu"}
-    lengths = wavelengths(settings.fourier_min_m, settings.fourier_max_m, SCALES).tolist()
-    constants = {"metres_per_degree": METRES_PER_DEGREE, "directions_deg": [0.0, 120.0, 240.0]}
-    return recipe | constants | {"wavelengths_m": lengths}
+    config = {"kind": "fourier", "dim": dim, "layers": ["mlp.0", "mlp.2", "mlp.4"], "activation": "gelu"}
+    lengths = wavelengths(settings.fourier_min_m, settings.fourier_max_m).tolist()
+    constants = {"metres_per_degree": METRES_PER_DEGREE, "directions_deg": list(DIRECTIONS_DEG)}
+    return config | constants | {"wavelengths_m": lengths}

@@ -1,6 +1,6 @@
-"""Momentum Contrast's two parts: key encoders that trail by exponential moving average, and a queue of past keys.
+"""Momentum contrast: exponential moving average of the key encoders, and the queue of past keys.
 
-He et al. 2020, "Momentum Contrast for Unsupervised Visual Representation Learning".
+He et al. 2020, "Momentum Contrast for Unsupervised Visual Representation Learning" (MoCo).
 """
 
 from __future__ import annotations
@@ -16,32 +16,31 @@ from m3gal_cli.core.distributed import gather
 
 @torch.no_grad()
 def update_ema(key: nn.Module, online: nn.Module, m: float) -> None:
-    """key <- m * key + (1 - m) * online, parameter by parameter, in place."""
+    """Set key = m * key + (1 - m) * online for each parameter, in place."""
     keys: list[Tensor] = list(key.parameters())
     onlines = [p.detach() for p in online.parameters()]
     torch._foreach_mul_(keys, m)
     torch._foreach_add_(keys, onlines, alpha=1.0 - m)
 
 
-def momentum_at(epoch: int, target: float, increment: float) -> float:
-    """The location key encoder's momentum during ``epoch`` (from 0): raised before each epoch up to ``target``.
-
-    The published ramp: m_loc starts at 0 and grows by ``increment`` before every epoch.
-    """
+def location_momentum(epoch: int, target: float, increment: float) -> float:
+    """Return the momentum of the key location encoder in ``epoch``, counted from 0, by the published linear ramp."""
     return min(target, (epoch + 1) * increment)
 
 
 class KeyQueue(nn.Module):
-    """The last K text keys and location keys, filled together, with the place that each describes: its id and z-score.
+    """Ring buffer of the last K text keys and location keys, with the place id and the z-score of each.
+
+    The names ``queue``, ``gc_queue`` and ``queue_ptr`` are the published ones.
 
     Args:
-        size: K, any number of slots; the batch need not divide it.
-        dim: width of the keys.
-        fill: ``random`` starts with unit noise in every slot (published); ``masked`` starts empty, and empty slots take
-            no part in the softmax.
+        size: K, the number of slots; it need not be a multiple of the batch size.
+        dim: Width of the keys.
+        fill: ``random``: all slots start as random unit vectors (published). ``masked``: all slots start empty, and the
+            softmax excludes empty slots.
 
     Shape:
-        queue, gc_queue: (dim, K), columns of unit length. place: (K,) int64, -1 for none. z: (K, 2).
+        queue, gc_queue: (dim, K), columns of unit length. place: (K,) int64, -1: unknown. z: (K, 2).
     """
 
     queue: Tensor
@@ -64,17 +63,17 @@ class KeyQueue(nn.Module):
         self.register_buffer("z", torch.zeros(size, 2))
 
     def _apply(self, fn: Any, recurse: bool = True) -> KeyQueue:
-        """Move all but the pointer and the fill count: reading them on a GPU would make every step wait for it."""
+        """Keep the pointer and the fill count on the CPU: reading them from a GPU would synchronise in every step."""
         kept = {name: self._buffers.pop(name) for name in ("queue_ptr", "filled")}
         super()._apply(fn, recurse)
         self._buffers.update(kept)
         return self
 
     def blocked(self, place: Tensor | None) -> Tensor | None:
-        """Slots that are no negatives of a row: empty ones and, if ``place`` is given, those of the row's own place.
+        """Return the slots that are no negatives of a row: empty slots, and keys of the row's own place.
 
         Shape:
-            place: (B,) int64, -1 where unknown -> (B or 1, K) bool, or None where nothing is blocked.
+            place: (B,) int64, -1: unknown; None: all are unknown -> (B or 1, K) bool, or None if nothing is blocked.
         """
         empty = None
         if int(self.filled) < self.size:
@@ -86,11 +85,10 @@ class KeyQueue(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor, locations: Tensor, place: Tensor | None = None, z: Tensor | None = None) -> None:
-        """Put a batch in, oldest out. Under torch.distributed the batches of all processes go in, in order of rank.
+        """Append the batches of all processes in order of rank, and drop all but the last K keys.
 
         Shape:
-            keys, locations: (B, dim), B of any size (of more than K rows the last K stay).
-            place: (B,) int64. z: (B, 2).
+            keys, locations: (B, dim). place: (B,) int64. z: (B, 2).
         """
         if place is None:
             place = torch.full((keys.shape[0],), -1, dtype=torch.long, device=keys.device)
@@ -99,7 +97,7 @@ class KeyQueue(nn.Module):
         keys, locations, place, z = gather(keys), gather(locations), gather(place), gather(z)
         pointer, count = int(self.queue_ptr), keys.shape[0]
         slots = (pointer + torch.arange(count, device=keys.device)) % self.size
-        last = slice(max(0, count - self.size), count)  # index_copy_ with a slot twice would leave either
+        last = slice(max(0, count - self.size), count)  # the result of index_copy_ with a repeated slot is undefined
         slots = slots[last]
         self.queue.index_copy_(1, slots, keys[last].T.to(self.queue.dtype))
         self.gc_queue.index_copy_(1, slots, locations[last].T.to(self.gc_queue.dtype))

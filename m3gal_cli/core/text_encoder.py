@@ -1,4 +1,4 @@
-"""Text encoders: one unit vector a text, from a transformers encoder."""
+"""Text encoder: a transformers encoder, pooling and L2 normalisation. Also loads encoders and tokenizers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from urllib.parse import urlsplit
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import logging
 
 from m3gal_cli.core.token_batches import TokenBatch
 from m3gal_cli.errors import InputError
 
-INITS = {"torch.nn.init", "transformers.initialization"}  # transformers puts its own in torch's place
+INIT_MODULES = {"torch.nn.init", "transformers.initialization"}  # functions that draw initial weights
 
 
 class TextEncoder(nn.Module):
-    """A transformers encoder and a pooling.
+    """Encode token ids as unit vectors with a transformers encoder and a pooling.
 
-    Shape:
-        ids, mask: (B, L) -> (B, D), rows of unit length.
+    ``pooling`` is ``cls``, ``mean`` or ``pooler``, which raises InputError for an encoder that has none.
     """
 
     def __init__(self, text_encoder: nn.Module, pooling: str) -> None:
@@ -36,23 +38,40 @@ class TextEncoder(nn.Module):
             raise InputError("this text encoder has no pooler", hint="Set model.pooling to mean or cls.")
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Encode padded token ids. Shape: (B, L), (B, L) -> (B, D)."""
         out = self.text_encoder(input_ids=ids, attention_mask=mask)
-        return F.normalize(pooled(out, mask, self.pooling), dim=-1)
+        return F.normalize(pool(out, mask, self.pooling), dim=-1)
 
     def encode(self, batch: TokenBatch, recompute: bool = False) -> Tensor:
-        """A batch in chunks to (B, D), its rows in their order (see ``in_chunks``)."""
-        return in_chunks(self, batch, recompute)
+        """Encode a batch chunk by chunk.
+
+        Args:
+            batch: Padded chunks.
+            recompute: Keep no activations of a chunk, and run it forward again in the backward pass. Memory then holds
+                the activations of one chunk (gradient caching; Gao et al. 2021, "Scaling Deep Contrastive Learning
+                Batch Size under Memory Limited Setup"). Dropout masks are repeated, so the gradients do not change.
+
+        Shape:
+            -> (B, D), rows in the order of the batch.
+        """
+        again = recompute and torch.is_grad_enabled()
+        parts = [checkpoint(self, *chunk, use_reentrant=False) if again else self(*chunk) for chunk in batch.chunks]
+        rows = torch.cat(parts)
+        return rows if batch.order is None else rows[batch.order]
+
+    def set_trainable(self, trainable: bool) -> None:
+        """Freeze or unfreeze the parameters. A pooler that the pooling does not use is always frozen.
+
+        Data-parallel training requires a gradient of every parameter that is not frozen.
+        """
+        self.requires_grad_(trainable)
+        pooler = getattr(self.text_encoder, "pooler", None)
+        if self.pooling != "pooler" and isinstance(pooler, nn.Module):
+            pooler.requires_grad_(False)
 
 
-def freeze_unused(text_encoder: nn.Module, pooling: str) -> None:
-    """A pooler that is not used would have no gradient, which data-parallel training forbids."""
-    pooler = getattr(text_encoder, "pooler", None)
-    if pooling != "pooler" and isinstance(pooler, nn.Module):
-        pooler.requires_grad_(False)
-
-
-def pooled(out: Any, mask: Tensor, pooling: str) -> Tensor:
-    """One float32 vector a text from what a transformers encoder gives. Shape: mask (B, L) -> (B, D)."""
+def pool(out: Any, mask: Tensor, pooling: str) -> Tensor:
+    """Pool the output of a transformers encoder to one float32 vector per text. Shape: mask (B, L) -> (B, D)."""
     if pooling == "pooler":
         vectors: Tensor = out.pooler_output
     elif pooling == "cls":
@@ -63,23 +82,8 @@ def pooled(out: Any, mask: Tensor, pooling: str) -> Tensor:
     return vectors.float()
 
 
-def in_chunks(encode: Callable[..., Tensor], batch: TokenBatch, recompute: bool = False) -> Tensor:
-    """What ``encode`` gives of a batch, chunk by chunk, its rows in their order.
-
-    ``recompute`` keeps no activations: backward runs each chunk forward again, so that one chunk's are held at a
-    time (gradient caching; Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited
-    Setup"). Dropout repeats its draws; gradients are those of the plain pass.
-    """
-    again = recompute and torch.is_grad_enabled()
-    parts = [checkpoint(encode, *chunk, use_reentrant=False) if again else encode(*chunk) for chunk in batch.chunks]
-    rows = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return rows if batch.order is None else rows[batch.order]
-
-
 def load_tokenizer(source: str) -> Any:
-    """The tokenizer of a transformers model, by directory or hub name. Raises InputError."""
-    from transformers import AutoTokenizer
-
+    """Load the tokenizer of a transformers model by directory or hub name. Raises InputError."""
     tokenizer = _from_pretrained(AutoTokenizer, source)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -87,73 +91,66 @@ def load_tokenizer(source: str) -> Any:
 
 
 def load_text_config(source: str) -> Any:
-    """The transformers config of a model, by directory or hub name. Raises InputError."""
-    from transformers import AutoConfig
-
+    """Load the transformers config of a model by directory or hub name. Raises InputError."""
     return _from_pretrained(AutoConfig, source)
 
 
 def load_text_model(source: str) -> nn.Module:
-    """A transformers encoder with its weights as float32, by directory or hub name. Raises InputError."""
-    from transformers import AutoModel
-
+    """Load a transformers encoder in float32 by directory or hub name. Raises InputError."""
     model: nn.Module = _from_pretrained(AutoModel, source, dtype=torch.float32)
     return model
 
 
 @contextmanager
-def undrawn() -> Iterator[None]:
-    """Modules made within keep whatever numbers their memory holds: for weights that are loaded right after."""
-    from torch.overrides import TorchFunctionMode
+def skip_weight_init() -> Iterator[None]:
+    """Create modules with uninitialised weights, which the caller must load afterwards."""
 
-    class Undrawn(TorchFunctionMode):
+    class NoInit(TorchFunctionMode):
         def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
             given = kwargs or {}
-            if getattr(func, "__module__", None) in INITS:
+            if getattr(func, "__module__", None) in INIT_MODULES:
                 return given.get("tensor", args[0] if args else None)
             return func(*args, **given)
 
-    with Undrawn():
+    with NoInit():
         yield
 
 
 def build_text_model(config: Any) -> nn.Module:
-    """A transformers encoder of this config with random weights, float32."""
-    from transformers import AutoModel
-
+    """Build a transformers encoder of this config with random float32 weights."""
     model: nn.Module = AutoModel.from_config(config, dtype=torch.float32)
     return model
 
 
 def _from_pretrained(loader: Any, source: str, **options: Any) -> Any:
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # its load report about unused heads is no news to users
+    """Load from the directory ``source`` if it exists, else from the local hub cache, else from the hub."""
+    logging.set_verbosity_error()  # without warnings of weights that the encoder does not use
     logging.disable_progress_bar()
-    hint = "Give --text-encoder a directory with config.json, tokenizer and weights, or a name that the hub has."
-    if Path(source).is_dir():
-        if not (Path(source) / "config.json").exists():
-            raise InputError("is no transformers directory (no config.json)", where=source, hint=hint)
-    elif os.sep in source and source.count("/") != 1:
+    is_folder, what = Path(source).is_dir(), f"cannot load the text encoder {source!r}"
+    hint = "Give --text-encoder a directory with config.json, tokenizer and weights, or the name of a model on the hub."
+    if is_folder and not (Path(source) / "config.json").exists():
+        raise InputError("is no transformers directory (no config.json)", where=source, hint=hint)
+    if not is_folder and os.sep in source and source.count("/") != 1:
         raise InputError("no such directory", where=source, hint=hint)
     try:
         return loader.from_pretrained(source, local_files_only=True, **options)
-    except Exception as error:  # noqa: BLE001 - transformers raises whatever its parts raise
-        local = error
-    if not Path(source).is_dir() and _hub_answers():
+    except Exception as error:  # noqa: BLE001 - transformers raises the exceptions of all its parts
+        reason = error
+    if is_folder:
+        raise InputError(f"{what} ({' '.join(str(reason).split())[:160]})", hint=hint) from reason
+    if _hub_answers():
         try:
             return loader.from_pretrained(source, **options)
         except Exception as error:  # noqa: BLE001
-            local = error
-    what = f"cannot load the text encoder {source!r}"
-    if not Path(source).is_dir():
-        what += " (no such directory, not in the local cache, and the hub did not give it)"
-        raise InputError(what, hint=hint) from local
-    raise InputError(f"{what} ({' '.join(str(local).split())[:160]})", hint=hint) from local
+            reason = error
+    hint = "Without a network, give --text-encoder DIRECTORY, --text-encoder scratch (a small new encoder) or "
+    hint += "--config demo.yaml."
+    what += " (no such directory, not in the local cache, and not loaded from the hub)"
+    raise InputError(what, hint=hint) from reason
 
 
 def _hub_answers() -> bool:
-    """Ask once, briefly: the hub client itself retries for most of a minute on a machine without network."""
+    """Return whether the hub accepts a connection. Without a network, its client would retry for most of a minute."""
     url = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return False

@@ -1,38 +1,38 @@
-"""A small text encoder that starts from nothing: its vocabulary is trained on given texts, its weights are random."""
+"""A small BERT with random weights and a vocabulary trained on given texts (``--text-encoder scratch``)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertConfig, PreTrainedTokenizerFast
+
+SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
-    """A lower-casing WordPiece tokenizer with BERT's special tokens; Chinese characters are words of their own.
+    """Train a lower-casing WordPiece tokenizer with BERT's special tokens; each Chinese character is a word.
 
-    Equal texts give equal vocabularies. The trainer alone would number the characters within words in the order of a
-    hash table, and decide ties by these numbers (huggingface/tokenizers#1794): here they are numbered beforehand.
+    Equal texts give equal vocabularies, of at most ``vocab_size`` tokens. The trainer numbers the characters within
+    words in the order of a hash table, and breaks ties by these numbers (huggingface/tokenizers#1794). Therefore a
+    first pass finds the characters, and the second pass gets them in sorted order.
     """
-    from tokenizers import models, processors
-    from transformers import PreTrainedTokenizerFast
-
     rows = list(texts)
-    inner = sorted(t for t in _train(rows, 1, SPECIAL) if len(t) == len("##x") and t.startswith("##"))
-    vocabulary = _train(rows, vocab_size, SPECIAL + inner)
-    tokenizer = _plain(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.add_special_tokens(SPECIAL)
+    first_pass = _train(rows, 1, SPECIAL_TOKENS)
+    inner = sorted(token for token in first_pass if len(token) == len("##x") and token.startswith("##"))
+    vocabulary = _train(rows, vocab_size, SPECIAL_TOKENS + inner)
+    tokenizer = _bert_tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.add_special_tokens(SPECIAL_TOKENS)
     special = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=special
     )
-    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL_TOKENS, strict=True))
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
-def _plain(model: Any) -> Any:
-    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
-
+def _bert_tokenizer(model: Any) -> Any:
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -41,10 +41,8 @@ def _plain(model: Any) -> Any:
 
 
 def _train(texts: list[str], vocab_size: int, first: list[str]) -> dict[str, int]:
-    """Token to number: ``first``, every character, then merges up to ``vocab_size``."""
-    from tokenizers import models, trainers
-
-    tokenizer = _plain(models.WordPiece(unk_token="[UNK]"))
+    """Return the ids of the tokens ``first``, then of all characters, then of merges, up to ``vocab_size``."""
+    tokenizer = _bert_tokenizer(models.WordPiece(unk_token="[UNK]"))
     trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=first, show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     vocabulary: dict[str, int] = tokenizer.get_vocab()
@@ -52,9 +50,7 @@ def _train(texts: list[str], vocab_size: int, first: list[str]) -> dict[str, int
 
 
 def small_config(vocab_size: int, hidden: int, layers: int, heads: int, dropout: float) -> Any:
-    """The transformers config of a small BERT. ``hidden`` must be a multiple of ``heads``."""
-    from transformers import BertConfig
-
+    """Return the transformers config of a small BERT; ``hidden`` must be a multiple of ``heads``."""
     return BertConfig(
         vocab_size=vocab_size,
         hidden_size=hidden,

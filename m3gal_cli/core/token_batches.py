@@ -1,70 +1,57 @@
-"""Token ids of many texts, kept as arrays, and batches of them as chunks of like length."""
+"""Token ids of many texts in flat arrays, and batches of them as chunks of similar length."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:  # whoever needs arrays alone does not wait for torch
+if TYPE_CHECKING:  # the ONNX encoder uses the arrays without importing torch
     import torch
     from torch import Tensor
 
 Tokens = NDArray[np.int32]
 
-# What a further chunk costs, in tokens: below so many a pass is bound by its calls, not by its arithmetic.
+# Fixed cost of a chunk in tokens: with fewer tokens, the overhead of calls takes longer than the arithmetic.
 CHUNK_COST = {"cpu": 64, "mps": 1024, "cuda": 4096}
 
 
 class TokenBatch(NamedTuple):
-    """Texts as padded chunks; row i of the batch is row ``order[i]`` of the chunks, one after the other.
+    """B texts as padded chunks; row i of the batch is row ``order[i]`` of the concatenated chunks.
 
     Shape:
-        chunks: (b, L) ids, (b, L) mask and whatever else the table has of a token, int64. order: (B,) int64, or None
-            where it is 0, 1, 2, …
+        chunks: per chunk (b, L) ids and (b, L) mask, int64. order: (B,) int64; None: 0 .. B - 1.
     """
 
-    chunks: list[tuple[Tensor, ...]]
+    chunks: Sequence[tuple[Tensor, ...]]
     order: Tensor | None
-    tokens: int
+    tokens: int  # without padding
 
     def to(self, device: torch.device) -> TokenBatch:
-        """The same on a device; copies to a GPU do not wait."""
+        """Copy the batch to a device; copies to a GPU are asynchronous."""
 
-        def there(x: Tensor) -> Tensor:
+        def copy(x: Tensor) -> Tensor:
             return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
-        chunks = [tuple(there(x) for x in chunk) for chunk in self.chunks]
-        return TokenBatch(chunks, None if self.order is None else there(self.order), self.tokens)
+        chunks = [tuple(copy(x) for x in chunk) for chunk in self.chunks]
+        return TokenBatch(chunks, None if self.order is None else copy(self.order), self.tokens)
 
 
 class TokenTable:
-    """Token ids of N texts end to end: a list of arrays would take a hundred bytes more a text.
+    """Token ids of N texts in one array: a list of arrays would take a hundred bytes more per text."""
 
-    Args:
-        rows: one sequence of token ids a text.
-        pad_id: the id that fills up shorter rows.
-    """
-
-    def __init__(self, rows: Iterable[Sequence[int] | Tokens], pad_id: int) -> None:
-        parts = [np.asarray(row, np.int32) for row in rows]
-        self._take(np.concatenate(parts) if parts else np.zeros(0, np.int32), [len(p) for p in parts], pad_id)
-
-    def _take(self, flat: Tokens, lengths: ArrayLike, pad_id: int) -> None:
-        self.flat, self.pad_id = flat, pad_id
-        self.lengths: NDArray[np.int64] = np.asarray(lengths, np.int64)
+    def __init__(self, rows: Iterable[Sequence[int]], pad_id: int) -> None:
+        flat, lengths = array("i"), array("q")
+        for row in rows:
+            flat.extend(row)
+            lengths.append(len(row))
+        self.pad_id = pad_id
+        self.flat: Tokens = np.array(flat, np.int32)
+        self.lengths: NDArray[np.int64] = np.array(lengths, np.int64)
         self.starts: NDArray[np.int64] = np.cumsum(self.lengths) - self.lengths
-
-    @classmethod
-    def joined(cls, tables: Sequence[TokenTable], pad_id: int) -> TokenTable:
-        """Tables one after the other."""
-        whole = cls([], pad_id)
-        if tables:
-            flat, lengths = (np.concatenate([getattr(t, name) for t in tables]) for name in ("flat", "lengths"))
-            whole._take(flat, lengths, pad_id)
-        return whole
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -76,54 +63,48 @@ class TokenTable:
         return self.flat[start : start + self.lengths[i]]
 
     def pad(self, rows: ArrayLike | None = None) -> tuple[Tensor, Tensor]:
-        """These rows (all, if None) padded to the longest of them: ids and mask, both (B, L) int64."""
+        """Return ids and mask of these rows (None: all), padded to the longest. Shape: -> (B, L), (B, L) int64."""
         import torch
 
         ids, mask = self.padded(rows)
         return torch.from_numpy(ids), torch.from_numpy(mask)
 
     def padded(self, rows: ArrayLike | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """As ``pad``, as arrays."""
+        """Return ids and mask as ``pad`` does, as numpy arrays."""
         chosen = np.arange(len(self)) if rows is None else np.asarray(rows, np.int64)
         lengths = self.lengths[chosen]
-        place = np.arange(int(lengths.max()))
-        mask = place < lengths[:, None]
-        # The last row's places beyond its end would lie outside of the array.
-        ids = self.flat[np.minimum(self.starts[chosen][:, None] + place, len(self.flat) - 1)]
+        column = np.arange(int(lengths.max()))
+        mask = column < lengths[:, None]
+        # np.minimum: the padding of the last row would be read beyond the end of the array.
+        ids = self.flat[np.minimum(self.starts[chosen][:, None] + column, len(self.flat) - 1)]
         ids = np.where(mask, ids, self.pad_id).astype(np.int64)
         return ids, mask.astype(np.int64)
 
-    def chunk(self, rows: ArrayLike) -> tuple[Tensor, ...]:
-        """What an encoder takes of these rows: ids and mask, as ``pad`` gives them."""
-        return self.pad(rows)
-
     def batch(self, rows: ArrayLike, device: torch.device, limit: int | None = None) -> TokenBatch:
-        """These rows on ``device`` in chunks of like length, at most ``limit`` rows each."""
+        """Return these rows on ``device`` in chunks of similar length, of at most ``limit`` rows each."""
         import torch
 
         chosen = np.asarray(rows, np.int64)
-        parts = like_lengths(self.lengths[chosen], CHUNK_COST.get(device.type, CHUNK_COST["cpu"]), limit)
-        chunks = [self.chunk(chosen[part]) for part in parts]
+        parts = length_chunks(self.lengths[chosen], CHUNK_COST.get(device.type, CHUNK_COST["cpu"]), limit)
         tokens = int(self.lengths[chosen].sum())
         if len(parts) == 1:
-            return TokenBatch([self.chunk(chosen)], None, tokens).to(device)
-        order = np.empty(len(chosen), np.int64)
-        order[np.concatenate(parts)] = np.arange(len(chosen))
-        return TokenBatch(chunks, torch.from_numpy(order), tokens).to(device)
+            return TokenBatch([self.pad(chosen)], None, tokens).to(device)
+        order = torch.from_numpy(np.argsort(np.concatenate(parts)))
+        return TokenBatch([self.pad(chosen[part]) for part in parts], order, tokens).to(device)
 
 
-def like_lengths(lengths: NDArray[np.int64], cost: int, limit: int | None = None) -> list[NDArray[np.int64]]:
-    """Split rows into chunks so that padded tokens plus ``cost`` a chunk are fewest: exact, by dynamic programming.
+def length_chunks(lengths: NDArray[np.int64], cost: int, limit: int | None = None) -> list[NDArray[np.int64]]:
+    """Split rows into chunks with the fewest padded tokens plus ``cost`` per chunk, by dynamic programming.
 
-    A chunk of n rows is n times as many tokens as its longest row has.
+    The padded tokens of a chunk are its rows times its longest row.
 
     Args:
-        lengths: tokens a row. Shape: (B,).
-        cost: what a chunk costs besides its tokens, in tokens.
-        limit: rows a chunk may hold; longer ones are cut into equal parts.
+        lengths: Tokens per row. Shape: (B,).
+        cost: Fixed cost of a chunk, in tokens.
+        limit: Maximum rows per chunk; larger chunks are split into equal parts.
 
     Returns:
-        Row numbers of each chunk, shortest rows first; within a chunk in the order given.
+        Row numbers of each chunk, chunks with the shortest rows first, rows in the given order.
     """
     distinct, counts = np.unique(lengths, return_counts=True)
     below = np.concatenate([[0], np.cumsum(counts)])

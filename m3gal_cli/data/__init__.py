@@ -1,1 +1,1 @@
-"""Extracts and GeoTES in, validated tables out."""
+"""Input and output data: records, POI tables, query streams, GeoTES, hard negatives."""

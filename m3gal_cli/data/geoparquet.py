@@ -1,7 +1,7 @@
-"""GeoParquet 1.1: tables with a point a row that QGIS, geopandas and DuckDB open. Points are lng, lat degrees WGS-84.
+"""Write GeoParquet 1.1: tables with a point per row, for QGIS, geopandas and DuckDB.
 
-The specification: a Parquet file whose metadata hold the key ``geo``, a JSON object that names the geometry columns,
-their encoding and their extent; without a ``crs`` the coordinates are OGC:CRS84, longitude before latitude.
+The metadata key ``geo`` of the file is a JSON object with the geometry columns, their encoding and bounding box.
+Without ``crs`` the coordinates are OGC:CRS84: longitude before latitude, WGS-84.
 """
 
 from __future__ import annotations
@@ -24,23 +24,15 @@ _WKB_POINT = np.dtype([("order", "u1"), ("kind", "<u4"), ("x", "<f8"), ("y", "<f
 
 
 def wkb_points(lng: np.ndarray, lat: np.ndarray) -> pa.BinaryArray:
-    """(N,) degrees each -> N points in well-known binary, little-endian."""
+    """Return points in well-known binary, little-endian. Shape: (N,), (N,) degrees -> (N,)."""
     rows = np.zeros(len(lng), _WKB_POINT)
     rows["order"], rows["kind"], rows["x"], rows["y"] = 1, 1, lng, lat
     offsets = np.arange(len(lng) + 1, dtype=np.int32) * _WKB_POINT.itemsize
     return pa.BinaryArray.from_buffers(pa.binary(), len(lng), [None, pa.py_buffer(offsets), pa.py_buffer(rows)])
 
 
-def geo_metadata(bbox: Sequence[float] | None) -> bytes:
-    """The value of the key ``geo`` of a table of points; ``bbox`` is west, south, east, north, None for no rows."""
-    column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Point"], "edges": "planar"}
-    if bbox is not None:
-        column["bbox"] = [float(v) for v in bbox]
-    return json.dumps({"version": VERSION, "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}).encode()
-
-
 class PointWriter:
-    """Writes row groups of a table with the columns ``lng`` and ``lat`` and adds the column ``geometry``."""
+    """Writes row groups of a table with columns ``lng`` and ``lat``, and adds the column ``geometry``."""
 
     def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
         self._writer = writer
@@ -48,7 +40,7 @@ class PointWriter:
         self._low, self._high = np.full(2, np.inf), np.full(2, -np.inf)
 
     def write(self, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Write a row group: the schema's columns by name, ``geometry`` excepted."""
+        """Write a row group: the columns of the schema by name, without ``geometry``."""
         lnglat = np.array([columns["lng"], columns["lat"]], np.float64).T.reshape(-1, 2)
         if not len(lnglat):
             return
@@ -59,28 +51,26 @@ class PointWriter:
         ]
         self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
 
-    def bbox(self) -> list[float] | None:
-        """West, south, east, north of what was written; None for nothing."""
-        return [*self._low.tolist(), *self._high.tolist()] if np.isfinite(self._low).all() else None
+    def geo_metadata(self) -> str:
+        """Return the metadata ``geo`` of the rows so far; the bounding box is west, south, east, north."""
+        column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Point"], "edges": "planar"}
+        if np.isfinite(self._low).all():
+            column["bbox"] = [*self._low.tolist(), *self._high.tolist()]
+        return json.dumps({"version": VERSION, "primary_column": GEOMETRY, "columns": {GEOMETRY: column}})
 
 
 @contextmanager
 def point_writer(path: Path, schema: pa.Schema) -> Iterator[PointWriter]:
-    """A writer of a GeoParquet file that appears under ``path`` only when it is whole.
+    """Open a writer of a GeoParquet file, which appears at ``path`` when the block ends without an error.
 
-    Args:
-        path: The file.
-        schema: The columns, ``lng`` and ``lat`` among them; ``geometry`` (WKB) is added at the end.
-
-    Raises:
-        InputError: the file cannot be written.
+    The schema has the columns ``lng`` and ``lat``; the column ``geometry`` (WKB) is added. Raises InputError.
     """
     schema = schema.append(pa.field(GEOMETRY, pa.binary(), nullable=False))
-    # Without a copy of Arrow's schema: its metadata, fixed before the extent is known, would hide ``geo`` from Arrow.
+    # store_schema=False: a stored Arrow schema is fixed before the bbox is known, and would hide ``geo`` from Arrow.
     with (
         atomic_path(path) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd", store_schema=False) as writer,
     ):
         points = PointWriter(writer, schema)
         yield points
-        writer.add_key_value_metadata({"geo": geo_metadata(points.bbox()).decode()})
+        writer.add_key_value_metadata({"geo": points.geo_metadata()})

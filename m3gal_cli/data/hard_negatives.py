@@ -1,175 +1,191 @@
-"""Candidate sets: for each query the POIs that are easily taken for the one meant. Deterministic by seed."""
+"""Hard negatives: for each query, POIs that are easily confused with its gold. Deterministic by seed."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from m3gal_cli.text.tfidf import LexicalIndex
+from m3gal_cli.data.duplicates import first_by_key
+from m3gal_cli.data.records import Passage, Record
+from m3gal_cli.geo.distances import local_metres
+from m3gal_cli.text.addresses import parse_surroundings
+from m3gal_cli.text.normalise import reading_key
+from m3gal_cli.text.tfidf import TfidfIndex
 
-# Of the negatives; the rest is lexically close. Where one kind runs short, the others fill up.
+# Shares of the negatives by source. Lexical neighbours give the rest, and replace what a source lacks.
 SHARES = {
-    "kin": 0.25,  # namesakes and other branches of the brand: only the place tells them apart
-    "compound": 0.15,  # in the same named area: the address is the same, the name tells
-    "crossing": 0.1,  # told by the same crossing
-    "near": 0.2,  # whatever is nearest
+    "brand": 0.25,  # POIs of the same name or brand, which only the location distinguishes
+    "compound": 0.15,  # POIs of the same compound, whose names differ
+    "crossing": 0.1,  # POIs of the same street or crossing
+    "near": 0.2,  # nearest POIs
 }
-LEXICAL, OTHER = "lexical", "random"
-TWIN_M = 100.0  # a POI of the same name this near may well be the same place
-_FIELDS = re.compile(r"[,，]")
-_BRACKETS = re.compile(r"\s*[(（\[【][^()（）\[\]【】]*[)）\]】]")
-_NUMBER = re.compile(r"^\D*\d+")
-_LAST_NUMBER = re.compile(r"\s*\d+$")
+LEXICAL, RANDOM = "lexical", "random"
+SAME_PLACE_M = 100.0  # two POIs of one name within this distance may be the same place
 
 
 @dataclass(frozen=True)
-class Pois:
-    """The POI table as the miner sees it; N rows.
+class MiningTable:
+    """The columns of a POI table from which negatives are mined; N rows. A missing value is "" or -1."""
 
-    Attributes:
-        texts: The rows' texts.
-        reads: What each text reads as; equal readings are never each other's negatives.
-        names: What each name reads as ("" without a name).
-        brands: A brand or a name without its branch, "" without.
-        where: (N, 2) metres, east and north.
-        compounds, crossings: What each row's compound and crossing are called or numbered; "" or -1 for none.
-        groups: Equal for rows that read the same in some way; never each other's negatives.
-    """
-
-    texts: Sequence[str]
-    reads: Sequence[str]
-    names: Sequence[str]
-    brands: Sequence[str]
-    where: np.ndarray
-    compounds: Sequence[str | int] = ()
-    crossings: Sequence[str | int] = ()
-    groups: Sequence[int] = ()
+    texts: Sequence[str]  # address texts
+    keys: Sequence[str]  # reading keys of the texts; POIs of one key are never negatives of each other
+    names: Sequence[str]  # reading keys of the names
+    brands: Sequence[str]  # reading keys of the brands, or of the names without their branch
+    metres: np.ndarray  # (N, 2), east and north
+    compounds: Sequence[str | int]
+    crossings: Sequence[str | int]
+    groups: Sequence[int]  # numbers of groups of POIs that are never negatives of each other
 
 
 @dataclass
-class Mined:
-    """The negatives of a query: row numbers, and what brought each in (a key of ``SHARES``, lexical or random)."""
+class MinedNegatives:
+    """The row numbers of the negatives of a query, and the source of each: a key of ``SHARES``, lexical or random."""
 
     rows: list[int] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
 
 
-class Miner:
-    """Finds negatives in a POI table, which is indexed once."""
+class NegativeMiner:
+    """Mines negatives from a POI table."""
 
-    def __init__(self, pois: Pois) -> None:
-        self.pois = pois
-        self._lexical = LexicalIndex(pois.texts)
-        self._tree = cKDTree(pois.where)
-        self._kin = _groups(pois.names), _groups(pois.brands)
-        self._compounds, self._crossings = _groups(pois.compounds), _groups(pois.crossings)
+    def __init__(self, table: MiningTable) -> None:
+        self.table = table
+        self._lexical = TfidfIndex(table.texts)
+        self._tree = cKDTree(table.metres)
+        self._by_name, self._by_brand = _rows_by_value(table.names), _rows_by_value(table.brands)
+        self._by_compound, self._by_crossing = _rows_by_value(table.compounds), _rows_by_value(table.crossings)
 
-    def mine(self, queries: Sequence[str], gold: Sequence[int | Sequence[int]], n: int, seed: int) -> list[Mined]:
-        """Negatives for every query, in random order.
+    def mine(
+        self, queries: Sequence[str], gold: Sequence[int | Sequence[int]], n: int, seed: int
+    ) -> list[MinedNegatives]:
+        """Return negatives for every query, in random order.
 
-        Each kind of ``SHARES`` gives its share, nearest to the gold first; the texts nearest to the query by character
-        1-2-grams give the rest. Never taken are a row that reads like a gold one, one of its group, and a namesake of
-        it within ``TWIN_M``.
+        Each source of ``SHARES`` gives its share, nearest to the gold first. The texts nearest to the query by tf-idf
+        give the rest. Rows that have the reading key or the group of a gold row, or its name within ``SAME_PLACE_M``,
+        are excluded.
 
         Args:
             queries: Query texts.
-            gold: For each query the row that it means, or all of them: the first has the negatives around it.
-            n: Negatives a query; fewer where the table is too small.
-            seed: Orders the negatives, and draws where no kind has any left.
+            gold: Gold row or rows of each query; negatives are mined around the first.
+            n: Negatives per query; fewer if the table is too small.
+            seed: Random seed for the order, and for the sample if all sources are used up.
         """
         if not len(queries):
             return []
-        k = min(len(self.pois.texts), 4 * n + 8)
-        close = self._lexical.nearest(queries, k)
-        meant = [[g] if isinstance(g, (int, np.integer)) else list(g) for g in gold]
-        _, near = self._tree.query(self.pois.where[[rows[0] for rows in meant]], k=k)
+        k = min(len(self.table.texts), 4 * n + 8)
+        lexical = self._lexical.nearest(queries, k)
+        positives = [[g] if isinstance(g, (int, np.integer)) else list(g) for g in gold]
+        _, near = self._tree.query(self.table.metres[[rows[0] for rows in positives]], k=k)
         near = np.reshape(near, (len(queries), k))
         out = []
-        for q, positives in enumerate(meant):
-            sources = self._around(positives[0]) | {"near": near[q].tolist(), LEXICAL: close[q].tolist()}
-            out.append(self._choose(positives, sources, n, np.random.default_rng([seed, q])))
+        for q, rows in enumerate(positives):
+            sources = self._around(rows[0]) | {"near": near[q].tolist(), LEXICAL: lexical[q].tolist()}
+            out.append(self._choose(rows, sources, n, np.random.default_rng([seed, q])))
         return out
 
     def _around(self, positive: int) -> dict[str, list[int]]:
-        """Rows of the gold's kin, compound and crossing, each nearest first."""
-        pois = self.pois
-        names, brands = self._kin
-        kin = [*names.get(pois.names[positive], ()), *brands.get(pois.brands[positive], ())]
-        found = {"kin": self._nearest_first(kin, positive)}
-        for kind, values, groups in (
-            ("compound", pois.compounds, self._compounds),
-            ("crossing", pois.crossings, self._crossings),
-        ):
-            found[kind] = self._nearest_first(groups.get(values[positive], []), positive) if len(values) else []
-        return found
+        """Return the rows of the gold's brand, compound and crossing, each nearest first."""
+        table = self.table
+        brand = [*self._by_name.get(table.names[positive], ()), *self._by_brand.get(table.brands[positive], ())]
+        compound = self._by_compound.get(table.compounds[positive], [])
+        crossing = self._by_crossing.get(table.crossings[positive], [])
+        rows = {"brand": brand, "compound": compound, "crossing": crossing}
+        return {source: self._nearest_first(own, positive) for source, own in rows.items()}
 
-    def _nearest_first(self, rows: list[int], to: int) -> list[int]:
-        if not rows:
-            return []
+    def _nearest_first(self, rows: list[int], positive: int) -> list[int]:
         distinct: NDArray[np.int64] = np.unique(np.array(rows, np.int64))
-        away = np.hypot(*(self.pois.where[distinct] - self.pois.where[to]).T)
-        return [int(row) for row in distinct[np.argsort(away, kind="stable")]]
+        distances = np.hypot(*(self.table.metres[distinct] - self.table.metres[positive]).T)
+        return [int(row) for row in distinct[np.argsort(distances, kind="stable")]]
 
-    def _choose(self, positives: list[int], sources: dict[str, list[int]], n: int, rng: np.random.Generator) -> Mined:
-        """``n`` rows from the sources by their shares, then whatever else there is, in random order."""
-        taken = {self.pois.reads[positive] for positive in positives}
-        found = Mined()
+    def _choose(
+        self, positives: list[int], sources: dict[str, list[int]], n: int, rng: np.random.Generator
+    ) -> MinedNegatives:
+        """Return ``n`` rows: the sources by their shares, then the remaining rows of any source, shuffled."""
+        used = {self.table.keys[positive] for positive in positives}
+        mined = MinedNegatives()
 
         def take(source: str, rows: Iterable[int], up_to: int) -> None:
             for row in rows:
-                if len(found.rows) >= min(up_to, n):
+                if len(mined.rows) >= min(up_to, n):
                     return
-                if self.pois.reads[row] not in taken and not any(self._same(p, row) for p in positives):
-                    taken.add(self.pois.reads[row])
-                    found.rows.append(int(row))
-                    found.sources.append(source)
+                if self.table.keys[row] not in used and not any(self._same_place(p, row) for p in positives):
+                    used.add(self.table.keys[row])
+                    mined.rows.append(int(row))
+                    mined.sources.append(source)
 
         for source, share in SHARES.items():
-            take(source, sources[source], len(found.rows) + round(n * share))
+            take(source, sources[source], len(mined.rows) + round(n * share))
         for source in (LEXICAL, "near"):
             take(source, sources[source], n)
-        if len(found.rows) < n:
-            take(OTHER, rng.permutation(len(self.pois.texts)).tolist(), n)
-        order = rng.permutation(len(found.rows))
-        return Mined([found.rows[i] for i in order], [found.sources[i] for i in order])
+        if len(mined.rows) < n:
+            take(RANDOM, rng.permutation(len(self.table.texts)).tolist(), n)
+        order = rng.permutation(len(mined.rows))
+        return MinedNegatives([mined.rows[i] for i in order], [mined.sources[i] for i in order])
 
-    def _same(self, positive: int, row: int) -> bool:
-        """Whether a row may well be the gold's own place."""
-        pois = self.pois
-        if len(pois.groups) and pois.groups[row] == pois.groups[positive]:
+    def _same_place(self, positive: int, row: int) -> bool:
+        """Return whether a row may be the place of a gold row."""
+        table = self.table
+        if table.groups[row] == table.groups[positive]:
             return True
-        if not pois.names[row] or pois.names[row] != pois.names[positive]:
+        if not table.names[row] or table.names[row] != table.names[positive]:
             return False
-        return bool(np.hypot(*(pois.where[row] - pois.where[positive])) < TWIN_M)
+        return bool(np.hypot(*(table.metres[row] - table.metres[positive])) < SAME_PLACE_M)
 
 
-def by_source(mined: Iterable[Mined]) -> dict[str, int]:
-    """How many negatives each source gave, the largest first."""
-    return dict(Counter(source for found in mined for source in found.sources).most_common())
+class RecordNegativeMiner:
+    """Mines new negatives for candidate records from the distinct ones of some passages."""
+
+    def __init__(self, passages: Iterable[Passage]) -> None:
+        self._passages = first_by_key(passages, lambda passage: passage.key)
+        self._row = {passage.key: row for row, passage in enumerate(self._passages)}
+        lng, lat = (np.array([getattr(p, name) for p in self._passages]) for name in ("lng", "lat"))
+        parsed = [parse_surroundings(p.text) for p in self._passages]
+        names = [reading_key(parts.name) for parts in parsed]
+        table = MiningTable(
+            texts=[p.text for p in self._passages],
+            keys=[reading_key(p.text) for p in self._passages],
+            names=names,
+            brands=[reading_key(parts.brand) or name for parts, name in zip(parsed, names, strict=True)],
+            metres=local_metres(lng, lat, float(np.median(lng)), float(np.median(lat))),
+            compounds=[parts.compound for parts in parsed],
+            crossings=[parts.crossing for parts in parsed],
+            groups=range(len(parsed)),
+        )
+        self._miner = NegativeMiner(table)
+
+    def __len__(self) -> int:
+        return len(self._passages)
+
+    def mine(self, records: Sequence[Record], n: int, seed: int) -> tuple[list[Record], list[MinedNegatives]]:
+        """Return the records with ``n`` mined negatives each, and those with their sources. See ``NegativeMiner``."""
+        gold = [[self._row[p.key] for p in r.positives] for r in records]
+        mined = self._miner.mine([r.query for r in records], gold, n, seed)
+        negatives = [[self._passages[row] for row in own.rows] for own in mined]
+        return [replace(r, negatives=own) for r, own in zip(records, negatives, strict=True)], mined
 
 
-def _groups(values: Sequence[str | int]) -> dict[str | int, list[int]]:
-    groups: dict[str | int, list[int]] = defaultdict(list)
-    for i, value in enumerate(values):
+def all_passages(records: Iterable[Record], pois: pd.DataFrame | None) -> list[Passage]:
+    """Return the passages of records, then the rows of a POI table as passages without docid."""
+    passages = [p for record in records for p in record.passages]
+    if pois is not None:
+        passages += map(Passage, pois["address"], pois["lng"].tolist(), pois["lat"].tolist())
+    return passages
+
+
+def count_by_source(mined: Iterable[MinedNegatives]) -> dict[str, int]:
+    """Return the number of negatives of each source, largest first."""
+    return dict(Counter(source for own in mined for source in own.sources).most_common())
+
+
+def _rows_by_value(values: Sequence[str | int]) -> dict[str | int, list[int]]:
+    rows: dict[str | int, list[int]] = defaultdict(list)
+    for row, value in enumerate(values):
         if value not in ("", -1):
-            groups[value].append(i)
-    return groups
-
-
-def parts_of(text: str) -> tuple[str, str, str, str]:
-    """Name, brand, compound and crossing of a POI text that begins with the name and has commas behind it.
-
-    The name is what stands before the first comma; the brand is the name without its brackets, if it has any; the
-    compound is the first later part that holds a number, up to the end of that number (东山路12号3楼: 东山路12); the
-    crossing is what stands before that number, a street or a crossing of two (东山路; 东山路与西湖街路口西).
-    """
-    name, *others = (part.strip() for part in _FIELDS.split(text))
-    brand = _BRACKETS.sub("", name).strip()
-    compound = next((found.group() for part in others if (found := _NUMBER.match(part))), "")
-    return name, brand if brand != name else "", compound, _LAST_NUMBER.sub("", compound)
+            rows[value].append(row)
+    return rows

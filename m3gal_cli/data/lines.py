@@ -1,8 +1,7 @@
-"""Lines of a file or a stream as they arrive: what is at hand can be told from what must be waited for."""
+"""Read the lines of a file or a stream as they arrive, and test whether the next line has already arrived."""
 
 from __future__ import annotations
 
-import gzip
 import stat
 import zlib
 from collections import deque
@@ -12,125 +11,120 @@ from pathlib import Path
 from typing import IO, Any
 
 from m3gal_cli.errors import InputError
-from m3gal_cli.files import require_file
+from m3gal_cli.files import opener_of, require_file
 
-CHUNK = 1 << 16  # bytes; what a pipe holds
-LONGEST = 1 << 20  # bytes of a line
+CHUNK = 1 << 16  # bytes; the capacity of a pipe
+MAX_LINE_BYTES = 1 << 20
+_WHITE = b" \t\r\n\v\f\x1e"  # with the record separator of RFC 8142
 
 
 class BadInput(InputError):
-    """A line, row or feature that is none; the next one can be read."""
+    """A line, row or feature is invalid; the next one can still be read."""
 
-    id: Any = None  # its own, where it could be read
+    id: Any = None  # id of the query, if it is known
 
 
 class Lines:
-    """The lines of a source, UTF-8, without their ends; a byte order mark is dropped.
+    """The lines of a source in UTF-8, without line ends and byte order mark.
 
     Args:
-        read: gives the next bytes, as many as are there; waits where there are none; nothing at the end.
-        name: what errors call the source.
-        live: whether reading may have to wait for somebody to write.
-        longest: bytes of a line, so that memory is bounded; None: any.
+        read: Returns the bytes that have arrived; waits if there are none, and returns b"" at the end.
+        name: Name of the source in errors.
+        live: Whether the source is written while it is read.
+        max_bytes: Largest size of a line, which bounds the memory; None for no limit.
+
+    Attributes:
+        number: Number of the last line, from 1.
     """
 
-    def __init__(self, read: Callable[[], bytes], name: str, live: bool, longest: int | None = LONGEST) -> None:
+    def __init__(
+        self, read: Callable[[], bytes], name: str, live: bool, max_bytes: int | None = MAX_LINE_BYTES
+    ) -> None:
         self.name, self.live, self.number = name, live, 0
-        self._read, self._longest = read, longest
-        self._arrived: deque[bytes] = deque()
-        self._rest: list[bytes] = []  # of a line whose end has not arrived
-        self._held = 0
+        self._read, self._max_bytes = read, max_bytes
+        self._available: deque[bytes] = deque()
+        self._pieces: list[bytes] = []  # parts of a line whose end has not arrived
+        self._size = 0  # bytes of that line
         self._ended = False
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        """The next line. Raises BadInput where it is no text or too long; the one after it can be asked for then."""
-        while not self._arrived:
+        """Return the next line. Raises BadInput for a line that is not UTF-8 or is too long."""
+        while not self._available:
             if self._ended:
                 raise StopIteration
             self._fetch()
         self.number += 1
-        return self._text(self._arrived.popleft())
+        return self._decode(self._available.popleft())
 
     def ready(self) -> bool:
-        """Whether the next line is at hand."""
-        return bool(self._arrived) or not self.live
-
-    def rest(self) -> str:
-        """All that is left, as one text."""
-        return "\n".join(self)
+        """Return whether a line that is not blank has arrived; True for a source that is not live."""
+        return not self.live or any(line.strip(_WHITE) for line in self._available)
 
     def _fetch(self) -> None:
         try:
             chunk = self._read()
         except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"cannot read ({error})", where=self.name, hint="Is it whole? Make it again.") from error
+            hint = "The file may be incomplete: make it again."
+            raise InputError(f"cannot read ({error})", where=self.name, hint=hint) from error
         if chunk:
             *ends, last = chunk.split(b"\n")
-            for part in ends:
-                self._hold(part)
-                self._arrive()
-            self._hold(last)
+            for piece in ends:
+                self._add(piece)
+                self._finish_line()
+            self._add(last)
         else:
             self._ended = True
-            if self._held:
-                self._arrive()
+            if self._size:
+                self._finish_line()
 
-    def _hold(self, part: bytes) -> None:
-        if self._longest is None or self._held <= self._longest:  # a longer line is refused: it need not be kept
-            self._rest.append(part)
-        self._held += len(part)
+    def _add(self, piece: bytes) -> None:
+        if self._max_bytes is None or self._size <= self._max_bytes:  # a longer line is refused: do not keep it
+            self._pieces.append(piece)
+        self._size += len(piece)
 
-    def _arrive(self) -> None:
-        self._arrived.append(b"".join(self._rest))
-        self._rest, self._held = [], 0
+    def _finish_line(self) -> None:
+        self._available.append(b"".join(self._pieces))
+        self._pieces, self._size = [], 0
 
-    def _text(self, line: bytes) -> str:
+    def _decode(self, line: bytes) -> str:
         where = f"{self.name}:{self.number}"
-        if self._longest is not None and len(line) > self._longest:
-            what = f"a line of more than {self._longest:,} bytes, beginning {line[:40]!r}"
+        if self._max_bytes is not None and len(line) > self._max_bytes:
+            what = f"a line of more than {self._max_bytes:,} bytes, beginning {line[:40]!r}"
             raise BadInput(what, where=where, hint="Write one query a line.")
         try:
             return line.decode("utf-8-sig" if self.number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise BadInput(f"no UTF-8 text ({error})", where=where, hint="Write the file as UTF-8.") from error
+            raise BadInput(f"the line is not UTF-8 ({error})", where=where, hint="Write the file as UTF-8.") from error
 
 
 @contextmanager
-def open_lines(source: Path | IO[Any], what: str, longest: int | None = LONGEST) -> Iterator[Lines]:
-    """Lines of a file (through gzip if its name ends in .gz), a named pipe or an open stream.
+def open_lines(source: Path | IO[Any], what: str, max_bytes: int | None = MAX_LINE_BYTES) -> Iterator[Lines]:
+    """Open the lines of a file (gzip if its name ends in .gz), a named pipe or an open stream.
 
-    Raises:
-        InputError: missing or empty file.
+    ``what`` names the file in errors; ``max_bytes`` is that of ``Lines``. Raises InputError for a missing or empty one.
     """
     if not isinstance(source, Path):
         stream: Any = getattr(source, "buffer", source)
-        yield Lines(lambda: _bytes(stream.read1(CHUNK)), "<stdin>", True, longest)
+        yield Lines(lambda: stream.read1(CHUNK) or b"", "<stdin>", True, max_bytes)
         return
     live = is_stream(source)
     if not live:
         require_file(source, what)
-    with _opened(source) as file:
-        yield Lines(lambda: _bytes(file.read1(CHUNK)), str(source), live, longest)
-
-
-def _opened(path: Path) -> Any:
     try:
-        return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+        file = opener_of(source)(source, "rb")
     except OSError as error:
-        raise InputError(f"cannot read ({error.strerror or error})", where=path, hint="Check the path.") from error
+        raise InputError(f"cannot read ({error.strerror or error})", where=source, hint="Check the path.") from error
+    with file:
+        yield Lines(lambda: file.read1(CHUNK) or b"", str(source), live, max_bytes)
 
 
 def is_stream(path: Path) -> bool:
-    """Whether a path is a pipe, a terminal or the like, which somebody writes into as it is read."""
+    """Return whether a path is a pipe, a terminal or another source that is written while it is read."""
     try:
         mode = path.stat().st_mode
     except OSError:
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def _bytes(chunk: bytes | None) -> bytes:
-    return chunk or b""

@@ -1,14 +1,13 @@
-"""Queries as people hand them in: plain lines or JSON objects, CSV rows, GeoJSON points. They are read as asked for."""
+"""Read queries as they arrive: plain lines or JSON objects, CSV rows, GeoJSON points."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Any, Literal, NoReturn, TypeVar
 
 from m3gal_cli.data.lines import BadInput, Lines
 from m3gal_cli.errors import InputError
@@ -17,13 +16,16 @@ from m3gal_cli.geo.coordinates import parse_lnglat
 
 QueryFormat = Literal["jsonl", "csv", "geojson"]
 SUFFIXES: dict[str, QueryFormat] = {".csv": "csv", ".geojson": "geojson", ".geojsonl": "geojson"}
-FIRST_BATCH, LARGEST_BATCH = 16, 1024
-CRS84 = ("CRS84", "EPSG::4326", "EPSG:4326")  # ends of names of WGS-84 in degrees
+COLUMNS = ("query", "id", "lng", "lat")
+FIRST_BATCH, MAX_BATCH = 16, 1024
+WGS84_NAMES = ("CRS84", "EPSG::4326", "EPSG:4326")  # ends of the names of WGS-84 in degrees
+Warn = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Query:
-    """What was typed, by whose id, and where (degrees, WGS-84), if known."""
+    """A query text with its id and, if known, the query location in degrees, WGS-84."""
 
     id: Any
     text: str
@@ -33,65 +35,39 @@ class Query:
 
 @dataclass(frozen=True)
 class BadQuery:
-    """What stands in a broken line's place.
+    """An invalid query."""
 
-    Args:
-        id: the line's own, where it could be read; else its number.
-        line: number of the line; of the feature in a FeatureCollection.
-        error: what is wrong with it.
-    """
-
-    id: Any
-    line: int
+    id: Any  # its id, if it is known, else its number
+    line: int  # its line, or its number in a FeatureCollection
     error: str
 
 
 def format_of(path: Path) -> QueryFormat:
-    """The format that a file's suffix says: plain lines and JSON lines where it says none."""
+    """Return the format of a file by its suffix; plain lines and JSON lines by default."""
     return SUFFIXES.get(suffix_of(path), "jsonl")
 
 
-class _Parser(Protocol):
-    """Queries one after the other; after a BadInput the next one can be asked for."""
-
-    count: int  # queries so far, broken ones too: the id of one that has none
-
-    @property
-    def line(self) -> int: ...
-
-    @property
-    def at(self) -> str:
-        """Where the last query stands, as errors say it."""
-        ...
-
-    def __next__(self) -> Query: ...
-
-    def ready(self) -> bool:
-        """Whether the next query can be had without waiting for somebody to write it."""
-        ...
-
-
 class QueryStream:
-    """Queries of a file or a stream.
-
-    Without an id the number of the query, from 1, is its id.
+    """The queries of a file or a stream; blank lines are skipped. The default id of a query is its number, from 1.
 
     Args:
-        lines: the source.
-        form: ``jsonl``: plain text or {"query", "id"?, "lng"?, "lat"?} a line; ``csv``: columns query, id?, lng?, lat?;
-            ``geojson``: a FeatureCollection, or a feature a line, of Points with the property query.
-        skip_bad: give a BadQuery for what is none, instead of an error.
+        lines: The source.
+        form: ``jsonl``: plain text or {"query", "id"?, "lng"?, "lat"?} a line. ``csv``: columns query, id?, lng?, lat?.
+            ``geojson``: a FeatureCollection, or a Feature a line, of Points with the property query.
+        skip_bad: Yield a BadQuery for an invalid query instead of raising an error.
+        warn: Called at most once, with a message that names the ignored columns (``jsonl`` and ``csv``).
     """
 
-    def __init__(self, lines: Lines, form: QueryFormat, skip_bad: bool = False) -> None:
+    def __init__(self, lines: Lines, form: QueryFormat, skip_bad: bool = False, warn: Warn | None = None) -> None:
         self.name, self._skip_bad = lines.name, skip_bad
         parsers: dict[str, type[_Parser]] = {"jsonl": _JsonLines, "csv": _CsvRows, "geojson": _GeoJson}
-        self._parser: _Parser = parsers[form](lines)  # type: ignore[call-arg]
+        self._parser = parsers[form](lines, warn)
 
     def __iter__(self) -> Iterator[Query | BadQuery]:
-        """
+        """Yield the queries.
+
         Raises:
-            InputError: with file:line for an empty query, coordinates that are none, …; an unreadable file; no query.
+            InputError: A query is invalid (at file:line: column), or the source is unreadable or has no queries.
         """
         while True:
             try:
@@ -103,10 +79,10 @@ class QueryStream:
                     raise
                 yield self._bad(error)
         if not self._parser.count:
-            raise InputError("no queries", where=self.name, hint="Write one query a line.")
+            raise InputError("the input contains no queries", where=self.name, hint="Write one query a line.")
 
-    def batches(self, first: int = FIRST_BATCH, largest: int = LARGEST_BATCH) -> Iterator[list[Query | BadQuery]]:
-        """Queries in their order, small batches first; a batch ends where one would have to wait for the next query."""
+    def batches(self, first: int = FIRST_BATCH, largest: int = MAX_BATCH) -> Iterator[list[Query | BadQuery]]:
+        """Yield batches of growing size; a batch ends early if the next query has not arrived yet."""
         batch: list[Query | BadQuery] = []
         size = first
         queries = iter(self)
@@ -116,7 +92,7 @@ class QueryStream:
             except StopIteration:
                 break
             except InputError:
-                if batch:  # what came before is answered
+                if batch:  # answer the queries before the error
                     yield batch
                 raise
             if len(batch) >= size or not self._parser.ready():
@@ -126,73 +102,96 @@ class QueryStream:
             yield batch
 
     def _bad(self, error: BadInput) -> BadQuery:
-        column = (error.where or "").removeprefix(self._parser.at).removeprefix(": ")
+        column = (error.where or "").removeprefix(self._parser.where).removeprefix(": ")
         text = f"{column}: {error.what}" if column else error.what
         return BadQuery(self._parser.count if error.id is None else error.id, self._parser.line, text)
 
 
-class _Parsed:
-    """What the formats of a query a line have in common."""
+class _Parser:
+    """An iterator of queries that can go on after it raised a BadInput."""
 
-    def __init__(self, lines: Lines) -> None:
-        self._lines, self.count = lines, 0
+    def __init__(self, lines: Lines, warn: Warn | None) -> None:
+        self._lines, self._warn = lines, warn
+        self.count = 0  # queries so far, including invalid ones
+
+    def __next__(self) -> Query:
+        raise NotImplementedError
 
     @property
     def line(self) -> int:
+        """Line of the last query."""
         return self._lines.number
 
     @property
-    def at(self) -> str:
+    def where(self) -> str:
+        """Position of the last query in errors."""
         return f"{self._lines.name}:{self.line}"
 
     def ready(self) -> bool:
+        """Return whether the next query has arrived."""
         return self._lines.ready()
+
+    def _counted(self, read: Callable[[], T]) -> T:
+        """Return what ``read`` returns, and count it as a query, valid or not."""
+        self.count += 1
+        try:
+            return read()
+        except StopIteration:
+            self.count -= 1
+            raise
+
+    def _next_line(self) -> str:
+        """Return the next line that is not blank, stripped of white space and of the separator of RFC 8142."""
+        return next(line for line in self._lines if line.strip()).strip()
+
+    def _check_columns(self, names: Iterable[str]) -> None:
+        """Warn of ignored columns, once."""
+        ignored = [name for name in names if name and name not in COLUMNS]
+        if ignored and self._warn is not None:
+            text = f"{self._lines.name}: ignored columns: {', '.join(ignored)} (known columns: {', '.join(COLUMNS)})"
+            self._warn(text)
+            self._warn = None
 
     def _json(self, text: str) -> Any:
         try:
             return json.loads(text, parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
-            raise BadInput(f"not JSON: {error}", where=self.at, hint="Repair or delete the line.") from error
+            raise BadInput(f"not JSON: {error}", where=self.where, hint="Repair or delete the line.") from error
 
 
-class _JsonLines(_Parsed):
-    """A query a line, as plain text or as a JSON object. A blank line is an empty query, and refused like one."""
+class _JsonLines(_Parser):
+    """A query a line, as plain text or as a JSON object."""
 
     def __next__(self) -> Query:
-        try:
-            line = next(self._lines).strip()
-        finally:
-            self.count = self._lines.number
+        line = self._counted(self._next_line)
         if not line.startswith("{"):
-            return _query({"query": line}, self.count, self.at, None)
-        return _query(self._json(line), self.count, self.at, "query")
+            return _query({"query": line}, self.count, self.where, None)
+        row = self._json(line)
+        self._check_columns(row)
+        return _query(row, self.count, self.where, "query")
 
 
-class _CsvRows(_Parsed):
-    """A query a row; its line is the one on which it ends. Rows that are blank are passed over."""
+class _CsvRows(_Parser):
+    """A query a row, which may span lines; its line is the last one."""
 
-    def __init__(self, lines: Lines) -> None:
-        super().__init__(lines)
+    def __init__(self, lines: Lines, warn: Warn | None) -> None:
+        super().__init__(lines, warn)
         self._header: list[str] | None = None
-        # Not a generator: that would end with the first error.
-        self._reader = csv.reader(iter(self._next_line, None), strict=True)
+        # ``iter`` goes on after an error; a generator would end.
+        self._reader = csv.reader(iter(self._raw_line, None), strict=True)
 
     def __next__(self) -> Query:
         if self._header is None:
             self._header = self._columns()
-        try:
-            cells = self._cells()
-        except BadInput:
-            self.count += 1
-            raise
-        self.count += 1
+            self._check_columns(self._header)
+        cells = self._counted(self._cells)
         if len(cells) > len(self._header):
-            told = f"the row has {len(cells)} cells, the header {len(self._header)}"
-            raise BadInput(told, where=self.at, hint="Quote cells that hold a comma, or delete the row.")
+            what = f"the row has {len(cells)} cells, the header {len(self._header)}"
+            raise BadInput(what, where=self.where, hint="Quote cells that hold a comma, or delete the row.")
         row: dict[str, Any] = {name: cell for name, cell in zip(self._header, cells, strict=False) if cell.strip()}
-        return _query({"query": ""} | row, self.count, self.at, "query")
+        return _query({"query": ""} | row, self.count, self.where, "query")
 
-    def _next_line(self) -> str | None:
+    def _raw_line(self) -> str | None:
         line = next(self._lines, None)
         return None if line is None else line + "\n"
 
@@ -202,123 +201,73 @@ class _CsvRows(_Parsed):
         except BadInput as error:  # without a header no row can be read
             raise InputError(error.what, where=error.where, hint=error.hint) from error
         if "query" not in header:
-            what = f"no column query (there is: {', '.join(header)})"
-            raise InputError(what, where=self.at, hint="Columns are query, id, lng, lat.")
+            what = f"no column query (the columns are: {', '.join(header)})"
+            raise InputError(what, where=self.where, hint=f"Columns are {', '.join(COLUMNS)}.")
         return header
 
     def _cells(self) -> list[str]:
+        """Return the next row that is not blank."""
         while True:
             try:
                 cells = next(self._reader)
             except csv.Error as error:
-                raise BadInput(f"no CSV row ({error})", where=self.at, hint="Is a quote left open?") from error
+                raise BadInput(f"no CSV row ({error})", where=self.where, hint="Is a quote left open?") from error
             if len(cells) > 1 or (cells and cells[0].strip()):
                 return cells
 
 
-class _GeoJson(_Parsed):
-    """Features: of one FeatureCollection, which is read whole, or one a line."""
+class _GeoJson(_Parser):
+    """The features of one FeatureCollection, which is read as a whole, or a feature a line."""
 
-    def __init__(self, lines: Lines) -> None:
-        super().__init__(lines)
-        self._opened = False
-        self._number = 0  # of the line that was taken last
-        self._ahead: deque[tuple[int, str | BadInput]] = deque()  # lines by number, looked at and not yet taken
-        self._features: list[Any] | None = None
+    def __init__(self, lines: Lines, warn: Warn | None) -> None:
+        super().__init__(lines, warn)
+        self._features: list[Any] | None = None  # of a FeatureCollection
 
     @property
     def line(self) -> int:
-        return self._number if self._features is None else self.count
+        return super().line if self._features is None else self.count
 
     @property
-    def at(self) -> str:
-        return super().at if self._features is None else f"{self._lines.name}: feature {self.count}"
+    def where(self) -> str:
+        return super().where if self._features is None else f"{self._lines.name}: feature {self.count}"
 
     def ready(self) -> bool:
-        return self._features is not None or bool(self._ahead) or super().ready()
+        return self._features is not None or super().ready()
 
     def __next__(self) -> Query:
-        if not self._opened:
-            self._opened = True
-            self._open()
-        if self._features is not None:
-            if self.count == len(self._features):
-                raise StopIteration
-            self.count += 1
-            return _feature(self._features[self.count - 1], self.count, self.at)
-        if not self._ahead and not self._look():
+        if self._features is None:
+            line = self._counted(self._next_line)
+            if self.count > 1 or not _begins_collection(line):
+                return _feature(self._json(line), self.count, self.where)
+            self._features, self.count = self._collection(line), 0
+        if self.count == len(self._features):
             raise StopIteration
         self.count += 1
-        self._number, text = self._ahead.popleft()
-        if isinstance(text, BadInput):
-            raise text
-        return _feature(self._json(text.strip()), self.count, self.at)
+        return _feature(self._features[self.count - 1], self.count, self.where)
 
-    def _open(self) -> None:
-        """Look at the first line: a whole feature, or the beginning of a collection?
-
-        One that is neither is a broken line where the next one is a feature.
-        """
-        if not self._look() or _is_feature(self._ahead[0][1]):
-            return
-        by_line = self._look() and _is_feature(self._ahead[1][1])
-        if by_line and not _goes_on(self._ahead[0][1]):
-            return
-        while self._look():
-            pass
+    def _collection(self, first: str) -> list[Any]:
+        """Read the source to its end as a FeatureCollection. Raises InputError, which names the line of the source."""
         name, hint = self._lines.name, "Write a FeatureCollection, or a Feature a line."
         try:
-            found = self._whole()
+            whole = self._json("\n".join(["\n" * (self.line - 1) + first, *self._lines]))
         except BadInput as error:
-            if by_line:
-                return
             raise InputError(error.what, where=name, hint=hint) from error
-        features = _get(found, "features")
+        features = _get(whole, "features")
         if not isinstance(features, list):
-            raise InputError("no FeatureCollection", where=name, hint=hint)
-        crs = str(_get(found, "crs", "properties", "name") or CRS84[0])
-        if not crs.endswith(CRS84):
-            hint = "Convert it: GeoJSON is in degrees, WGS-84."
+            raise InputError("the file is no FeatureCollection", where=name, hint=hint)
+        crs = str(_get(whole, "crs", "properties", "name") or WGS84_NAMES[0])
+        if not crs.endswith(WGS84_NAMES):
+            hint = "Convert the file: GeoJSON is in degrees, WGS-84."
             raise InputError(f"the coordinates are in {crs!r}", where=f"{name}: crs", hint=hint)
-        self._features = features
-        self._ahead.clear()
-
-    def _look(self) -> bool:
-        """Have one more line ahead that is not blank; False where there is none."""
-        try:
-            # str.strip also takes the record separator of RFC 8142.
-            found: str | BadInput | None = next((line for line in self._lines if line.strip()), None)
-        except BadInput as error:
-            found = error
-        if found is not None:
-            self._ahead.append((self._lines.number, found))
-        return found is not None
-
-    def _whole(self) -> Any:
-        """The lines ahead as one value, each where it stands in the source. Raises BadInput."""
-        parts, last = list[str](), 1
-        for number, line in self._ahead:
-            if isinstance(line, BadInput):
-                raise line
-            parts.append("\n" * (number - last) + line)
-            last = number
-        return self._json("".join(parts))
+        return features
 
 
-def _goes_on(line: str | BadInput) -> bool:
-    """Whether a line may be the beginning of a JSON value that ends in another line."""
+def _begins_collection(line: str) -> bool:
+    """Return whether a line is a FeatureCollection, or the beginning of a JSON value of several lines."""
     try:
-        json.loads(str(line).rstrip())
+        return _get(json.loads(line), "features") is not None
     except json.JSONDecodeError as error:
-        return isinstance(line, str) and error.pos >= len(line.rstrip())
-    except (ValueError, RecursionError):
-        pass
-    return False
-
-
-def _is_feature(line: str | BadInput) -> bool:
-    try:
-        return isinstance(line, str) and _get(json.loads(line.strip()), "type") == "Feature"
+        return error.pos >= len(line)
     except (ValueError, RecursionError):
         return False
 
@@ -328,43 +277,44 @@ def _refuse(name: str) -> NoReturn:
 
 
 def _get(value: Any, *names: str) -> Any:
-    """What lies under these names in nested objects; None where nothing does."""
+    """Return the value under these names in nested objects, or None."""
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value
 
 
 def _feature(feature: Any, number: int, where: str) -> Query:
-    """A feature as a query. Raises BadInput."""
-    hint = "Write a Point, longitude before latitude, or null."
+    """Return a feature as a query. Raises BadInput."""
     if _get(feature, "type") != "Feature":
-        raise BadInput(f"expected a Feature, got {_told(feature)}", where=where, hint="Delete it or make it again.")
+        what = f"expected a Feature, got {_shown(feature)}"
+        raise BadInput(what, where=where, hint="Delete it or make it again.")
     row: dict[str, Any] = {"query": _get(feature, "properties", "query")}
     for own in (_get(feature, "properties", "id"), feature.get("id")):
         row |= {} if own is None else {"id": own}
     geometry = feature.get("geometry")
     if geometry is not None:
-        places = _get(geometry, "coordinates")
-        if _get(geometry, "type") != "Point" or not isinstance(places, list) or len(places) < 2:
-            what = f"expected a Point, got {_told(geometry)}"
-            raise _of(BadInput(what, where=f"{where}: geometry", hint=hint), row, number)
-        row |= {"lng": places[0], "lat": places[1]}
+        coordinates = _get(geometry, "coordinates")
+        if _get(geometry, "type") != "Point" or not isinstance(coordinates, list) or len(coordinates) < 2:
+            what = f"expected a Point, got {_shown(geometry)}"
+            hint = "Write a Point, longitude before latitude, or null."
+            raise _with_id(InputError(what, where=f"{where}: geometry", hint=hint), row, number)
+        row |= {"lng": coordinates[0], "lat": coordinates[1]}
     return _query(row, number, where, "properties.query")
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     return repr(value)[:80]
 
 
-def _of(error: BadInput, row: dict[str, Any], number: int) -> BadInput:
-    """The error with the id of its query."""
-    own = row.get("id", number)
-    error.id = own if _is_text(own) else number
-    return error
+def _with_id(error: InputError, row: dict[str, Any], number: int) -> BadInput:
+    """Return the error of a query with the id of the query."""
+    own, bad = row.get("id", number), BadInput(error.what, where=error.where, hint=error.hint)
+    bad.id = own if _is_text(own) else number
+    return bad
 
 
 def _is_text(value: Any) -> bool:
-    """Whether a value can be written as UTF-8: JSON may hold halves of surrogate pairs."""
+    """Return whether a value can be written as UTF-8: JSON may contain lone surrogates."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -373,27 +323,24 @@ def _is_text(value: Any) -> bool:
 
 
 def _query(row: dict[str, Any], number: int, where: str, column: str | None) -> Query:
-    """A row as a query; ``column`` is what errors call the text. Raises BadInput."""
+    """Return a row as a query. Raises BadInput, which names the column of the text ``column``."""
     at = where if column is None else f"{where}: {column}"
     text, lng, lat = (row.get(name) for name in ("query", "lng", "lat"))
     try:
         if not isinstance(text, str):
-            raise BadInput(f"expected a query, got {_told(text)}", where=at, hint="Delete the line or type a query.")
+            raise InputError(f"expected a query, got {_shown(text)}", where=at, hint="Delete the line or add a query.")
         if not text.strip():
-            raise BadInput("empty query", where=at, hint="Delete the line or type a query.")
+            raise InputError("empty query", where=at, hint="Delete the line or add a query.")
         for name, value in ((at, text), (f"{where}: id", row.get("id"))):
             if not _is_text(value):
-                raise BadInput(f"half a character in {_told(value)}", where=name, hint="Repair or delete the line.")
+                raise InputError(f"a lone surrogate in {_shown(value)}", where=name, hint="Repair or delete the line.")
         own = row.get("id", number)
         if lng is None and lat is None:
             return Query(own, text)
-        return Query(own, text, *_place(lng, lat, where))
-    except BadInput as error:
-        raise _of(error, row, number) from error.__cause__
-
-
-def _place(lng: Any, lat: Any, where: str) -> tuple[float, float]:
-    try:
-        return parse_lnglat(f"{lng},{lat}", f"{where}: lng, lat")
+        if lng is None or lat is None:
+            given, missing = ("lat", "lng") if lng is None else ("lng", "lat")
+            what = f"{given} {_shown(lng if lat is None else lat)} is given without {missing}"
+            raise InputError(what, where=f"{where}: lng, lat", hint="Give both coordinates, or neither.")
+        return Query(own, text, *parse_lnglat(f"{lng},{lat}", f"{where}: lng, lat"))
     except InputError as error:
-        raise BadInput(error.what, where=error.where, hint=error.hint) from error
+        raise _with_id(error, row, number) from error

@@ -1,6 +1,6 @@
-"""GeoTES candidate records: a query, the passages (POIs) that it means and those that it does not.
+"""GeoTES candidate records: a query with its positive and negative passages (POIs).
 
-File form, one JSON object a line: ``query``, ``query_gis[-1]="lng,lat"`` (optional, where the query was typed),
+File format, one JSON object a line: ``query``, ``query_gis[-1]="lng,lat"`` (optional, the query location),
 ``positive_passages[]`` and ``negative_passages[]``, each ``{docid?, text, gis[-1]="lng,lat"}``.
 """
 
@@ -13,24 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from m3gal_cli.compat.legacy_pickle import load_published_dataset
+from m3gal_cli.compat.legacy_pickle import load_published_dataset, resolve_dataset
+from m3gal_cli.data.duplicates import PlaceKey, first_by_key, place_key
 from m3gal_cli.data.tables import COORDINATE_DECIMALS, iter_json_lines
 from m3gal_cli.errors import InputError
 from m3gal_cli.files import atomic_text, require_file, suffix_of
-from m3gal_cli.geo.coordinates import Datum, haversine_m, parse_lnglat, to_wgs84
+from m3gal_cli.geo.coordinates import parse_lnglat
+from m3gal_cli.geo.datums import Datum, to_wgs84
+from m3gal_cli.geo.distances import haversine_m
 
-PoiKey = tuple[str, float, float]
-NEAR_M, FAR_M = 2_000.0, 10_000.0  # the slices by the distance from where a query was typed to its gold
-_DEGREES = f"%.{COORDINATE_DECIMALS}f"
-RECORD_KEYS = frozenset({"query", "query_gis", "query_id", "positive_passages", "negative_passages"})
+NEAR_M, FAR_M = 2_000.0, 10_000.0  # limits of the query slices by distance between query location and gold
+_KEYS = frozenset({"query", "query_gis", "query_id", "positive_passages", "negative_passages"})
+_GIS = "[[], [], [], [], [], {text}, {place}]"  # the published code reads the last element only
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A POI as a candidate: its text and place (degrees, WGS-84)."""
+    """A candidate POI: address text and coordinates in degrees, WGS-84."""
 
     text: str
     lng: float
@@ -38,39 +39,41 @@ class Passage:
     docid: str | None = None
 
     @property
-    def key(self) -> PoiKey:
-        """What makes two passages the same place: text and coordinates (to about a centimetre)."""
-        return poi_key(self.text, self.lng, self.lat)
+    def key(self) -> PlaceKey:
+        """The ``place_key`` of the passage."""
+        return place_key(self.text, self.lng, self.lat)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One query with its candidates; positives come first in ``passages``."""
+    """A query with its candidates."""
 
     query: str
-    positives: list[Passage]
-    negatives: list[Passage]
+    positives: list[Passage]  # POIs that the query means
+    negatives: list[Passage]  # other POIs
     query_id: str | None = None
-    lng: float | None = None
+    lng: float | None = None  # query location in degrees, WGS-84, if it is known
     lat: float | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)  # other keys of the file, which are written back
 
     @property
     def passages(self) -> list[Passage]:
+        """All candidates, positives first."""
         return self.positives + self.negatives
 
     @property
-    def gold(self) -> set[PoiKey]:
+    def gold(self) -> set[PlaceKey]:
+        """Keys of the positives."""
         return {p.key for p in self.positives}
 
 
-def poi_key(text: str, lng: float, lat: float) -> PoiKey:
-    """The identity of a POI row: rows equal in text and coordinates are the same place."""
-    return text.strip(), round(lng, COORDINATE_DECIMALS - 1), round(lat, COORDINATE_DECIMALS - 1)
+def distinct_passages(records: Iterable[Record]) -> list[Passage]:
+    """Return the first passage of each place, in order of first occurrence."""
+    return first_by_key((p for record in records for p in record.passages), lambda passage: passage.key)
 
 
-def typed_m(records: Sequence[Record]) -> NDArray[np.float64]:
-    """Metres from where each query was typed to its nearest positive; NaN where that is unknown. Shape: -> (N,)."""
+def query_distances_m(records: Sequence[Record]) -> NDArray[np.float64]:
+    """Return metres from each query location to its nearest positive; NaN if the location is unknown."""
     out = np.full(len(records), np.nan)
     for i, record in enumerate(records):
         if record.lng is not None and record.lat is not None:
@@ -78,21 +81,15 @@ def typed_m(records: Sequence[Record]) -> NDArray[np.float64]:
     return out
 
 
-def resolve_records(path: Path) -> Path:
-    """``path``, or its .jsonl twin if only that exists: we write .jsonl where the published code pickled .pth."""
-    if not path.exists() and path.suffix == ".pth" and path.with_suffix(".jsonl").exists():
-        return path.with_suffix(".jsonl")
-    return path
-
-
 def read_records(path: Path, datum: Datum = "wgs84") -> list[Record]:
-    """Read candidate records from .jsonl (.gz) or from a dataset that the published code pickled (.pth).
+    """Read candidate records from .jsonl (.gz) or from a pickled dataset of the published code (.pth).
+
+    For a missing .pth the .jsonl of the same name is read. Coordinates are converted from ``datum`` to WGS-84.
 
     Raises:
-        InputError: with file:line for broken JSON, a missing or empty field, a coordinate that is none, or a record
-            with no positive passage; for a .pth that holds anything but the one published class.
+        InputError: A record is invalid or has no positive passage (at file:line: key), or the file is unreadable.
     """
-    path = resolve_records(path)
+    path = resolve_dataset(path)
     require_file(path, "candidate records")
     known: dict[Any, Passage] = {}
     if suffix_of(path) == ".pth":
@@ -101,107 +98,69 @@ def read_records(path: Path, datum: Datum = "wgs84") -> list[Record]:
     else:
         records = [_record(row, f"{path}:{number}", known) for number, row in iter_json_lines(path)]
     if not records:
-        raise InputError("holds no record", where=path, hint="Make or fetch it again.")
+        raise InputError("the file contains no records", where=path, hint="Make or fetch it again.")
     return records if datum == "wgs84" else _converted(records, datum)
 
 
 def write_records(records: Iterable[Record], path: Path) -> None:
-    """Write records as .jsonl (.gz), atomically, coordinates in WGS-84; a line is the JSON of ``record_to_json``."""
-    line = _Lines()
+    """Write records as .jsonl (.gz), atomically, coordinates in WGS-84."""
+    encoder = RecordEncoder()
     with atomic_text(path) as file:
         for record in records:
-            file.write(line(record))
+            file.write(encoder.encode(record) + "\n")
 
 
-class _Lines:
-    """Lines of records, byte for byte ``json.dumps(record_to_json(record), ensure_ascii=False)``.
+class RecordEncoder:
+    """Encodes records as JSON, in the published key order.
 
-    Records share most of their passages, so each is written out once and its text kept. Passages are known by identity:
-    equal ones may still differ as text (0.0 == -0.0, 1 == 1.0).
+    Records share most of their passages, so the JSON of up to ``cache_size`` passages is cached. The key is ``id()``,
+    because equal passages may differ as text (0.0 == -0.0, 1 == 1.0).
     """
 
-    _KEPT = 200_000  # passages; bounds the memory of a stream of records that share none
+    def __init__(self, cache_size: int = 200_000) -> None:
+        self._json = json.JSONEncoder(ensure_ascii=False).encode
+        self._cache_size = cache_size
+        self._encoded: dict[int, str] = {}
+        self._alive: list[Passage] = []  # Python would reuse the id of a passage that was freed
 
-    def __init__(self) -> None:
-        self._encode = json.JSONEncoder(ensure_ascii=False).encode
-        self._known: dict[int, str] = {}
-        self._held: list[Passage] = []  # so that the ids in ``_known`` stay theirs
-
-    def __call__(self, record: Record) -> str:
-        encode = self._encode
-        if not RECORD_KEYS.isdisjoint(record.extra):  # these replace the record's own, in their places
-            return encode(record_to_json(record)) + "\n"
-        first = "" if record.query_id is None else f'"query_id": {encode(record.query_id)}, '
-        query, here = encode(record.query), _query_lnglat(record)
-        head = f'{{{first}"query": {query}, "query_gis": [[], [], [], [], [], {query}, "{here}"]'
-        positives, negatives = self._passages(record.positives), self._passages(record.negatives)
-        rest = f", {encode(record.extra)[1:]}\n" if record.extra else "}\n"
-        return f'{head}, "positive_passages": [{positives}], "negative_passages": [{negatives}]{rest}'
-
-    def _passages(self, passages: Sequence[Passage]) -> str:
-        if len(self._held) > self._KEPT:
-            self._known.clear()
-            self._held.clear()
-        known = self._known
-        return ", ".join([known.get(id(passage)) or self._passage(passage) for passage in passages])
+    def encode(self, record: Record) -> str:
+        """Return the JSON object of a record, without a line break."""
+        query, place = self._json(record.query), _lnglat(record.lng, record.lat)
+        pairs = [] if record.query_id is None else [f'"query_id": {self._json(record.query_id)}']
+        pairs += [f'"query": {query}', f'"query_gis": {_GIS.format(text=query, place=place)}']
+        for name, passages in (("positive_passages", record.positives), ("negative_passages", record.negatives)):
+            pairs.append(f'"{name}": [{", ".join([self._passage(passage) for passage in passages])}]')
+        pairs += [self._json(record.extra)[1:-1]] if record.extra else []
+        return f"{{{', '.join(pairs)}}}"
 
     def _passage(self, passage: Passage) -> str:
-        encode = self._encode
-        text, place = encode(passage.text), _lnglat(passage.lng, passage.lat)
-        docid = "" if passage.docid is None else f'"docid": {encode(passage.docid)}, '
-        line = f'{{{docid}"text": {text}, "gis": [[], [], [], [], [], {text}, "{place}"]}}'
-        self._known[id(passage)] = line
-        self._held.append(passage)
-        return line
+        encoded = self._encoded.get(id(passage))
+        if encoded is None:
+            if len(self._alive) >= self._cache_size:
+                self._encoded.clear()
+                self._alive.clear()
+            text, place = self._json(passage.text), _lnglat(passage.lng, passage.lat)
+            docid = "" if passage.docid is None else f'"docid": {self._json(passage.docid)}, '
+            encoded = f'{{{docid}"text": {text}, "gis": {_GIS.format(text=text, place=place)}}}'
+            self._encoded[id(passage)] = encoded
+            self._alive.append(passage)
+        return encoded
 
 
-def record_to_json(record: Record) -> dict[str, Any]:
-    """The file form of a record (see the module's docstring)."""
-    row: dict[str, Any] = {} if record.query_id is None else {"query_id": record.query_id}
-    row |= {"query": record.query, "query_gis": [[], [], [], [], [], record.query, _query_lnglat(record)]}
-    row["positive_passages"] = [_passage_to_json(p) for p in record.positives]
-    row["negative_passages"] = [_passage_to_json(p) for p in record.negatives]
-    return row | record.extra
-
-
-def passages_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """The distinct passages of records as a POI table (address, lng, lat), in order of first appearance."""
-    seen: dict[PoiKey, Passage] = {}
-    for record in records:
-        for passage in record.passages:
-            seen.setdefault(passage.key, passage)
-    rows = [(p.text, p.lng, p.lat) for p in seen.values()]
-    return pd.DataFrame(rows, columns=["address", "lng", "lat"])
-
-
-def _query_lnglat(record: Record) -> str:
-    return "" if record.lng is None or record.lat is None else _lnglat(record.lng, record.lat)
-
-
-def _lnglat(lng: float, lat: float) -> str:
-    return f"{_degrees(lng)},{_degrees(lat)}"
-
-
-def _degrees(value: float) -> str:
-    """``repr(round(value, COORDINATE_DECIMALS))``, for nearly all values in a third of the time."""
-    if type(value) is not float or not 1e-4 <= abs(value) <= 180.0:  # repr writes smaller ones with an exponent
-        return repr(round(value, COORDINATE_DECIMALS))
-    text = (_DEGREES % value).rstrip("0")
-    return text + "0" if text[-1] == "." else text
-
-
-def _passage_to_json(passage: Passage) -> dict[str, Any]:
-    row: dict[str, Any] = {} if passage.docid is None else {"docid": passage.docid}
-    return row | {"text": passage.text, "gis": [[], [], [], [], [], passage.text, _lnglat(passage.lng, passage.lat)]}
+def _lnglat(lng: float | None, lat: float | None) -> str:
+    """Return coordinates as a JSON string, "" if they are unknown."""
+    if lng is None or lat is None:
+        return '""'
+    return f'"{round(lng, COORDINATE_DECIMALS)!r},{round(lat, COORDINATE_DECIMALS)!r}"'
 
 
 def _converted(records: list[Record], datum: Datum) -> list[Record]:
-    """Records with every place converted from ``datum`` to WGS-84, all in one go."""
+    """Return the records with coordinates converted to WGS-84, all in one call of ``to_wgs84``."""
     places = {(p.lng, p.lat) for record in records for p in record.passages}
     places |= {(r.lng, r.lat) for r in records if r.lng is not None and r.lat is not None}
-    ordered = list(places)
-    lng, lat = to_wgs84([x for x, _ in ordered], [y for _, y in ordered], datum)
-    new = dict(zip(ordered, zip(lng.tolist(), lat.tolist(), strict=True), strict=True))
+    old = list(places)
+    lng, lat = to_wgs84([x for x, _ in old], [y for _, y in old], datum)
+    new = dict(zip(old, zip(lng.tolist(), lat.tolist(), strict=True), strict=True))
 
     def moved(passages: list[Passage]) -> list[Passage]:
         return [Passage(p.text, *new[p.lng, p.lat], p.docid) for p in passages]
@@ -214,7 +173,7 @@ def _converted(records: list[Record], datum: Datum) -> list[Record]:
 
 
 def _record(row: Any, where: str, known: dict[Any, Passage]) -> Record:
-    """A record from its file form; ``known`` lets records share the passages that they have in common."""
+    """Return a record from its JSON object; ``known`` holds the passages so far, which records share."""
     if not isinstance(row, dict):
         raise InputError(f"expected a record, got {type(row).__name__}", where=where)
     query = row.get("query")
@@ -223,32 +182,30 @@ def _record(row: Any, where: str, known: dict[Any, Passage]) -> Record:
     positives = _passages(row, "positive_passages", where, known)
     negatives = _passages(row, "negative_passages", where, known)
     if not positives:
-        hint = "Every record needs at least one positive passage; delete it or add one."
+        hint = "Every record needs at least one positive passage: delete it or add one."
         raise InputError("the record has no positive passage", where=f"{where}: positive_passages", hint=hint)
-    lng, lat = _query_place(row.get("query_gis"), f"{where}: query_gis")
+    lng, lat = _query_location(row.get("query_gis"), f"{where}: query_gis")
     query_id = row.get("query_id")
-    extra = {key: value for key, value in row.items() if key not in RECORD_KEYS}
+    extra = {key: value for key, value in row.items() if key not in _KEYS}
     return Record(query, positives, negatives, None if query_id is None else str(query_id), lng, lat, extra)
 
 
-def _query_place(gis: Any, where: str) -> tuple[float, float] | tuple[None, None]:
-    """Where a query was typed; nothing, an empty list or an empty last element say that it is not known."""
-    if gis is None or gis == []:
-        return None, None
-    if isinstance(gis, list) and gis[-1] in (None, [], ""):
+def _query_location(gis: Any, where: str) -> tuple[float, float] | tuple[None, None]:
+    """Return the query location; it is unknown if ``gis`` is null, an empty list, or ends with an empty element."""
+    if gis is None or gis == [] or (isinstance(gis, list) and gis[-1] in (None, [], "")):
         return None, None
     if not isinstance(gis, list) or not isinstance(gis[-1], str):
-        hint = "Leave query_gis out where the place is not known."
+        hint = "Leave query_gis out if the query location is unknown."
         raise InputError(f'expected query_gis[-1]="lng,lat", got {str(gis)[:60]!r}', where=where, hint=hint)
     return parse_lnglat(gis[-1], where)
 
 
 def _passages(row: dict[str, Any], name: str, where: str, known: dict[Any, Passage]) -> list[Passage]:
-    found = row.get(name, [])
-    if not isinstance(found, list):
-        raise InputError(f"expected a list, got {type(found).__name__}", where=f"{where}: {name}")
+    items = row.get(name, [])
+    if not isinstance(items, list):
+        raise InputError(f"expected a list, got {type(items).__name__}", where=f"{where}: {name}")
     passages = []
-    for number, item in enumerate(found):
+    for number, item in enumerate(items):
         at = f"{where}: {name}[{number}]"
         text = item.get("text") if isinstance(item, dict) else None
         if not isinstance(text, str) or not text.strip():

@@ -13,14 +13,7 @@ QUERIES_NAME = "queries.jsonl"
 
 
 def copy_sample(out: Path) -> Path:
-    """Copy the sample extract, its attribution and a few typed queries into the folder ``out`` (made if need be).
-
-    Returns:
-        The path of the copied extract.
-
-    Raises:
-        InputError: ``out`` cannot be written.
-    """
+    """Copy the extract, its attribution and some queries to a folder; return the extract's path. Raises InputError."""
     make_folder(out)
     source = resources.files("m3gal_cli.data").joinpath("sample")
     for name in (ATTRIBUTION_NAME, QUERIES_NAME, SAMPLE_NAME):

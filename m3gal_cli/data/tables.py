@@ -1,6 +1,6 @@
-"""The view table and the POI table: one reader and one writer each, by suffix (.csv, .parquet, .jsonl, each also .gz).
+"""View tables and POI tables: read and write .csv, .parquet and .jsonl by suffix (.csv and .jsonl also .gz).
 
-Coordinates are degrees, lng before lat, WGS-84 inside; readers convert from ``datum`` at the door.
+Coordinates are (lng, lat) in degrees, WGS-84; readers convert from ``datum``.
 """
 
 from __future__ import annotations
@@ -10,57 +10,52 @@ import json
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from m3gal_cli.errors import InputError
-from m3gal_cli.files import atomic_path, atomic_text, open_text, require_file, suffix_of
-from m3gal_cli.geo.coordinates import GEOHASH_LENGTH, Datum, geohash_digits, to_wgs84
+from m3gal_cli.files import atomic_path, atomic_text, open_text, require_file, stem_of, suffix_of
+from m3gal_cli.geo.datums import Datum, to_wgs84
+from m3gal_cli.geo.geohash import GEOHASH_LENGTH, geohash_digits
 
 GEOHASH_COLUMNS = [f"geohash{i}" for i in range(1, GEOHASH_LENGTH + 1)]
-VIEW_COLUMNS = ["address1", "address2", "lng", "lat", *GEOHASH_COLUMNS]
+VIEW_COLUMNS = ["address1", "address2", "lng", "lat"]
 POI_COLUMNS = ["address", "lng", "lat"]
-COORDINATE_DECIMALS = 7  # a centimetre: finer digits are noise and break equality
-READABLE = (".csv", ".parquet", ".jsonl")
+FACTS_COLUMNS = ["poi_id", "name", "category", "lng", "lat"]
+COORDINATE_DECIMALS = 7  # a centimetre: finer digits are noise, and equal points would differ by them
 
 
 def read_views(path: Path, datum: Datum = "wgs84") -> pd.DataFrame:
-    """Read a view table.
-
-    Returns:
-        address1, address2 (str), lng, lat (float degrees, WGS-84) and whatever further columns the file has.
+    """Read all columns of a view table.
 
     Raises:
-        InputError: missing or empty file, missing column, empty text, coordinates that are no numbers, out of range or
-            swapped (by range, or because the geohash digits fit the swapped pair).
+        InputError: A column is missing, or a text or coordinate is invalid (at file:line: column). Swapped coordinates
+            are detected by their range, or by geohash digits that match the swapped pair.
     """
-    frame = _read(path, ["address1", "address2", "lng", "lat"], "view table")
+    frame = _read(path, VIEW_COLUMNS, "view table")
     _check_text(frame, "address1", path)
     _check_text(frame, "address2", path)
     _check_coordinates(frame, path)
     _check_geohash(frame, path)
     frame = _convert(frame, datum)
     if datum != "wgs84" and set(GEOHASH_COLUMNS) <= set(frame.columns):
-        frame[GEOHASH_COLUMNS] = geohash_digits(frame["lng"], frame["lat"])  # the file's digits are of its own datum
+        frame[GEOHASH_COLUMNS] = geohash_digits(frame["lng"], frame["lat"])  # the digits of the file are in its datum
     return frame
 
 
 def read_pois(path: Path, datum: Datum = "wgs84") -> pd.DataFrame:
-    """Read a POI table.
-
-    Returns:
-        poi_id, address, lng, lat and whatever further columns the file has. Without a poi_id column the ids are row
-        numbers counted from 0. Equal rows are kept: the evaluations count them, ``predict`` collapses them.
+    """Read all columns and rows of a POI table; poi_id is the row number, from 0, if the file has none.
 
     Raises:
-        InputError: as ``read_views``; also for a poi_id that is empty or appears twice.
+        InputError: As for ``read_views``, or a poi_id is empty or appears twice.
     """
     frame = _read(path, POI_COLUMNS, "POI table")
     _check_text(frame, "address", path)
@@ -72,34 +67,31 @@ def read_pois(path: Path, datum: Datum = "wgs84") -> pd.DataFrame:
     return _convert(frame, datum)
 
 
+def read_facts(path: Path, datum: Datum = "wgs84") -> pd.DataFrame:
+    """Read the facts table of a city; the column ``geometry`` is dropped. Raises InputError as ``read_pois``."""
+    frame = _read(path, FACTS_COLUMNS, "facts table").drop(columns="geometry", errors="ignore")
+    _check_ids(frame, path)
+    _check_coordinates(frame, path)
+    return _convert(frame.assign(poi_id=frame["poi_id"].astype(str)), datum)
+
+
 def with_geohash(views: pd.DataFrame) -> pd.DataFrame:
-    """The view table in the published column order; any other columns are dropped."""
+    """Return the published columns of a view table, including geohash digits."""
     digits = pd.DataFrame(geohash_digits(views["lng"], views["lat"]), columns=GEOHASH_COLUMNS, index=views.index)
-    return pd.concat([views[["address1", "address2", "lng", "lat"]], digits], axis=1)
+    return pd.concat([views[VIEW_COLUMNS], digits], axis=1)
 
 
 class ViewsWriter:
-    """Writes a view table in pieces: the published .csv columns to ``path``, every column to its .parquet twin.
+    """Writes a view table in pieces; opened by ``views_writer``."""
 
-    Both files appear when the ``with`` block ends well, neither if it does not.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stack = ExitStack()
+    def __init__(self, file: IO[str], twin: Path) -> None:
+        self._csv, self._twin = file, twin
         self._parquet: pq.ParquetWriter | None = None
         self.rows = 0
 
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self._csv = stack.enter_context(atomic_text(self._path))
-            self._twin = stack.enter_context(atomic_path(parquet_twin(self._path)))
-            self._stack = stack.pop_all()
-        return self
-
     def write(self, views: pd.DataFrame) -> None:
         """Append rows; every piece has the columns of the first."""
-        views = views.assign(lng=views["lng"].round(COORDINATE_DECIMALS), lat=views["lat"].round(COORDINATE_DECIMALS))
+        views = _rounded(views)
         published = with_geohash(views)
         published.to_csv(self._csv, index=False, lineterminator="\n", header=self.rows == 0)
         table = pa.Table.from_pandas(
@@ -112,51 +104,56 @@ class ViewsWriter:
         self._parquet.write_table(table)
         self.rows += len(views)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Complete the .parquet file."""
         if self._parquet is not None:
             self._parquet.close()
-        self._stack.__exit__(kind, error, trace)
+
+
+@contextmanager
+def views_writer(path: Path) -> Iterator[ViewsWriter]:
+    """Open a writer of the published columns to the .csv ``path`` and of all columns to its .parquet twin.
+
+    Both files appear when the block ends without an error.
+    """
+    with (
+        atomic_text(path) as file,
+        atomic_path(parquet_twin(path)) as twin,
+        closing(ViewsWriter(file, twin)) as writer,
+    ):
+        yield writer
 
 
 def write_views(views: pd.DataFrame, path: Path) -> None:
-    """Write the published .csv columns to ``path`` and every column, geohash digits included, to its .parquet twin."""
-    with ViewsWriter(path) as writer:
+    """Write a view table; see ``views_writer``."""
+    with views_writer(path) as writer:
         writer.write(views)
 
 
 def write_pois(pois: pd.DataFrame, path: Path) -> None:
-    """Write address, lng, lat to the .csv at ``path`` and every column to its .parquet twin."""
-    pois = pois.assign(lng=pois["lng"].round(COORDINATE_DECIMALS), lat=pois["lat"].round(COORDINATE_DECIMALS))
+    """Write address, lng, lat to the .csv ``path`` and all columns to its .parquet twin."""
+    pois = _rounded(pois)
     write_table(pois[POI_COLUMNS], path)
     write_table(pois, parquet_twin(path))
 
 
 def parquet_twin(path: Path) -> Path:
-    """Where the table with every column lies beside ``path``: ``a.csv`` and ``a.csv.gz`` -> ``a.parquet``."""
-    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
-    return plain.with_suffix(".parquet")
+    """Return the path of the twin: ``a.csv`` and ``a.csv.gz`` -> ``a.parquet``."""
+    return path.with_name(f"{stem_of(path)}.parquet")
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame atomically as .csv, .parquet or .jsonl (.csv and .jsonl also .gz)."""
-    kind = suffix_of(path)
-    if kind == ".parquet":
+    """Write a frame atomically, as .parquet or else as .csv (.gz)."""
+    if suffix_of(path) == ".parquet":
         with atomic_path(path) as temporary:
             frame.to_parquet(temporary, index=False)
-    elif kind == ".csv":
+    else:
         with atomic_text(path) as file:
             frame.to_csv(file, index=False, lineterminator="\n")
-    elif kind == ".jsonl":
-        with atomic_text(path) as file:
-            frame.to_json(file, orient="records", lines=True, force_ascii=False)
-    else:
-        raise InputError(f"cannot write a table as {kind or 'a file without suffix'}", where=path, hint=_formats())
 
 
 def read_frame(path: Path, what: str = "table") -> pd.DataFrame:
-    """Read any table by suffix, unvalidated. CSV cells come as text, an empty cell as the empty text."""
+    """Read any table by suffix, without validation; CSV cells are text. ``what`` names the table in errors."""
     require_file(path, what)
     kind = suffix_of(path)
     try:
@@ -165,25 +162,19 @@ def read_frame(path: Path, what: str = "table") -> pd.DataFrame:
         if kind == ".parquet":
             return pd.read_parquet(path)
         if kind == ".jsonl":
-            return pd.DataFrame([row for _, row in read_json_lines(path)])
-    except UnicodeDecodeError as error:
-        raise InputError(f"cannot read the {what} ({_one_line(error)})", where=path, hint="Is it UTF-8?") from error
-    except (ValueError, OSError, EOFError, zlib.error) as error:  # pandas' and pyarrow's parse errors are ValueErrors
-        raise InputError(f"cannot read the {what} ({_one_line(error)})", where=path, hint="Make it again.") from error
-    raise InputError(f"cannot read a {what} from {kind or 'a file without suffix'}", where=path, hint=_formats())
-
-
-def read_json_lines(path: Path) -> list[tuple[int, dict[str, object]]]:
-    """Every line of a .jsonl file as (line number from 1, object); blank lines are passed over.
-
-    Raises:
-        InputError: with file:line for what is not a JSON object.
-    """
-    return list(iter_json_lines(path))
+            return pd.DataFrame([row for _, row in iter_json_lines(path)])
+    except (ValueError, OSError, EOFError, zlib.error) as error:  # pandas and pyarrow raise ValueErrors
+        raise _unreadable(error, path, what) from error
+    problem = f"cannot read a {what} from {kind or 'a file without suffix'}"
+    raise InputError(problem, where=path, hint="Use one of .csv, .parquet, .jsonl.")
 
 
 def iter_json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
-    """``read_json_lines`` line by line, for files whose objects would not fit into memory together."""
+    """Yield the line number (from 1) and the object of each line of a .jsonl file that is not blank.
+
+    Raises:
+        InputError: A line is no JSON object (at file:line), or the file is unreadable or has blank lines only.
+    """
     require_file(path)
     empty = True
     try:
@@ -192,13 +183,10 @@ def iter_json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
                 if line.strip():
                     yield number, _json_object(line, f"{path}:{number}")
                     empty = False
-    except UnicodeDecodeError as error:
-        raise InputError(f"cannot read ({_one_line(error)})", where=path, hint="Is it UTF-8 text?") from error
-    except (OSError, EOFError, zlib.error) as error:
-        hint = "Is it whole? Make or fetch it again."
-        raise InputError(f"cannot read ({_one_line(error)})", where=path, hint=hint) from error
+    except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
+        raise _unreadable(error, path, "file") from error
     if empty:
-        raise InputError("holds no line", where=path, hint="Make or fetch it again.")
+        raise InputError("the file contains only blank lines", where=path, hint="Make or fetch it again.")
 
 
 def _json_object(line: str, where: str) -> dict[str, object]:
@@ -213,7 +201,7 @@ def _json_object(line: str, where: str) -> dict[str, object]:
 
 
 def _read_csv(path: Path, what: str) -> pd.DataFrame:
-    """Cells as text. A row with more cells than the header is refused: pandas alone would shift or drop its cells."""
+    """Read cells as text. A row with more cells than the header is refused: pandas would shift or drop its cells."""
     try:
         with open_text(path) as file, warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -223,15 +211,15 @@ def _read_csv(path: Path, what: str) -> pd.DataFrame:
         for line, cells in _csv_rows(path):
             width = width or len(cells)
             if len(cells) > width:
-                told = f"the row has {len(cells)} cells, the header of the {what} {width}"
+                wide = f"the row has {len(cells)} cells, the header of the {what} {width}"
                 hint = "Quote cells that hold a comma, or delete the row."
-                raise InputError(told, where=f"{path}:{line}", hint=hint) from error
-        raise InputError(f"cannot read the {what} ({_one_line(error)})", where=path, hint="Make it again.") from error
+                raise InputError(wide, where=f"{path}:{line}", hint=hint) from error
+        raise _unreadable(error, path, what) from error
     return frame.rename(columns=str.strip)
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a .csv that pandas sees, header first, each with the line in the file on which it ends."""
+    """Yield the last line number and the cells of each row that pandas reads, including the header."""
     with open_text(path) as file:
         reader = csv.reader(file)
         try:
@@ -246,70 +234,66 @@ def _read(path: Path, columns: list[str], what: str) -> pd.DataFrame:
     frame = read_frame(path, what)
     missing = [c for c in columns if c not in frame.columns]
     if missing:
-        names, found = ", ".join(missing), ", ".join(map(str, frame.columns))
-        raise InputError(f"the {what} has no column {names} (it has: {found})", where=path, hint="Rename or add it.")
+        names, present = ", ".join(missing), ", ".join(map(str, frame.columns))
+        error = f"the {what} has no column {names} (the columns are: {present})"
+        raise InputError(error, where=path, hint="Rename or add it.")
     if frame.empty:
         raise InputError(f"the {what} has no rows", where=path, hint="Make or fetch it again.")
     return frame
 
 
+def _refuse_first(wrong: NDArray[np.bool_], path: Path, values: pd.Series, what: str, hint: str) -> None:
+    """Raise InputError for the first wrong row, if there is one; its value replaces {} in ``what``."""
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        where = _position(path, row, str(values.name))
+        raise InputError(what.format(_shown(values.iloc[row])), where=where, hint=hint)
+
+
 def _check_text(frame: pd.DataFrame, column: str, path: Path) -> None:
-    text = frame[column].map(lambda v: v.strip() if isinstance(v, str) else "")
-    empty = (text == "").to_numpy()
-    if empty.any():
-        row = int(np.argmax(empty))
-        what = f"expected text, got {_told(frame[column].iloc[row])}"
-        raise InputError(what, where=_at(path, row, column), hint="Fill the cell or delete the row.")
+    empty = frame[column].map(lambda v: not isinstance(v, str) or not v.strip()).to_numpy(bool)
+    _refuse_first(empty, path, frame[column], "expected text, got {}", "Fill the cell or delete the row.")
 
 
 def _check_ids(frame: pd.DataFrame, path: Path) -> None:
     ids = frame["poi_id"]
     empty = (ids.isna() | (ids.astype(str).str.strip() == "")).to_numpy()
-    if empty.any():
-        hint = "Fill the cell, or drop the column: rows are numbered then."
-        raise InputError("the poi_id is empty", where=_at(path, int(np.argmax(empty)), "poi_id"), hint=hint)
-    twice = ids.duplicated().to_numpy()
-    if twice.any():
-        row = int(np.argmax(twice))
-        what = f"poi_id {_told(ids.iloc[row])} appears twice"
-        raise InputError(what, where=_at(path, row, "poi_id"), hint="Make ids unique.")
+    hint = "Fill the cell, or drop the column: then row numbers are the ids."
+    _refuse_first(empty, path, ids, "the poi_id is empty", hint)
+    _refuse_first(ids.duplicated().to_numpy(), path, ids, "poi_id {} appears twice", "Make ids unique.")
 
 
 def _check_coordinates(frame: pd.DataFrame, path: Path) -> None:
+    """Convert lng and lat to numbers. Raises InputError for other values and for numbers out of range."""
     for column, limit in (("lng", 180.0), ("lat", 90.0)):
         numbers = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64)
-        wrong = ~np.isfinite(numbers)
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            what = f"expected degrees, got {_told(frame[column].iloc[row])}"
-            raise InputError(what, where=_at(path, row, column), hint="Fill the cell or delete the row.")
-        wrong = np.abs(numbers) > limit
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            what = f"{numbers[row]:g} is outside [-{limit:g}, {limit:g}]"
-            hint = "Coordinates are degrees, lng before lat."
-            if column == "lat" and (np.abs(frame["lng"].to_numpy(np.float64)) <= 90.0).all():
-                what, hint = f"{what}: lng and lat look swapped", "Swap the two columns: lng before lat."
-            raise InputError(what, where=_at(path, row, column), hint=hint)
+        hint = "Fill the cell or delete the row."
+        _refuse_first(~np.isfinite(numbers), path, frame[column], "expected degrees, got {}", hint)
         frame[column] = numbers
+        what, hint = f"{{}} is outside [-{limit:g}, {limit:g}]", "Coordinates are degrees, lng before lat."
+        if column == "lat" and (frame["lng"].abs() <= 90.0).all():
+            what, hint = f"{what}: lng and lat look swapped", "Swap the two columns: lng before lat."
+        _refuse_first(np.abs(numbers) > limit, path, frame[column], what, hint)
 
 
 def _check_geohash(frame: pd.DataFrame, path: Path) -> None:
-    """The digits of a view table tell whether its coordinates were swapped even where both fit the range."""
+    """Raise InputError if the geohash digits match the swapped coordinates; no range shows that."""
     if not set(GEOHASH_COLUMNS) <= set(frame.columns):
         return
     try:
-        told = frame[GEOHASH_COLUMNS[:3]].astype(np.int64).to_numpy()
+        digits = frame[GEOHASH_COLUMNS[:3]].astype(np.int64).to_numpy()
     except ValueError:
         return
     lng, lat = frame["lng"].to_numpy(np.float64), frame["lat"].to_numpy(np.float64)
-    fits = (geohash_digits(lng, lat, 3) == told).all(axis=1)
-    if fits.any():
+    if (geohash_digits(lng, lat, 3) == digits).all(axis=1).any():
         return
-    inside = np.abs(lng) <= 90.0
-    if inside.all() and (geohash_digits(lat, lng, 3) == told).all(axis=1).any():
-        what = "lng and lat look swapped (the geohash columns fit the swapped pair)"
-        raise InputError(what, where=_at(path, 0, "lng"), hint="Swap the two columns: lng before lat.")
+    if (np.abs(lng) <= 90.0).all() and (geohash_digits(lat, lng, 3) == digits).all(axis=1).any():
+        what = "lng and lat look swapped (the geohash columns match the swapped pair)"
+        raise InputError(what, where=_position(path, 0, "lng"), hint="Swap the two columns: lng before lat.")
+
+
+def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(lng=frame["lng"].round(COORDINATE_DECIMALS), lat=frame["lat"].round(COORDINATE_DECIMALS))
 
 
 def _convert(frame: pd.DataFrame, datum: Datum) -> pd.DataFrame:
@@ -317,28 +301,27 @@ def _convert(frame: pd.DataFrame, datum: Datum) -> pd.DataFrame:
     return frame.assign(lng=lng, lat=lat)
 
 
-def _at(path: Path, row: int, column: str) -> str:
-    """file:line: column of a row; the line is counted in the file itself, as a quoted cell may hold line breaks."""
-    lines: Iterator[int] = iter(())
+def _position(path: Path, row: int, column: str) -> str:
+    """Return file:line: column of a row. The file is read again, because rows may span lines or be blank."""
+    rows: Iterator[tuple[int, Any]] = iter(())
     if suffix_of(path) == ".csv":
-        lines = (line for number, (line, _) in enumerate(_csv_rows(path)) if number > row)
+        rows = islice(_csv_rows(path), row + 1, None)
     elif suffix_of(path) == ".jsonl":
-        lines = (line for number, (line, _) in enumerate(iter_json_lines(path)) if number >= row)
-    for line in lines:
-        return f"{path}:{line}: {column}"
-    return f"{path}: row {row + 1}: {column}"
+        rows = islice(iter_json_lines(path), row, None)
+    line, _ = next(rows, (None, None))
+    return f"{path}: row {row + 1}: {column}" if line is None else f"{path}:{line}: {column}"
 
 
-def _told(value: Any) -> str:
-    """A cell as a message shows it: what is no value reads as nothing."""
+def _shown(value: Any) -> str:
+    """Return a cell for a message; a missing value is "nothing"."""
     if isinstance(value, np.generic):
         value = value.item()
-    return "nothing" if value is None or value != value else repr(value)[:80]  # noqa: PLR0124  (NaN)
+    if isinstance(value, float):
+        return "nothing" if np.isnan(value) else f"{value:g}"
+    return "nothing" if value is None else repr(value)[:80]
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
-
-
-def _formats() -> str:
-    return f"Use one of {', '.join(READABLE)}."
+def _unreadable(error: BaseException, path: Path, what: str) -> InputError:
+    reason = " ".join(str(error).split())[:200]
+    hint = "Is it UTF-8?" if isinstance(error, UnicodeDecodeError) else "Is it complete? Make or fetch it again."
+    return InputError(f"cannot read the {what} ({reason})", where=path, hint=hint)

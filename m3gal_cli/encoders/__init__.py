@@ -1,1 +1,1 @@
-"""Run a model over many texts and places: PyTorch, ONNX Runtime, batching, embedding cache."""
+"""Encode many texts and locations: encoder protocols, PyTorch, ONNX Runtime, embedding cache, model loading."""

@@ -1,4 +1,4 @@
-"""What an index was made of, so that one of another model or another table is never taken for it."""
+"""Fingerprint of a model or table. An index records it, so that it is never used with another model or table."""
 
 from __future__ import annotations
 
@@ -8,44 +8,48 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-HASHED_AT_ONCE = 1 << 24
-
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The content of some files, and whatever else decides what is made of them.
-
-    Sizes and times of change are compared first: only where these differ are the files read and hashed.
-    """
+    """Content of files, in a fixed order, and settings of JSON types, on which a result depends."""
 
     files: tuple[Path, ...]
-    also: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """What a manifest keeps; JSON types alone."""
-        return {"sha256": self.sha256(), "files": self._stats(), "also": self._plain()}
+        """Return the hash, the states of the files and the settings as JSON types, for a manifest.
 
-    def is_that_of(self, record: Any) -> bool:
-        """Whether a manifest's record is of the same content."""
-        if not isinstance(record, dict) or record.get("also") != self._plain():
+        The record holds no path, so that a folder can be moved, or opened by another user.
+        """
+        return {"sha256": self.sha256(), "files": self._file_states(), "also": self._json_settings()}
+
+    def matches(self, record: Any) -> bool:
+        """Return whether a record is of the same content; read files only if path, size or modification time differ."""
+        if not isinstance(record, dict) or record.get("also") != self._json_settings():
             return False
-        return record.get("files") == self._stats() or record.get("sha256") == self.sha256()
+        return record.get("files") == self._file_states() or record.get("sha256") == self.sha256()
 
     def sha256(self) -> str:
-        """Of the contents, file after file in the order given. Raises OSError."""
-        total = hashlib.sha256()
+        """Return the SHA-256 of the files' SHA-256 digests, in their order. Raises OSError."""
+        return hashlib.sha256(b"".join(bytes.fromhex(file_sha256(path)) for path in self.files)).hexdigest()
+
+    def _json_settings(self) -> Any:
+        """Return the settings after a round trip through JSON, where tuples become lists."""
+        return json.loads(json.dumps(self.settings))
+
+    def _file_states(self) -> list[list[Any]]:
+        """Return path digest, size in bytes and modification time in ns of each file.
+
+        Two checkpoints of one architecture have equal sizes and, from an archive, may have equal times.
+        """
+        states = []
         for path in self.files:
-            own = hashlib.sha256()
-            with path.open("rb") as file:
-                while part := file.read(HASHED_AT_ONCE):
-                    own.update(part)
-            total.update(own.digest())
-        return total.hexdigest()
+            digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+            states.append([digest, path.stat().st_size, path.stat().st_mtime_ns])
+        return states
 
-    def _plain(self) -> Any:
-        """As it comes back from a manifest."""
-        return json.loads(json.dumps(self.also))
 
-    def _stats(self) -> list[list[Any]]:
-        found = ((path.resolve(), path.stat()) for path in self.files)
-        return [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in found]
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as hexadecimal digits. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,33 +1,34 @@
-"""A checkpoint's query encoder as ONNX, with all that encoding a query takes beside it."""
+"""Export a checkpoint's query encoder to ONNX, with its tokenizer and settings."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import os
+import shutil
 import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m3gal_cli.core.tokenizer import PlainTokenizer, TextTokenizer, max_positions
-from m3gal_cli.encoders.fingerprint import Fingerprint
+from m3gal_cli.core.tokenizer import max_positions
+from m3gal_cli.encoders.fingerprint import Fingerprint, file_sha256
+from m3gal_cli.encoders.onnx_runtime import FORMAT, GRAPH, MANIFEST, TOKENIZER, OnnxQueryEncoder, UnusableExport
 from m3gal_cli.errors import InputError
-from m3gal_cli.files import publish_folder
+from m3gal_cli.files import make_folder, publish_folder, remove_folder, write_json
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # opening an export does not import torch
     from m3gal_cli.core.checkpoint import Checkpoint
     from m3gal_cli.core.text_encoder import TextEncoder
-    from m3gal_cli.encoders.onnx_runtime import OnnxQueryEncoder
 
-FORMAT = 1
-GRAPH, TOKENIZER, MANIFEST = "query_encoder.onnx", "tokenizer.json", "manifest.json"
+FOLDERS = {False: "onnx-float32", True: "onnx-int8"}
 OPSET = 17
-INSTEAD = "Use --encoder-runtime torch."
-# A float32 export that is farther off than this, or an int8 one whose vectors point elsewhere, is not taken.
-LARGEST_ERROR, LEAST_COSINE = 1e-4, 0.95
+USE_TORCH = "Use --encoder-runtime torch."
+INSTALL = "pip install 'm3gal[onnx]', or use --encoder-runtime torch."
+MAX_ERROR = 1e-4  # of a component of a float32 vector
+MIN_COSINE = 0.95  # of an int8 vector and the float32 vector
 SAMPLES = [
     "a",
     "12",
@@ -38,31 +39,97 @@ SAMPLES = [
 ]
 
 
-def export(checkpoint: Checkpoint, model: Fingerprint, path: Path, int8: bool) -> None:
-    """Write the folder ``path``: whole or not at all. It must not be there.
+def open_or_export(
+    load: Callable[[], Checkpoint], model: Fingerprint, folder: Path, int8: bool, log: Callable[[str], None]
+) -> OnnxQueryEncoder:
+    """Open the query encoder in ``folder``/onnx-int8 or onnx-float32; export it first if it is missing or unusable.
 
     Args:
-        model: what the manifest says that it was made of.
+        load: Called for an export; returns a checkpoint with a query encoder.
+        model: Fingerprint of the model; an export of another model is replaced.
+        folder: Parent folder of the exports.
+        int8: Quantise weights and activations to int8.
+        log: Called with a message if an export is made or replaced.
 
     Raises:
-        InputError: an encoder or a tokenizer that cannot be exported, a full disk.
+        InputError: The extra ``onnx`` is not installed, the encoder cannot be exported, or the folder is not writable.
     """
-    from m3gal_cli.files import make_folder
+    require_onnx()
+    path = folder / FOLDERS[int8]
+    if path.exists():
+        try:
+            encoder = OnnxQueryEncoder(path)
+            if encoder.was_exported_from(model):
+                return encoder
+            reason = "the export is of another model"
+        except UnusableExport as error:
+            reason = str(error)
+        log(f"{path}: {reason}; exporting again")
+        try:
+            remove_folder(path)
+        except OSError as error:
+            what = f"cannot remove the folder ({error.strerror or error})"
+            raise InputError(what, where=path, hint="Remove it yourself.") from error
+    log(f"{path}: exporting the query encoder (once)")
+    export(load(), model, path, int8)
+    try:
+        return OnnxQueryEncoder(path)
+    except UnusableExport as error:
+        raise InputError(f"the new export is unusable: {error}", where=path, hint=USE_TORCH) from error
 
+
+def require_onnx(find: Callable[[str], Any] = find_spec) -> None:
+    """Raise InputError if a library of the extra ``onnx`` is missing."""
+    missing = [name for name in ("onnxruntime", "onnx") if find(name) is None]
+    if missing:
+        raise InputError(f"{' and '.join(missing)} is not installed", hint=INSTALL)
+
+
+def export(checkpoint: Checkpoint, model: Fingerprint, path: Path, int8: bool) -> None:
+    """Export to the new folder ``path`` atomically, after a comparison with the torch encoder. Raises InputError."""
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir()
         _write(temporary, checkpoint, model, int8)
-        _check(temporary, checkpoint, int8)
+        _verify(temporary, checkpoint, int8)
         publish_folder(temporary, path)
-    except FileExistsError:  # another process was faster, with the same
+    except FileExistsError:  # another process has exported the same encoder in the meantime
         pass
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"cannot write there ({reason})", where=path, hint="Free space, or another folder.") from error
+        what = f"cannot write there ({error.strerror or error})"
+        raise InputError(what, where=path, hint="Free space, or choose another folder.") from error
     finally:
-        _remove(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def trace(encoder: TextEncoder, path: Path) -> None:
+    """Write a text encoder with pooling and normalisation as an ONNX graph. Raises InputError if torch cannot.
+
+    Shape:
+        Graph: ids, mask (B, L) int64 -> vectors (B, D) float32, for any B and L.
+    """
+    import torch
+
+    own = copy.deepcopy(encoder).cpu().float().eval()
+    set_attention: Any = getattr(own.text_encoder, "set_attn_implementation", None)
+    ids = torch.full((2, 7), 5)
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = 0
+    any_size = {"ids": {0: "batch", 1: "length"}, "mask": {0: "batch", 1: "length"}, "vectors": {0: "batch"}}
+    options: dict[str, Any] = {"input_names": ["ids", "mask"], "output_names": ["vectors"], "dynamic_axes": any_size}
+    try:
+        if callable(set_attention):
+            set_attention("eager")
+        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+            warnings.simplefilter("ignore")
+            # dynamo=True, the newer exporter, takes ten times as long for the same graph and needs another library.
+            torch.onnx.export(own, (ids, mask), path, dynamo=False, opset_version=OPSET, **options)
+    except OSError:
+        raise
+    except Exception as error:  # torch raises the exceptions of all its parts
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"this text encoder cannot be exported to ONNX ({reason})", hint=USE_TORCH) from error
 
 
 def _write(folder: Path, checkpoint: Checkpoint, model: Fingerprint, int8: bool) -> None:
@@ -76,12 +143,12 @@ def _write(folder: Path, checkpoint: Checkpoint, model: Fingerprint, int8: bool)
         onnx.save(quantise(onnx.load(folder / GRAPH)), folder / GRAPH)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        raise InputError("the checkpoint's tokenizer is not of the tokenizers library", hint=INSTEAD)
+        raise InputError("the checkpoint's tokenizer is not of the tokenizers library", hint=USE_TORCH)
     (folder / TOKENIZER).write_text(backend.to_str(), encoding="utf-8")
     manifest = {
         "format": FORMAT,
         "model": model.record(),
-        "files": {name: sha256(folder / name) for name in (GRAPH, TOKENIZER)},
+        "files": {name: file_sha256(folder / name) for name in (GRAPH, TOKENIZER)},
         "dim": checkpoint.model.dim,
         "settings": checkpoint.model.settings.to_json(),
         "max_positions": max_positions(checkpoint.model.text_config),
@@ -89,73 +156,22 @@ def _write(folder: Path, checkpoint: Checkpoint, model: Fingerprint, int8: bool)
         "cls_token_id": tokenizer.cls_token_id,
         "truncation_side": tokenizer.truncation_side,
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / MANIFEST, manifest)
 
 
-def trace(encoder: TextEncoder, path: Path) -> None:
-    """Write a text encoder, pooling and normalisation included, as a graph of any batch and length. Raises InputError.
+def _verify(folder: Path, checkpoint: Checkpoint, int8: bool) -> None:
+    """Raise InputError unless the export gives the token ids of the checkpoint, and its vectors within a tolerance."""
+    from m3gal_cli.encoders.torch_encoder import TorchEncoder
 
-    Shape:
-        ids, mask: (B, L) int64 -> vectors (B, D) float32.
-    """
-    import torch
-
-    own = copy.deepcopy(encoder).cpu().float().eval()
-    plain: Any = getattr(own.text_encoder, "set_attn_implementation", None)
-    ids = torch.full((2, 7), 5)
-    mask = torch.ones_like(ids)
-    mask[1, 4:] = 0
-    any_size = {"ids": {0: "batch", 1: "length"}, "mask": {0: "batch", 1: "length"}, "vectors": {0: "batch"}}
-    options: dict[str, Any] = {"input_names": ["ids", "mask"], "output_names": ["vectors"], "dynamic_axes": any_size}
-    try:
-        if callable(plain):
-            plain("eager")
-        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
-            warnings.simplefilter("ignore")
-            # The newer exporter (dynamo=True) gives the same graph in ten times the time and needs a further library.
-            torch.onnx.export(own, (ids, mask), path, dynamo=False, opset_version=OPSET, **options)
-    except OSError:
-        raise
-    except Exception as error:  # torch raises whatever its parts raise
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"this text encoder cannot be exported to ONNX ({reason})", hint=INSTEAD) from error
-
-
-def _check(folder: Path, checkpoint: Checkpoint, int8: bool) -> None:
-    """Raise InputError unless what was written gives the tokens and vectors of the checkpoint."""
-    from m3gal_cli.encoders.encoder import TorchEncoder
-    from m3gal_cli.encoders.onnx_runtime import OnnxQueryEncoder
-
-    made: OnnxQueryEncoder = OnnxQueryEncoder(folder)
-    encoder = TorchEncoder(checkpoint)
+    exported, encoder = OnnxQueryEncoder(folder), TorchEncoder(checkpoint)
     prefix = checkpoint.model.settings.query_prefix
-    own, wanted = made.tokenize(SAMPLES, prefix), encoder.tokenize(SAMPLES, prefix)
-    if not (np.array_equal(own.flat, wanted.flat) and np.array_equal(own.lengths, wanted.lengths)):
-        raise InputError("the exported tokenizer gives other tokens", hint=INSTEAD)
-    found, vectors = made.queries(SAMPLES), encoder.queries(SAMPLES)
-    error, cosine = float(np.abs(found - vectors).max()), float((found * vectors).sum(axis=1).min())
-    if int8 and not cosine >= LEAST_COSINE:
-        raise InputError(f"int8 does not suit this encoder (cosine {cosine:.3f})", hint="Use --encoder-runtime onnx.")
-    if not int8 and not error <= LARGEST_ERROR:
-        raise InputError(f"the exported encoder gives other vectors (by {error:.1g})", hint=INSTEAD)
-
-
-def tokenizer_of(folder: Path, manifest: dict[str, Any]) -> TextTokenizer:
-    """The tokenizer that was exported. Raises OSError, ValueError, KeyError, TypeError."""
-    from m3gal_cli.core.model_settings import ModelSettings
-
-    names = ("pad_token_id", "cls_token_id", "truncation_side")
-    plain = PlainTokenizer((folder / TOKENIZER).read_text(encoding="utf-8"), *(manifest[name] for name in names))
-    return TextTokenizer(plain, ModelSettings.from_json(manifest["settings"]), int(manifest["max_positions"]))
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
+    tokens, wanted_tokens = exported.tokenize(SAMPLES, prefix), encoder.tokenize(SAMPLES, prefix)
+    if not all(np.array_equal(getattr(tokens, n), getattr(wanted_tokens, n)) for n in ("lengths", "flat")):
+        raise InputError("the exported tokenizer gives other tokens", hint=USE_TORCH)
+    vectors, wanted = exported.encode_queries(SAMPLES), encoder.encode_queries(SAMPLES)
+    error, cosine = float(np.abs(vectors - wanted).max()), float((vectors * wanted).sum(axis=1).min())
+    if int8 and not cosine >= MIN_COSINE:
+        what = f"int8 changes the vectors of this encoder (cosine {cosine:.3f}, at least {MIN_COSINE} is needed)"
+        raise InputError(what, hint="Use --encoder-runtime onnx.")
+    if not int8 and not error <= MAX_ERROR:
+        raise InputError(f"the exported encoder gives other vectors (error {error:.1g})", hint=USE_TORCH)

@@ -1,1 +1,1 @@
-"""Ranks, metrics and the two evaluations."""
+"""Evaluation: ranks, metrics, and the two evaluations over a whole table and over candidate sets."""

@@ -1,4 +1,4 @@
-"""Candidate sets: order the candidates of each query."""
+"""Candidate-set evaluation: rank the candidates of each record."""
 
 from __future__ import annotations
 
@@ -10,108 +10,144 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from m3gal_cli.data.records import PoiKey, Record
-from m3gal_cli.encoders.encoder import TorchEncoder
+from m3gal_cli.data.duplicates import POI_COLUMNS, PlaceKey
+from m3gal_cli.data.records import Record
+from m3gal_cli.encoders.protocol import Encoder
+from m3gal_cli.errors import InputError
+from m3gal_cli.evaluation.leakage import leakage_notes
 from m3gal_cli.evaluation.ranks import gold_ranks
-from m3gal_cli.evaluation.reranked import first_of_each, query_of, reranker_of
-from m3gal_cli.evaluation.result import Evaluation, RowScores, best_match_m, summarise
-from m3gal_cli.rerank.features import Candidates
-from m3gal_cli.rerank.linear import RerankerWeights
-from m3gal_cli.text.bm25 import LexicalIndex
+from m3gal_cli.evaluation.result import Evaluation, QueryResults, summarise
+from m3gal_cli.geo.distances import haversine_m
+from m3gal_cli.matching.candidate_table import CandidateTable, query_of
+from m3gal_cli.rerank.linear import LinearReranker, table_document_frequencies
+from m3gal_cli.rerank.weights import RerankerWeights
+from m3gal_cli.text.bm25 import Bm25Index
 
 
 def rerank_scores(
-    records: Sequence[Record], encoder: TorchEncoder, max_chars: int | None = None
+    records: Sequence[Record], encoder: Encoder, max_chars: int | None = None
 ) -> dict[str, NDArray[np.float32]]:
-    """Scores of every candidate, positives first, -inf behind the last one of a shorter list.
+    """Return the scores of every candidate, positives first, padded with -inf.
 
-    Equal candidates get bit-equal scores: texts and places are encoded once each, and products are summed row by row.
+    Equal candidates get bit-equal scores: each distinct text and location is encoded once, and products are summed row
+    by row.
 
     Args:
-        max_words: characters at which queries and passages are cut (published: 64).
+        records: Labelled queries.
+        encoder: The model.
+        max_chars: Number of characters to which queries and passages are cut (published code: 64).
 
     Shape:
-        -> text, location, fused: (Q, C), C the longest list.
+        -> text, location, fused: (Q, C), C the longest list of candidates.
     """
     passages = [p for r in records for p in r.passages]
-    query = encoder.queries([r.query[:max_chars] for r in records])
-    text = encoder.poi_texts([p.text[:max_chars] for p in passages])
-    place = encoder.locations([p.lng for p in passages], [p.lat for p in passages])
-    counts = np.array([len(r.passages) for r in records])
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    out = {kind: np.full((len(records), counts.max()), -np.inf, np.float32) for kind in ("text", "location", "fused")}
-    for i in range(len(records)):
+    query = encoder.encode_queries([r.query[:max_chars] for r in records])
+    text = encoder.encode_poi_texts([p.text[:max_chars] for p in passages])
+    location = encoder.encode_locations([p.lng for p in passages], [p.lat for p in passages])
+    counts = [len(r.passages) for r in records]
+    starts = np.cumsum([0, *counts])
+    out = {kind: np.full((len(records), max(counts)), -np.inf, np.float32) for kind in ("text", "location")}
+    for i, count in enumerate(counts):
         rows = slice(starts[i], starts[i + 1])
-        out["text"][i, : counts[i]] = (text[rows] * query[i]).sum(axis=1)
-        out["location"][i, : counts[i]] = (place[rows] * query[i]).sum(axis=1)
-    out["fused"] = out["text"] + out["location"]
-    return out
+        out["text"][i, :count] = (text[rows] * query[i]).sum(axis=1)
+        out["location"][i, :count] = (location[rows] * query[i]).sum(axis=1)
+    return out | {"fused": out["text"] + out["location"]}
+
+
+def require_negatives(records: Sequence[Record]) -> None:
+    """Raise InputError if no record has a candidate that is not gold: every rank would be 1."""
+    if _without_negatives(records) == len(records):
+        hint = "Give records with negative passages, or use eval-retrieval, which needs none."
+        raise InputError("no record has a negative passage, so there is nothing to rank", hint=hint)
 
 
 def evaluate_rerank(
     records: Sequence[Record],
-    encoder: TorchEncoder,
+    encoder: Encoder,
     max_chars: int | None = None,
     bm25: bool = False,
     seed: int = 0,
     reranker: RerankerWeights | None = None,
+    training_records: Sequence[Record] = (),
 ) -> Evaluation:
-    """Metrics over candidate sets. A candidate that equals a positive in text and coordinates is gold.
+    """Compute metrics over candidate sets. A candidate with the place key of a positive is gold.
 
     Args:
-        max_words: characters at which queries and passages are cut.
-        bm25: add a row ``bm25``.
-        seed: of the bootstrap.
-        hybrid: adds a row ``hybrid``, by these weights.
+        records: Labelled queries.
+        encoder: The model.
+        max_chars: Number of characters to which queries and passages are cut.
+        bm25: Add the scores of BM25.
+        seed: Random seed of the bootstrap.
+        reranker: Weights of the reranker; adds the reranked scores.
+        training_records: Training records of the run, to find leaked queries.
     """
     began = time.perf_counter()
     scores: dict[str, NDArray[Any]] = dict(rerank_scores(records, encoder, max_chars))
+    fused = scores["fused"]
     if bm25:
-        scores["bm25"] = _bm25_scores(records, scores["text"].shape)
+        scores["bm25"] = _bm25_scores(records, fused.shape)
     if reranker is not None:
-        scores["reranked"] = _hybrid_scores(records, scores["fused"], reranker)
-    return _judged(records, scores, began, seed)
+        scores["reranked"] = _reranked_scores(records, fused, reranker)
+    results = _results(records, scores)
+    evaluation = summarise(results, records, fused.shape[1], False, time.perf_counter() - began, seed)
+    without = _without_negatives(records)
+    if without:
+        note = f"{without:,} of {len(records):,} records have no negative passage: their ranks are always 1"
+        evaluation.notes.append(note)
+    evaluation.notes += leakage_notes(records, training_records)
+    return evaluation
 
 
-def _judged(records: Sequence[Record], scores: dict[str, NDArray[Any]], began: float, seed: int) -> Evaluation:
-    width = next(iter(scores.values())).shape[1]
-    gold = np.zeros((len(records), width), bool)
-    valid = np.zeros((len(records), width), bool)
+def _without_negatives(records: Sequence[Record]) -> int:
+    """Return the number of records that have gold candidates only."""
+    return sum({p.key for p in r.negatives} <= r.gold for r in records)
+
+
+def _results(records: Sequence[Record], scores: dict[str, NDArray[Any]]) -> dict[str, QueryResults]:
+    """Return ranks and distances by kind of score. Shape: scores: (Q, C) each."""
+    gold, valid = np.zeros(scores["fused"].shape, bool), np.zeros(scores["fused"].shape, bool)
     for i, record in enumerate(records):
-        wanted = record.gold
-        gold[i, : len(record.passages)] = [p.key in wanted for p in record.passages]
-        valid[i, : len(record.passages)] = True
-    places = [np.array([(p.lng, p.lat) for p in r.passages], np.float64) for r in records]
-    rows = {}
+        positives, count = record.gold, len(record.passages)
+        gold[i, :count], valid[i, :count] = [p.key in positives for p in record.passages], True
+    out = {}
     for kind, table in scores.items():
-        metres = [best_match_m(r, t[: len(p)], *p.T) for r, t, p in zip(records, table, places, strict=True)]
-        rows[kind] = RowScores([gold_ranks(table, gold, valid)], [np.array(metres)])
-    return summarise(rows, records, width, False, time.perf_counter() - began, seed)
+        metres = [best_match_m(record, row) for record, row in zip(records, table, strict=True)]
+        out[kind] = QueryResults(gold_ranks(table, gold, valid), np.array(metres))
+    return out
 
 
-def _hybrid_scores(
+def best_match_m(record: Record, scores: NDArray[np.floating]) -> float:
+    """Return the metres from the best candidate to the nearest positive; among equal scores the farthest counts."""
+    scores = np.where(np.isnan(scores), -np.inf, scores)[: len(record.passages)]
+    lng, lat = np.array([(p.lng, p.lat) for p in record.passages])[scores == scores.max()].T
+    return float(np.min([haversine_m(lng, lat, p.lng, p.lat) for p in record.positives], axis=0).max())
+
+
+def _reranked_scores(
     records: Sequence[Record], fused: NDArray[np.float32], weights: RerankerWeights
 ) -> NDArray[np.float64]:
-    """Candidates that are one place are one candidate, as in an index, and share its score. Shape: -> (Q, C)."""
-    passages = [(p.text, p.lng, p.lat) for r in records for p in r.passages]
-    reranker = reranker_of(weights, pd.DataFrame(passages, columns=["address", "lng", "lat"]))
-    out = np.full(fused.shape, -np.inf)
+    """Return the logits of every candidate; duplicates of a record share theirs, as in an index. Shape: -> (Q, C)."""
+    passages = [p for r in records for p in r.passages]
+    pois = pd.DataFrame([(p.text, p.lng, p.lat) for p in passages], columns=POI_COLUMNS)
+    reranker = LinearReranker(weights.by_name, table_document_frequencies(pois))
+    table = CandidateTable.of_pois(pois)
+    number_of: dict[PlaceKey, int] = {}
+    poi_numbers = np.array([number_of.setdefault(p.key, len(number_of)) for p in passages])
+    out, start = np.full(fused.shape, -np.inf), 0
     for i, record in enumerate(records):
-        seen: dict[PoiKey, int] = {}
-        own, place = first_of_each(np.array([seen.setdefault(p.key, c) for c, p in enumerate(record.passages)]))
-        distinct = [record.passages[c] for c in own]
-        lng, lat = np.array([(p.lng, p.lat) for p in distinct], np.float64).T
-        found = Candidates([p.text for p in distinct], fused[i, own], lng, lat)
-        out[i, : len(place)] = reranker.scores(query_of(record), found)[place]
+        count = len(record.passages)
+        rows = np.arange(start, start + count)
+        start += count
+        _, out[i, :count] = table.rerank(reranker, query_of(record), rows, fused[i, :count], poi_numbers[rows])
     return out
 
 
 def _bm25_scores(records: Sequence[Record], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """BM25 with the document frequencies of all distinct candidates. Shape: (Q, C)."""
-    index: dict[str, int] = {}
-    columns = [[index.setdefault(p.text, len(index)) for p in r.passages] for r in records]
-    lexical = LexicalIndex(list(index))
+    """Return BM25 scores with the document frequencies of all distinct texts. Shape: -> (Q, C)."""
+    row_of: dict[str, int] = {}
+    rows = [[row_of.setdefault(p.text, len(row_of)) for p in r.passages] for r in records]
+    bm25 = Bm25Index(list(row_of))
     out = np.full(shape, -np.inf, np.float32)
     for i, record in enumerate(records):
-        out[i, : len(columns[i])] = lexical.scores(record.query)[columns[i]]
+        out[i, : len(rows[i])] = bm25.scores(record.query)[rows[i]]
     return out

@@ -1,50 +1,45 @@
-"""What an evaluation found: one row of metrics a kind of score, with its JSON form."""
+"""The result of an evaluation: metrics for each kind of score, and their JSON form."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m3gal_cli.data.records import FAR_M, NEAR_M, Record, typed_m
+from m3gal_cli.data.records import FAR_M, NEAR_M, Record, query_distances_m
 from m3gal_cli.evaluation.metrics import distance_metrics, rank_intervals, rank_metrics
 from m3gal_cli.evaluation.ranks import MISS
-from m3gal_cli.geo.coordinates import haversine_m
 
-KINDS = ("text", "location", "fused")
+KINDS = ("text", "location", "fused")  # first-stage scores
+Matches = Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]]  # for each query: rows, best first, and their scores
 
 
-@dataclass
-class RowScores:
-    """Ranks of the gold, and metres from the best match to the nearest gold, of every query, by one kind of score."""
+class QueryResults(NamedTuple):
+    """The results of all Q queries by one kind of score."""
 
-    ranks: list[NDArray[np.int64]] = field(default_factory=list)
-    metres: list[NDArray[np.float64]] = field(default_factory=list)
+    ranks: NDArray[np.int64]  # (Q,), of the gold
+    metres: NDArray[np.float64]  # (Q,), from the best match to the nearest positive
 
 
 @dataclass(frozen=True)
-class Found:
-    """The best matches of every query, for a run file.
+class TopMatches:
+    """The best matches of every query, for a run file."""
 
-    Args:
-        matches: by query: rows of the POI table, best first, and their scores.
-        gold: (G, 2) pairs of query and row that are gold, by query; of rows that are one place, the first alone.
-        hybrid: (Q,) best row of each query by the hybrid score, of rows that tie one that is not gold; None without it.
-    """
-
-    matches: list[tuple[NDArray[np.int64], NDArray[np.float64]]]
-    gold: NDArray[np.int64]
-    reranker: NDArray[np.int64] | None = None
+    matches: Matches
+    gold: NDArray[np.int64]  # (G, 2), pairs of query and gold row, ordered by query; the first of duplicates only
+    # (Q,), best rows by the reranked score, gold last among equal scores; -1 for a query without candidates.
+    reranked_best: NDArray[np.int64] | None = None
 
 
 @dataclass
 class Evaluation:
-    """Metrics by kind of score: text, location, fused and, where asked for, bm25 and hybrid.
+    """Metrics by kind of score: text, location, fused and, if they are computed, bm25 and reranked.
 
-    Slices are of the fused score, or of the only one; ``hybrid_slices`` of the hybrid one, where there is one.
+    ``n_candidates`` is the number of POIs of the table (``over_database``), or of the longest candidate set. Slices are
+    queries near their gold and far from it: ``slices`` by the fused score, ``reranked_slices`` by the reranked score.
     """
 
     n_queries: int
@@ -56,78 +51,58 @@ class Evaluation:
     slices: dict[str, dict[str, float]]
     ranks: dict[str, NDArray[np.int64]]
     notes: list[str] = field(default_factory=list)
-    found: Found | None = None
+    top: TopMatches | None = None
     reranked_slices: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def to_json(self, checkpoint: str) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
-        out: dict[str, Any] = {"checkpoint": checkpoint}
-        out["n_queries"] = self.n_queries
-        out["n_pois" if self.over_database else "n_candidates"] = self.n_candidates
-        out |= {"seconds": round(self.seconds, 3), "metrics": self.metrics, "intervals": self.intervals}
-        out["slices"] = self.slices
-        return (
-            out
-            | ({"reranked_slices": self.reranked_slices} if "reranked" in self.metrics else {})
-            | {"notes": self.notes}
-        )
+        """Return the object that ``--json`` prints."""
+        out = {
+            "checkpoint": checkpoint,
+            "n_queries": self.n_queries,
+            "n_pois" if self.over_database else "n_candidates": self.n_candidates,
+            "seconds": round(self.seconds, 3),
+            "metrics": self.metrics,
+            "intervals": self.intervals,
+            "slices": self.slices,
+        }
+        if "reranked" in self.metrics:
+            out["reranked_slices"] = self.reranked_slices
+        return out | {"notes": self.notes}
 
 
 def summarise(
-    rows: dict[str, RowScores],
+    results: Mapping[str, QueryResults],
     records: Sequence[Record],
     n_candidates: int,
     over_database: bool,
     seconds: float,
     seed: int,
 ) -> Evaluation:
-    """Metrics, 95% bootstrap intervals and slices from ranks and distances."""
-    ranks = {kind: np.concatenate(row.ranks) for kind, row in rows.items()}
-    metrics = {
-        kind: rank_metrics(ranks[kind], n_candidates) | distance_metrics(np.concatenate(row.metres))
-        for kind, row in rows.items()
-    }
-    intervals = {kind: rank_intervals(r, seed) for kind, r in ranks.items()}
-    of = ranks["fused" if "fused" in ranks else next(iter(ranks))]
+    """Compute metrics, 95% bootstrap intervals and slices from ranks and distances."""
+    ranks = {kind: result.ranks for kind, result in results.items()}
     evaluation = Evaluation(
         len(records),
         n_candidates,
         over_database,
         seconds,
-        metrics,
-        intervals,
-        _slices(records, of, n_candidates),
-        ranks,
+        metrics={kind: rank_metrics(r.ranks, n_candidates) | distance_metrics(r.metres) for kind, r in results.items()},
+        intervals={kind: rank_intervals(r, seed) for kind, r in ranks.items()},
+        slices=_slices(records, ranks["fused"], n_candidates),
+        ranks=ranks,
+        reranked_slices=_slices(records, ranks["reranked"], n_candidates) if "reranked" in ranks else {},
     )
-    if "reranked" in ranks:
-        evaluation.reranked_slices = _slices(records, ranks["reranked"], n_candidates)
-    missing = int((of == MISS).sum())
+    missing = int((ranks["fused"] == MISS).sum())
     if missing:
         evaluation.notes.append(f"{missing} of {len(records)} queries have no gold in the database: counted as misses")
     return evaluation
 
 
 def _slices(records: Sequence[Record], ranks: NDArray[np.int64], candidates: int) -> dict[str, dict[str, float]]:
-    """Metrics of queries typed near their gold and far from it, where records say where they were typed."""
-    own = typed_m(records)
-    chosen = {"within 2 km of the gold": own <= NEAR_M, "beyond 10 km of the gold": own > FAR_M}
+    """Return the recall of queries located near their gold, and of queries far from it."""
+    metres = query_distances_m(records)
     out: dict[str, dict[str, float]] = {}
-    for name, rows in chosen.items():
+    for name, rows in (("within 2 km of the gold", metres <= NEAR_M), ("beyond 10 km of the gold", metres > FAR_M)):
         if rows.any():
-            found = rank_metrics(ranks[rows], candidates)
-            out[name] = {"n_queries": int(rows.sum())} | {k: v for k, v in found.items() if k.startswith("recall")}
+            metrics = rank_metrics(ranks[rows], candidates)
+            out[name] = {"n_queries": int(rows.sum())} | {k: v for k, v in metrics.items() if k.startswith("recall")}
     return out
-
-
-def best_match_m(
-    record: Record, scores: NDArray[np.floating], lng: NDArray[np.float64], lat: NDArray[np.float64]
-) -> float:
-    """Metres from the best match to the nearest positive; of matches that tie, the farthest: ties never help.
-
-    Shape:
-        scores, lng, lat (degrees): (N,), of the candidates of one record.
-    """
-    scores = np.where(np.isnan(scores), -np.inf, scores)
-    tied = scores == scores.max()
-    metres = [haversine_m(lng[tied], lat[tied], p.lng, p.lat) for p in record.positives]
-    return float(np.min(metres, axis=0).max())

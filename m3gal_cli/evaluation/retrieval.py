@@ -1,7 +1,7 @@
-"""Full database: find the gold among all POIs, however many, in memory that does not grow with them.
+"""Full-database evaluation: rank the gold among all POIs of a table.
 
-The table is swept once for text, location and fused scores. Ranks are counted, not sorted, and exact: see
-``retrieval.tiles`` for how float32 products decide what they can, and exact ones the rest.
+Scores are streamed in tiles, and ranks are counted, so the memory for scores does not grow with the table.
+``score_tiles`` explains why the ranks are exact.
 """
 
 from __future__ import annotations
@@ -14,122 +14,144 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from m3gal_cli.data.records import PoiKey, Record, poi_key
+from m3gal_cli.data.duplicates import PlaceKey, first_equal_rows, place_key
+from m3gal_cli.data.records import Record
 from m3gal_cli.encoders.embedding_cache import EmbeddingCache
-from m3gal_cli.encoders.encoder import TorchEncoder
+from m3gal_cli.encoders.torch_encoder import TorchEncoder
 from m3gal_cli.errors import InputError
 from m3gal_cli.evaluation.distinct_rows import DistinctRows
-from m3gal_cli.evaluation.rank_counting import First, Golds, Positives, RankCounter, Setting
-from m3gal_cli.evaluation.reranked import Matches, followed, reranker_of, score_matches
-from m3gal_cli.evaluation.result import KINDS, Evaluation, Found, RowScores, summarise
-from m3gal_cli.evaluation.score_stream import ScoreStream
+from m3gal_cli.evaluation.leakage import leakage_notes
+from m3gal_cli.evaluation.rank_counting import GoldPairs, GroundTruth, RankCounter
+from m3gal_cli.evaluation.result import KINDS, Evaluation, Matches, QueryResults, TopMatches, summarise
+from m3gal_cli.evaluation.score_stream import BlockSizes, ScoreStream
 from m3gal_cli.evaluation.score_tiles import Tile
-from m3gal_cli.rerank.linear import DEPTH, RerankerWeights
-from m3gal_cli.text.bm25 import LexicalIndex
+from m3gal_cli.evaluation.top_matches import TopMatchCollector, append_unranked, rerank_matches
+from m3gal_cli.matching.candidate_table import CandidateTable
+from m3gal_cli.rerank.linear import LinearReranker, table_document_frequencies
+from m3gal_cli.rerank.reranker import DEPTH
+from m3gal_cli.rerank.weights import RerankerWeights
+from m3gal_cli.text.bm25 import Bm25Index
 
-ENCODING, COUNTING, LEXICAL, RERANKED = "encoding POIs", "counting", "BM25", "reranked"
-STRIPPED_AT_ONCE = 100_000
-Stages = Callable[[str, int, int], None]  # the stage, what is done of it, and all of it
+ENCODING, COUNTING, BM25, RERANKED = "encoding POIs", "counting", "BM25", "reranked"
+TEXT_BATCH = 100_000
+StageProgress = Callable[[str, int, int], None]  # called with the stage, the number done and the total
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to evaluate.
+class RetrievalOptions:
+    """Options of the full-database evaluation."""
 
-    Args:
-        bm25: add a row of BM25.
-        seed: of the bootstrap.
-        depth: keep so many of the best matches of each query, for a run file.
-        texts: where vectors of texts are kept.
-        hybrid: weights of the hybrid score, for a row of it.
-        order: ``fused`` or ``hybrid``, the score that these matches are the best by.
-    """
-
-    bm25: bool = False
-    seed: int = 0
-    depth: int = 0
-    texts: EmbeddingCache = field(default_factory=EmbeddingCache)
-    reranker: RerankerWeights | None = None
-    order: str = "fused"
+    bm25: bool = False  # add the scores of BM25
+    seed: int = 0  # random seed of the bootstrap
+    depth: int = 0  # number of best matches per query to return, for a run file
+    texts: EmbeddingCache = field(default_factory=EmbeddingCache)  # cache of text vectors
+    reranker: RerankerWeights | None = None  # adds the reranked scores
+    order: str = "fused"  # or "reranked": the score that orders the best matches
+    rerank_depth: int = DEPTH  # number of candidates per query
+    training_records: Sequence[Record] = ()  # those of the run, to find leaked queries
+    sizes: BlockSizes = field(default_factory=BlockSizes)  # sizes of the pieces of work, which change no result
 
 
 def evaluate_retrieval(
     records: Sequence[Record],
     pois: pd.DataFrame,
     encoder: TorchEncoder,
-    options: Options = Options(),
-    stages: Stages | None = None,
+    options: RetrievalOptions = RetrievalOptions(),
+    progress: StageProgress | None = None,
 ) -> Evaluation:
-    """Metrics over the whole POI table. Rows equal to a positive in text and coordinates are gold; ties never help.
+    """Compute metrics over the whole POI table.
+
+    Rows equal to a positive in text and coordinates are gold. Each duplicate of another POI counts. Ties never help.
 
     Args:
-        pois: address, lng, lat (degrees, WGS-84); equal rows count each.
-        stages: is told how far each stage is: texts encoded, rows counted, queries scored by BM25.
+        records: Labelled queries.
+        pois: Columns address, lng, lat (degrees, WGS-84).
+        encoder: The model.
+        options: See ``RetrievalOptions``.
+        progress: Called with the progress of each stage: texts encoded, rows counted, queries scored.
 
     Raises:
-        InputError: no query has its gold in the table.
+        InputError: No query has its gold in the table.
     """
     began = time.perf_counter()
-    tell = stages or (lambda stage, done, total: None)
+    report = progress or (lambda stage, done, total: None)
     rows = DistinctRows(pois, encoder)
-    golds, again = find_golds(records, rows)
-    setting = Setting(golds, Positives(records), rows.lng, rows.lat)
-    texts = options.texts.encode(rows.texts, encoder, lambda done, total: tell(ENCODING, done, total))
-    queries = encoder.queries([r.query for r in records])
-    stream = ScoreStream(rows, texts, encoder)
-    places, scores = stream.exact(queries, golds.query, golds.row)
-    counters = {kind: RankCounter(setting, golds.best(scores[kind])) for kind in KINDS}
-    depth = max(options.depth, DEPTH if options.reranker else 0)
-    firsts = rows.firsts() if depth else np.zeros(0, np.int64)
-    first = First(depth, golds, again, firsts) if depth else None
-
-    def use(tile: Tile) -> None:
-        counters[tile.kind].add(tile)
-        if first is not None and tile.kind == "fused":
-            first.add(tile)
-
-    stream.run(queries, places, use, lambda done, total: tell(COUNTING, done, total))
-    found = {kind: RowScores([counter.ranks()], [counter.metres()]) for kind, counter in counters.items()}
-    matches: Matches = first.found() if first is not None else []
+    gold, repeated = find_gold(records, rows)
+    truth = GroundTruth(gold, records, rows.lng, rows.lat)
+    depth = max(options.depth, options.rerank_depth if options.reranker else 0)
+    first_rows = first_equal_rows(rows.text, rows.lng, rows.lat) if depth else np.zeros(0, np.int64)
+    collector = TopMatchCollector(depth, gold, repeated, first_rows) if depth else None
+    results = _first_stage(records, rows, encoder, truth, collector, options, report)
+    matches: Matches = [] if collector is None else collector.matches()
     best = None
     if options.reranker is not None:
-        found["reranked"], ordered = score_matches(
-            *(records, pois, matches, firsts),
-            *(lambda i, rows: golds.has(np.full(len(rows), i), rows), found["fused"].ranks[0]),
-            reranker_of(options.reranker, pois),
-            lambda done: tell(RERANKED, done, len(records)),
+        results["reranked"], ordered = rerank_matches(
+            records,
+            CandidateTable.of_pois(pois),
+            matches,
+            first_rows,
+            truth,
+            results["fused"],
+            LinearReranker(options.reranker.by_name, table_document_frequencies(pois), options.rerank_depth),
+            lambda done: report(RERANKED, done, len(records)),
         )
-        best = np.array([rows[0] for rows, _ in ordered])
-        matches = followed(ordered, matches) if options.order == "reranked" else matches
+        best = np.array([rows[0] if len(rows) else -1 for rows, _ in ordered])
+        matches = append_unranked(ordered, matches) if options.order == "reranked" else matches
     if options.bm25:
-        found["bm25"] = _bm25(records, pois, setting, lambda done: tell(LEXICAL, done, len(records)))
-    evaluation = summarise(found, records, len(rows), True, time.perf_counter() - began, options.seed)
-    gold = np.stack([golds.query[~again], golds.row[~again]], axis=1)
-    evaluation.found = Found([(r[: options.depth], s[: options.depth]) for r, s in matches], gold, best)
+        results["bm25"] = _bm25(records, pois, truth, lambda done: report(BM25, done, len(records)))
+    evaluation = summarise(results, records, len(rows), True, time.perf_counter() - began, options.seed)
+    evaluation.notes += leakage_notes(records, options.training_records)
+    pairs = np.stack([gold.query[~repeated], gold.row[~repeated]], axis=1)
+    evaluation.top = TopMatches([(r[: options.depth], s[: options.depth]) for r, s in matches], pairs, best)
     return evaluation
 
 
-def find_golds(records: Sequence[Record], rows: DistinctRows) -> tuple[Golds, NDArray[np.bool_]]:
-    """The rows of a table that equal a positive in text and coordinates.
+def _first_stage(
+    records: Sequence[Record],
+    rows: DistinctRows,
+    encoder: TorchEncoder,
+    truth: GroundTruth,
+    collector: TopMatchCollector | None,
+    options: RetrievalOptions,
+    report: StageProgress,
+) -> dict[str, QueryResults]:
+    """Stream the text, location and fused scores of all rows; collect the top matches by fused score."""
+    texts = options.texts.encode(rows.texts, encoder, lambda done, total: report(ENCODING, done, total))
+    queries = encoder.encode_queries([r.query for r in records])
+    stream = ScoreStream(rows, texts, encoder, options.sizes)
+    locations, scores = stream.exact_scores(queries, truth.gold.query, truth.gold.row)
+    counters = {kind: RankCounter(truth, truth.gold.best(scores[kind])) for kind in KINDS}
+
+    def use(tile: Tile) -> None:
+        counters[tile.kind].add(tile)
+        if collector is not None and tile.kind == "fused":
+            collector.add(tile)
+
+    stream.stream(queries, locations, use, lambda done, total: report(COUNTING, done, total))
+    return {kind: counter.results() for kind, counter in counters.items()}
+
+
+def find_gold(records: Sequence[Record], rows: DistinctRows) -> tuple[GoldPairs, NDArray[np.bool_]]:
+    """Find the rows of a table that have the place key of a positive.
 
     Returns:
-        The pairs of query and row; (G,) whether the pair repeats a place that an earlier row of the query has.
+        The pairs of query and row; (G,), whether an earlier row of the query has the same place key.
 
     Raises:
-        InputError: there are none.
+        InputError: There are no such rows.
     """
-    wanted: dict[PoiKey, list[int]] = {}
+    wanted: dict[PlaceKey, list[int]] = {}
     for i, record in enumerate(records):
         for key in record.gold:
             wanted.setdefault(key, []).append(i)
-    readings = {text for text, _, _ in wanted}
-    asked = np.zeros(len(rows.texts), bool)  # of the distinct texts
-    for start in range(0, len(asked), STRIPPED_AT_ONCE):
-        part = list(rows.texts[start : start + STRIPPED_AT_ONCE])
-        asked[start : start + len(part)] = [text.strip() in readings for text in part]
+    gold_texts = {text for text, _, _ in wanted}
+    is_gold_text = np.zeros(len(rows.texts), bool)
+    for start in range(0, len(is_gold_text), TEXT_BATCH):
+        part = list(rows.texts[start : start + TEXT_BATCH])
+        is_gold_text[start : start + len(part)] = [text.strip() in gold_texts for text in part]
     pairs, repeated, seen = [], [], set()
-    for row in np.flatnonzero(asked[rows.text]).tolist():
-        key = poi_key(rows.texts[int(rows.text[row])], float(rows.lng[row]), float(rows.lat[row]))
+    for row in np.flatnonzero(is_gold_text[rows.text]).tolist():
+        key = place_key(rows.texts[int(rows.text[row])], float(rows.lng[row]), float(rows.lat[row]))
         pairs += [(i, row) for i in wanted.get(key, ())]
         repeated += [key in seen] * len(wanted.get(key, ()))
         seen.add(key)
@@ -138,15 +160,17 @@ def find_golds(records: Sequence[Record], rows: DistinctRows) -> tuple[Golds, ND
         raise InputError("no positive passage of the records is in the POI table", hint=hint)
     query, row = np.array(pairs, np.int64).T
     order = np.lexsort((row, query))
-    return Golds(query[order], row[order], len(records), len(rows)), np.array(repeated)[order]
+    return GoldPairs(query[order], row[order], len(records), len(rows)), np.array(repeated)[order]
 
 
-def _bm25(records: Sequence[Record], pois: pd.DataFrame, setting: Setting, done: Callable[[int], None]) -> RowScores:
-    """Ranks and distances by BM25, a query at a time."""
-    lexical = LexicalIndex(pois["address"])
-    counter = RankCounter(setting, np.full(len(records), -np.inf))
-    bounds = np.searchsorted(setting.golds.query, np.arange(len(records) + 1))
+def _bm25(
+    records: Sequence[Record], pois: pd.DataFrame, truth: GroundTruth, progress: Callable[[int], None]
+) -> QueryResults:
+    """Compute ranks and distances by BM25, one query at a time."""
+    bm25 = Bm25Index(pois["address"])
+    counter = RankCounter(truth, np.full(len(records), -np.inf))
+    bounds = np.searchsorted(truth.gold.query, np.arange(len(records) + 1))
     for i, record in enumerate(records):
-        counter.whole(i, lexical.scores(record.query), setting.golds.row[bounds[i] : bounds[i + 1]])
-        done(i + 1)
-    return RowScores([counter.ranks()], [counter.metres()])
+        counter.add_query(i, bm25.scores(record.query), truth.gold.row[bounds[i] : bounds[i + 1]])
+        progress(i + 1)
+    return counter.results()

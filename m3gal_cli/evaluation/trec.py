@@ -1,12 +1,11 @@
-"""Run and qrels files of TREC, for other tools to judge.
+"""Run and qrels files of TREC, from which other tools compute the same metrics.
 
-A tool sorts a run again, by score and then by its own rule (trec_eval: by id, backwards), and reads scores as float32.
-So the scores that are written fall strictly: of exactly equal ones gold stands last, as in our ranks, and each that
-would not be below the one before is the next lower float32. A tool then judges the order that we judge.
+Tools read scores as float32, sort by them, and break ties by their own rules (trec_eval: by document id, descending).
+So gold is written last among equal scores, and a score that is not below the one before becomes the next lower float32.
 
-A place that stands in several rows of the table is one document where it is gold, by its first row, so that recall over
-relevant documents is ours; other rows are a document each, as our ranks count them. A query whose gold is not in the
-table is relevant to a document that is in no run, so that it counts as a miss.
+Gold duplicates are one document, named by the first row, so that tools compute the same recall. Other rows are a
+document each, as the ranks count them. A query without gold in the table gets a relevant document that is in no run, so
+it counts as a miss.
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3gal_cli.data.records import Record
-from m3gal_cli.evaluation.result import Found
+from m3gal_cli.evaluation.result import TopMatches
 from m3gal_cli.files import atomic_text
 
 TAG, MISSING = "m3gal", "not-in-the-table"
-_BLANK = re.compile(r"\s+")
+_SPACES = re.compile(r"\s+")
 
 
 def document_ids(poi_ids: Iterable[object]) -> list[str]:
-    """Ids of the rows, blanks replaced by ``_``; one that an earlier row has gets ``#`` and the number of the row."""
+    """Return the ids of rows with white space replaced by ``_``; a repeated id gets ``#`` and the row number."""
     out: list[str] = []
     taken: set[str] = {MISSING}
     for row, value in enumerate(poi_ids):
-        name = _BLANK.sub("_", str(value).strip())
+        name = _SPACES.sub("_", str(value).strip())
         while name in taken:
             name = f"{name}#{row}"
         taken.add(name)
@@ -40,15 +39,15 @@ def document_ids(poi_ids: Iterable[object]) -> list[str]:
 
 
 def query_ids(records: Sequence[Record]) -> list[str]:
-    """The records' own ids where all have one and these differ, else their numbers from 1."""
-    own = [_BLANK.sub("_", (r.query_id or "").strip()) for r in records]
+    """Return the records' ids if all have one and all differ, else their numbers from 1."""
+    own = [_SPACES.sub("_", (r.query_id or "").strip()) for r in records]
     if all(own) and len(set(own)) == len(own):
         return own
     return [str(i) for i in range(1, len(records) + 1)]
 
 
-def falling(scores: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Scores that do not rise, as float32 that fall strictly. Shape: (n,) -> (n,)."""
+def strictly_decreasing(scores: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Round scores that do not increase to float32 values that decrease strictly. Shape: (n,) -> (n,)."""
     out = scores.astype(np.float32)
     for i in range(1, len(out)):
         if out[i] >= out[i - 1]:
@@ -56,18 +55,20 @@ def falling(scores: NDArray[np.float64]) -> NDArray[np.float32]:
     return out
 
 
-def write_run(path: Path, found: Found, queries: Sequence[str], documents: Sequence[str]) -> None:
-    """``query Q0 document rank score tag``, a line a match (.gz too), atomically."""
+def write_run(path: Path, top: TopMatches, queries: Sequence[str], documents: Sequence[str]) -> None:
+    """Write ``query Q0 document rank score tag`` lines, atomically; with the suffix .gz compressed."""
     with atomic_text(path) as file:
-        for query, (rows, scores) in zip(queries, found.matches, strict=True):
-            for rank, (row, score) in enumerate(zip(rows.tolist(), falling(scores).tolist(), strict=True), 1):
+        for query, (rows, scores) in zip(queries, top.matches, strict=True):
+            for rank, (row, score) in enumerate(
+                zip(rows.tolist(), strictly_decreasing(scores).tolist(), strict=True), 1
+            ):
                 file.write(f"{query} Q0 {documents[row]} {rank} {score:.9g} {TAG}\n")
 
 
-def write_qrels(path: Path, found: Found, queries: Sequence[str], documents: Sequence[str]) -> None:
-    """``query 0 document 1``, a line a gold document (.gz too), atomically."""
-    bounds = np.searchsorted(found.gold[:, 0], np.arange(len(queries) + 1))
+def write_qrels(path: Path, top: TopMatches, queries: Sequence[str], documents: Sequence[str]) -> None:
+    """Write ``query 0 document 1`` lines for gold documents, atomically; with the suffix .gz compressed."""
+    bounds = np.searchsorted(top.gold[:, 0], np.arange(len(queries) + 1))
     with atomic_text(path) as file:
         for query, start, end in zip(queries, bounds[:-1], bounds[1:], strict=True):
-            names = [documents[row] for row in found.gold[start:end, 1].tolist()] or [MISSING]
+            names = [documents[row] for row in top.gold[start:end, 1].tolist()] or [MISSING]
             file.writelines(f"{query} 0 {name} 1\n" for name in names)

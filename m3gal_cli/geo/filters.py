@@ -1,4 +1,4 @@
-"""Where a match may lie: within a distance of a point, in a box, or both."""
+"""Geographic filters: points in a bounding box, within a distance of a point, or both."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3gal_cli.errors import InputError
-from m3gal_cli.geo.coordinates import EARTH_RADIUS_M, haversine_m
+from m3gal_cli.geo.distances import EARTH_RADIUS_M, haversine_m
 
 Box = tuple[float, float, float, float]
 Coordinates = NDArray[np.float64]
+_ORDER = "Give west,south,east,north in degrees, e.g. 120.0,30.1,120.4,30.4: longitude comes first."
 
 
 @dataclass(frozen=True)
-class Area:
-    """A part of the Earth; both conditions hold where both are given.
+class GeoFilter:
+    """A condition on coordinates: in a box, within a distance of a point, or both.
 
     Args:
         box: west, south, east, north in degrees, WGS-84, edges included; west > east crosses the 180th meridian.
-        centre: lng, lat in degrees.
-        within_m: metres from ``centre``, on the sphere; the edge is included.
+        centre: lng, lat in degrees; given together with ``within_m``.
+        within_m: largest great-circle distance from ``centre`` in metres, inclusive.
     """
 
     box: Box | None = None
@@ -31,12 +32,12 @@ class Area:
 
     def __post_init__(self) -> None:
         if (self.centre is None) != (self.within_m is None):
-            raise ValueError("centre and within_m go together")
+            raise ValueError("centre and within_m are given together")
         if self.box is None and self.centre is None:
-            raise ValueError("an area without a bound is None")
+            raise ValueError("a filter needs a box or a centre")
 
     def rows(self, lng: Coordinates, lat: Coordinates) -> NDArray[np.int64]:
-        """Numbers of the points in the area, rising. Shape: (N,), (N,) degrees -> (n,)."""
+        """Return the points that meet the filter, ascending. Shape: (N,), (N,) degrees -> (n,)."""
         inside = np.ones(len(lng), bool)
         for box in self.boxes():
             inside &= in_box(box, lng, lat)
@@ -46,34 +47,34 @@ class Area:
         return rows
 
     def boxes(self) -> list[Box]:
-        """Boxes of which each holds the whole area; for engines that filter by columns alone."""
+        """Return boxes that each contain all points of the filter, for engines that compare columns only."""
         return [_with_meridian(box) for box in (self.box, self._surrounding()) if box is not None]
 
     def _surrounding(self) -> Box | None:
-        """A box around the circle, a little wider than it."""
+        """Return a box around the circle, slightly larger than it."""
         if self.centre is None or self.within_m is None:
             return None
         lng, lat = self.centre
         angle = self.within_m / EARTH_RADIUS_M * (1 + 1e-9) + 1e-12  # radians
         south, north = lat - math.degrees(angle), lat + math.degrees(angle)
-        if south <= -90 or north >= 90:  # a pole lies inside: every longitude
+        if south <= -90 or north >= 90:  # contains a pole: all longitudes
             return (-180.0, max(south, -90.0), 180.0, min(north, 90.0))
-        # The widest longitude of a circle on a sphere lies nearer to the pole than its centre.
+        # A circle on a sphere is widest in longitude nearer to the pole than its centre.
         wide = math.degrees(math.asin(min(1.0, math.sin(angle) / math.cos(math.radians(lat)))))
         return (_wrapped(lng - wide), south, _wrapped(lng + wide), north)
 
 
 def in_box(box: Box, lng: Coordinates, lat: Coordinates) -> NDArray[np.bool_]:
-    """Which points lie in a box. Shape: (N,), (N,) -> (N,)."""
+    """Return which points lie in a box. Shape: (N,), (N,) -> (N,)."""
     west, south, east, north = box
-    found = (lat >= south) & (lat <= north)
+    between = (lat >= south) & (lat <= north)
     across = (lng >= west) & (lng <= east) if west <= east else (lng >= west) | (lng <= east)
-    inside: NDArray[np.bool_] = found & across
+    inside: NDArray[np.bool_] = between & across
     return inside
 
 
 def _with_meridian(box: Box) -> Box:
-    """The same box; where it ends at the 180th meridian, points that call that -180 or 180 lie in it alike."""
+    """Return the box, extended so that both -180 and 180 lie in it if one of them is an edge."""
     west, south, east, north = box
     if east == 180 and west != -180:
         return (west, south, -180.0, north)
@@ -86,20 +87,52 @@ def _wrapped(lng: float) -> float:
     return lng if -180 <= lng <= 180 else (lng + 180) % 360 - 180
 
 
-def parse_box(text: str) -> Box:
-    """``west,south,east,north`` in degrees. Raises InputError."""
-    hint = "Write west,south,east,north in degrees, e.g. 120.0,30.1,120.4,30.4."
+def parse_box(text: str, *, crossing: bool = True) -> Box:
+    """Parse ``west,south,east,north`` in degrees; see ``check_box``."""
     try:
         west, south, east, north = (float(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"{text!r} is no box", hint=hint) from None
-    return check_box((west, south, east, north))
+        raise InputError(f"{text!r} is not a bounding box", hint=_ORDER) from None
+    return check_box((west, south, east, north), crossing=crossing)
 
 
-def check_box(box: Box) -> Box:
-    """The box, if it is one on the Earth. Raises InputError."""
+def check_box(box: Box, *, crossing: bool = True) -> Box:
+    """Return the box if it is valid.
+
+    Raises:
+        InputError: A degree is out of range, south > north, or west > east (across the 180th meridian) if not
+            ``crossing``.
+    """
     west, south, east, north = box
-    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
-        hint = "Give west,south,east,north in degrees, e.g. 120.0,30.1,120.4,30.4."
-        raise InputError(f"({west:g}, {south:g}, {east:g}, {north:g}) is no box on the Earth", hint=hint)
+    what = f"bounding box {_text(box)}: "
+    for name, limit, values in (("longitude", 180, (west, east)), ("latitude", 90, (south, north))):
+        for value in values:
+            if not abs(value) <= limit:  # also refuses NaN
+                raise InputError(f"{what}{name} {value:g} is not between -{limit} and {limit}", hint=_ORDER)
+    if south > north:
+        raise InputError(f"{what}south is greater than north", hint=_ORDER)
+    if west > east and not crossing:
+        hint = "Split a box that crosses the 180th meridian into two runs."
+        raise InputError(f"{what}west is greater than east", hint=hint)
     return box
+
+
+def swapped_box_warning(box: Box, lng: Coordinates, lat: Coordinates, name: str = "--bbox") -> str | None:
+    """Return a warning if no POI lies in a box, but some lie in the box with longitude and latitude swapped.
+
+    ``name`` is the option or argument that gives the box. Shape: lng, lat: (N,) degrees.
+    """
+    west, south, east, north = box
+    if west > east or max(abs(west), abs(east)) > 90 or in_box(box, lng, lat).any():
+        return None
+    count = int(in_box((south, west, north, east), lng, lat).sum())
+    if not count:
+        return None
+    return (
+        f"no POI lies in {name} {_text(box)}; with longitude and latitude swapped, {count:,} would: "
+        "the order is west,south,east,north"
+    )
+
+
+def _text(box: Box) -> str:
+    return ",".join(f"{value:g}" for value in box)

@@ -1,23 +1,26 @@
-"""Where the Chinese datums apply: a coarse outline of the mainland, Hong Kong and Macau. Coordinates are (lng, lat).
+"""The area of GCJ-02 and BD-09: a coarse outline of the mainland, Hong Kong and Macau. Coordinates are (lng, lat).
 
-Corners are WGS-84 degrees on a grid of a quarter of a degree, chosen against the borders of Natural Earth (1:10m,
-public domain): the outline leaves out strips of at most 9 km of China and takes in up to 40 km of what lies behind a
-land border, more of the sea. So towns that face each other across a border (Heihe and Blagoveshchensk, Dandong and
-Sinuiju), Kinmen and Matsu are all inside; the islands of the South China Sea beyond Hainan are outside.
+Corners are WGS-84 degrees on a grid of a quarter of a degree, drawn along the borders of Natural Earth (1:10m, public
+domain). The outline excludes strips of China up to 9 km wide. It includes up to 40 km behind land borders, and more of
+the sea. Towns on both sides of a border river (Heihe and Blagoveshchensk, Dandong and Sinuiju), Kinmen and Matsu are
+inside. The islands of the South China Sea beyond Hainan are outside.
 
-Who uses what, by the makers' own documents: AMap serves "the mainland, Hong Kong and Macau" in GCJ-02 and tests for
-just these (``isAMapDataAvailable``); Huawei's map, the same, says WGS-84 for Taiwan and abroad. Baidu says BD-09 for
-the mainland, Hong Kong, Macau and Taiwan, WGS-84 abroad, but not on top of what in Taiwan; Taiwan is outside here, so
-Baidu's places there stay as they are. Google's map is shifted in the mainland only, users report: do not read its Hong
-Kong or Macau as GCJ-02.
+Sources are the documents of the vendors. AMap (``isAMapDataAvailable``) and Huawei use GCJ-02 for the mainland, Hong
+Kong and Macau, and Huawei WGS-84 elsewhere. Baidu uses BD-09 in Taiwan, too. The datum below it there is not
+documented, so Taiwan is outside and not converted. Users report that Google shifts the mainland only: do not convert
+its Hong Kong and Macau.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    import shapely
 
 OUTLINE = (  # clockwise from Kashgar
     (73.75, 39.75), (74.5, 40.5), (76.25, 40.75), (80, 42.25), (80.25, 43.5), (79.75, 45), (82.25, 45.75), (83, 47.25),
@@ -35,40 +38,17 @@ OUTLINE = (  # clockwise from Kashgar
 )  # fmt: skip
 
 
-def in_china(lng: ArrayLike, lat: ArrayLike) -> NDArray[np.bool_]:
-    """Whether WGS-84 points in degrees lie in the mainland, Hong Kong or Macau, as the module says how coarsely.
+def in_gcj02_area(lng: ArrayLike, lat: ArrayLike) -> NDArray[np.bool_]:
+    """Return whether WGS-84 points in degrees lie in the area; lng and lat broadcast, NaN is outside."""
+    import shapely  # slow to import; most data are in WGS-84
 
-    Shape:
-        lng, lat: any, broadcast -> bool of that shape; False for NaN.
-    """
-    x, y = np.broadcast_arrays(np.asarray(lng, np.float64), np.asarray(lat, np.float64))
-    inside = np.zeros(x.shape, np.bool_)
-    heights, edges = _slabs()
-    near = (y >= heights[0]) & (y < heights[-1])
-    x, y = x[near], y[near]
-    slab = np.searchsorted(heights, y, "right") - 1
-    left = np.zeros(x.shape, np.bool_)  # of an odd number of edges
-    for at, slope in edges:
-        left ^= x < at[slab] + slope[slab] * y
-    inside[near] = left
-    return inside
+    return np.asarray(shapely.contains_xy(_outline(), np.asarray(lng, np.float64), np.asarray(lat, np.float64)))
 
 
 @lru_cache(maxsize=1)
-def _slabs() -> tuple[NDArray[np.float64], list[tuple[NDArray[np.float64], NDArray[np.float64]]]]:
-    """The corners' latitudes in order, and the edges that cross the slab above each: lng = at + slope * lat.
+def _outline() -> shapely.Polygon:
+    import shapely
 
-    The n-th item has the n-th edge of every slab; where a slab has fewer, a line that no point is left of.
-    """
-    one, two = np.array(OUTLINE), np.roll(OUTLINE, -1, axis=0)
-    heights = np.unique(one[:, 1])
-    middles = (heights[:-1] + heights[1:]) / 2.0
-    crossing = (one[:, 1] > middles[:, None]) != (two[:, 1] > middles[:, None])  # (slab, edge)
-    rise = two[:, 1] - one[:, 1]
-    slope = (two[:, 0] - one[:, 0]) / np.where(rise == 0.0, 1.0, rise)  # a level edge crosses no slab
-    at = one[:, 0] - slope * one[:, 1]
-    most = int(crossing.sum(axis=1).max())
-    first = np.argsort(~crossing, axis=1, kind="stable")[:, :most]
-    held = np.take_along_axis(crossing, first, axis=1)
-    ats, slopes = np.where(held, at[first], -np.inf), np.where(held, slope[first], 0.0)
-    return heights, [(ats[:, n], slopes[:, n]) for n in range(most)]
+    outline = shapely.Polygon(OUTLINE)
+    shapely.prepare(outline)
+    return outline

@@ -1,129 +1,119 @@
-"""Approximate search by faiss: quantised codes choose candidates, the stored vectors give their scores.
+"""Approximate search with faiss: quantised codes select candidates, and the stored vectors score them.
 
-Inverted lists over k-means cells hold the codes (Jégou et al. 2011, "Product Quantization for Nearest Neighbor
-Search"); the candidates of the cells nearest to a query are scored again in float32, so that scores and the order of
-what is found are those of exact search. Family and parameters are chosen on the user's own vectors: the cheapest of
-which the measured recall@10 against exact search reaches the target.
+The codes lie in inverted lists, one for each k-means cell (Jégou et al. 2011, "Product Quantization for Nearest
+Neighbor Search"). A search reads the ``nprobe`` lists nearest to the query. It rescores the ``refine`` best candidates
+in float32, so scores and their order are those of exact search. The index type and both parameters are tuned on the
+user's vectors: the fastest ones whose recall@10, measured against exact search, reaches the target are stored.
 
-    INDEX/ann/cells.faiss, INDEX/ann/ann.json    the faiss index; its family and the settings found for each target
+    INDEX/ann/cells.faiss  the faiss index
+    INDEX/ann/ann.json     its factory string, and the parameters for each target recall
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m3gal_cli.encoders.encoder import Progress, QueryEncoder, Vectors
+from m3gal_cli.encoders.protocol import Progress, QueryEncoder, Vectors
 from m3gal_cli.errors import InputError
-from m3gal_cli.files import atomic_path, atomic_text, make_folder
-from m3gal_cli.geo.filters import Area
-from m3gal_cli.index.exact_numpy import FEW, best_among
-from m3gal_cli.index.index import Index, read_json
-from m3gal_cli.index.searcher import Found, best_of, by_area, nothing, products
+from m3gal_cli.files import atomic_path, atomic_text, make_folder, read_json
+from m3gal_cli.geo.filters import GeoFilter
+from m3gal_cli.index.exact_numpy import FEW_QUERIES, search_rows
+from m3gal_cli.index.index import Index, Log
+from m3gal_cli.index.searcher import SearchResult, empty_result, inner_products, search_by_filter, top_k
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from m3gal_cli.index.exact import ExactSearcher
 
-FORMAT, FOLDER, CELLS, SETTINGS = 1, "ann", "cells.faiss", "ann.json"
-RECALL_OF = 10  # neighbours that recall is measured over
-PROBES = 400  # queries that it is measured with
-REORDERED = (50, 100, 200, 400, 1000)  # candidates scored again, as tried
-TRAINED_ON = 40  # vectors a cell that k-means sees
-CERTAIN = 1.64  # standard errors that the measured recall lies above the target: 95% certain
-WIDER = 1.4  # cells from one setting that is tried to the next
-TRIAL = 20  # one row in so many is tried before all are added, and so many times fewer candidates
-FEW_ROWS = 100_000  # an area with fewer POIs is searched exactly: that takes no longer
-Log = Callable[[str], None]
+FORMAT, FOLDER, IVF_FILE, SETTINGS_FILE = 1, "ann", "cells.faiss", "ann.json"
+SETTING_KEYS = ("cells", "reorder", "recall", "ms")  # fields of SearchSetting in the settings file
+RECALL_K = 10
+TUNING_QUERIES = 400  # the standard error of a recall of 0.9 is at most 0.015
+REFINE_SIZES = (50, 100, 200, 400, 1000)
+VECTORS_PER_LIST = 40  # training vectors for each list; faiss warns below 39
+ONE_SIDED_95 = 1.64  # standard errors between target and measured recall: reached with 95% certainty
+NPROBE_STEP = 1.4  # factor between two values of nprobe that are tried
+SAMPLE_STEP = 20  # codes are tested on every 20th row before all rows are added
+MAX_EXACT_ROWS = 100_000  # if a filter leaves fewer POIs, exact search takes no longer than approximate search
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How far to look, and what that was measured to find.
+class SearchSetting:
+    """Parameters of a search, and the quality measured with them."""
 
-    recall: mean share of the true 10 best that is found; ms: median of one query, without its encoding.
-    """
-
-    cells: int
-    reorder: int
-    recall: float
-    ms: float
+    nprobe: int  # inverted lists that are read
+    refine: int  # candidates that are rescored in float32
+    recall: float  # mean recall@10 against exact search
+    ms: float  # median milliseconds of one search, without encoding the query
 
 
 class AnnSearcher:
-    """Approximate search over an index.
+    """Approximate search of an index with a faiss IVF index of its rows."""
 
-    Args:
-        index: the vectors.
-        cells: a trained faiss index of the same rows.
-        setting: how far to look.
-    """
-
-    def __init__(self, index: Index, cells: Any, setting: Setting) -> None:
-        self.index, self.cells, self.setting = index, cells, setting
+    def __init__(self, index: Index, ivf: Any, setting: SearchSetting, max_exact_rows: int = MAX_EXACT_ROWS) -> None:
+        self.index, self.ivf, self.setting, self._max_exact_rows = index, ivf, setting, max_exact_rows
 
     @cached_property
     def exact(self) -> ExactSearcher:
-        """Searches areas with few POIs for many queries at once; torch comes with the first of these."""
+        """Return the exact searcher; its first use imports torch."""
         from m3gal_cli.index.exact import ExactSearcher
 
         return ExactSearcher(self.index)
 
-    def search(self, queries: Vectors, k: int, areas: Sequence[Area | None] | None = None) -> Found:
-        """As ``Searcher.search``; of an area with few POIs exact."""
-        queries = np.ascontiguousarray(queries, np.float32)
-        found = nothing(len(queries), k)
-        for area, chosen in by_area(len(queries), areas).items():
-            if area is not None:
-                self._within(area, chosen, queries, k, found)
-                continue
-            short = []
-            for i, rows in zip(chosen, self._candidates(queries[chosen], 1.0, k), strict=True):
-                if len(rows) < min(k, len(self.index)):
-                    short.append(i)
-                else:
-                    _rescore(self.index, found, i, rows, queries[i], k)
-            if short:  # the cells held too few
-                found.rows[short], found.scores[short] = self.exact.search(queries[short], k)
-        return found
+    def search(self, queries: Vectors, k: int, filters: Sequence[GeoFilter | None] | None = None) -> SearchResult:
+        """Search as ``Searcher.search``. The result is exact if a filter leaves few POIs."""
+        return search_by_filter(self.index, queries, k, filters, self._search)
 
-    def _within(self, area: Area, chosen: list[int], queries: Vectors, k: int, found: Found) -> None:
-        allowed = self.index.rows_in(area)
-        exact, missing = len(allowed) <= FEW_ROWS, chosen
-        if not exact:
-            inside = np.zeros(len(self.index), bool)
-            inside[allowed] = True
-            wide = len(self.index) / len(allowed)
-            parts = [rows[inside[rows]] for rows in self._candidates(queries[chosen], wide, k)]
-            missing = [i for i, rows in zip(chosen, parts, strict=True) if len(rows) < k]
-            for i, rows in zip(chosen, parts, strict=True):
-                _rescore(self.index, found, i, rows, queries[i], k)
-        if missing:
-            few = len(missing) <= FEW
-            own = queries[missing]
-            answer = best_among(self.index, allowed, own, k) if few else self.exact.among(allowed, own, k)
-            found.rows[missing], found.scores[missing] = answer.rows, answer.scores
+    def _search(self, queries: Vectors, k: int, allowed: NDArray[np.int64] | None) -> SearchResult:
+        """Search approximately, and then exactly for the queries with fewer than k candidates."""
+        if allowed is not None and len(allowed) <= self._max_exact_rows:
+            return self._search_exactly(queries, k, allowed)
+        result, incomplete = empty_result(len(queries), k), []
+        for i, rows in enumerate(self._candidates(queries, k, allowed)):
+            if len(rows) < min(k, len(self.index)):
+                incomplete.append(i)
+            else:
+                result.put(i, top_k(rows, inner_products(self.index.vectors(rows), queries[i]), k))
+        if incomplete:
+            exact = self._search_exactly(queries[incomplete], k, allowed)
+            result.rows[incomplete], result.scores[incomplete] = exact
+        return result
 
-    def _candidates(self, queries: Vectors, wide: float, k: int) -> list[NDArray[np.int64]]:
-        """Rows worth scoring, a query at a time; ``wide`` times as many as anywhere.
+    def _search_exactly(self, queries: Vectors, k: int, allowed: NDArray[np.int64] | None) -> SearchResult:
+        if allowed is None:
+            return self.exact.search(queries, k)
+        if len(queries) <= FEW_QUERIES:  # without torch
+            return search_rows(self.index, allowed, queries, k)
+        return self.exact.search_rows(allowed, queries, k)
 
-        The cells that hold the best ten hold most of the best thousand too (.951 of them where .972 of ten, in 307 of
-        4096 cells of a million places; .99 in three times as many), so that the fourth root of k is enough.
+    def _candidates(self, queries: Vectors, k: int, allowed: NDArray[np.int64] | None) -> list[NDArray[np.int64]]:
+        """Return the candidates of each query that are among the allowed rows.
+
+        For k > 10, nprobe grows with the fourth root of k, because the lists of the best ten rows contain most of the
+        best thousand. On a million POIs, 307 of 4096 lists contain 97.2% of the best 10 and 95.1% of the best 1000.
         """
-        deeper = max(1.0, k / RECALL_OF) ** 0.25
-        holding = 4 * k * self.cells.nlist / len(self.index)  # cells of which some are small
-        probe = min(self.cells.nlist, int(np.ceil(max(self.setting.cells * deeper, holding) * wide)))
-        most = max(self.setting.reorder + max(k - RECALL_OF, 0), k)
-        take = min(len(self.index), int(np.ceil(most * wide)))
-        rows = _probe(self.cells, queries, probe, take)
-        return [own[own >= 0] for own in rows]
+        size = len(self.index)
+        more = 1.0 if allowed is None else size / len(allowed)
+        deeper = max(1.0, k / RECALL_K) ** 0.25
+        least = 4 * k * self.ivf.nlist / size  # lists that hold k rows, even if some of them are small
+        nprobe = min(self.ivf.nlist, int(np.ceil(max(self.setting.nprobe * deeper, least) * more)))
+        refine = max(self.setting.refine + max(k - RECALL_K, 0), k)
+        found = search_codes(self.ivf, queries, nprobe, min(size, int(np.ceil(refine * more))))
+        candidates = [rows[rows >= 0] for rows in found]
+        if allowed is None:
+            return candidates
+        passes = np.zeros(size, bool)
+        passes[allowed] = True
+        return [rows[passes[rows]] for rows in candidates]
 
 
 def open_ann(
@@ -132,203 +122,208 @@ def open_ann(
     recall: float,
     log: Log,
     progress: Progress,
-    families: Sequence[str] | None = None,
+    factories: Sequence[str] | None = None,
+    refine_sizes: Sequence[int] = REFINE_SIZES,
 ) -> AnnSearcher:
-    """The approximate searcher of an index: read, or made and tuned, and kept beside the vectors.
+    """Open the approximate searcher of an index; build and tune it first if necessary.
 
     Args:
-        embedder: encodes the queries that recall is measured with.
-        recall: the least recall@10 against exact search, in (0, 1).
-        say: is told what was chosen, and where the target is not reached.
-        progress: rows added and rows in all.
-        families: faiss factory names to try, in this order; None: those that suit the size.
+        index: The index to search.
+        encoder: Encodes the queries for the tuning.
+        recall: Target recall@10 against exact search, in (0, 1).
+        log: Called with the chosen parameters.
+        progress: Called with the rows added and the rows in all.
+        factories: faiss factory strings to try in this order; by default those of ``factory_strings``.
+        refine_sizes: Numbers of rescored candidates to try, ascending.
 
     Raises:
-        InputError: ``recall`` is out of range, a full disk.
+        InputError: ``recall`` is out of range, or the disk is full.
     """
     if not 0 < recall < 1:
         raise InputError(f"recall {recall:g} is out of range", hint="Give a share below 1, e.g. --recall 0.95.")
     import faiss
 
     folder, name = index.path / FOLDER, f"{recall:g}"
-    known = read_json(folder / SETTINGS)
-    cells = None
-    if isinstance(known, dict) and known.get("format") == FORMAT:
-        cells = _read(folder / CELLS, index, known.get("bytes"))
-    if cells is not None and name in known["settings"]:
-        return AnnSearcher(index, cells, Setting(**known["settings"][name]))
-    probes = _Probes(index, encoder)
-    if cells is not None:
-        family, settings, size = known["family"], known["settings"], known["bytes"]
-        setting = probes.choose(cells, recall)
+    stored = read_json(folder / SETTINGS_FILE)
+    ivf = None
+    if isinstance(stored, dict) and stored.get("format") == FORMAT:
+        ivf = _read_ivf(folder / IVF_FILE, index, stored.get("bytes"))
+    if ivf is not None and name in stored["settings"]:
+        values = stored["settings"][name]
+        return AnnSearcher(index, ivf, SearchSetting(*(values[key] for key in SETTING_KEYS)))
+    tuner = Tuner(index, encoder, refine_sizes)
+    if ivf is not None:
+        setting = tuner.tune(ivf, recall)
     else:
-        names = list(families or families_for(len(index), index.dim))
-        family, cells, setting = _made(index, probes, recall, names, log, progress)
+        factory, ivf, setting = _build(
+            index, tuner, recall, list(factories or factory_strings(len(index), index.dim)), log, progress
+        )
         make_folder(folder)
-        with atomic_path(folder / CELLS) as temporary:
-            faiss.write_index(cells, str(temporary))
-        settings, size = {}, (folder / CELLS).stat().st_size
-    with atomic_text(folder / SETTINGS) as file:
-        settings |= {name: asdict(setting)}
-        json.dump({"format": FORMAT, "family": family, "bytes": size, "settings": settings}, file, indent=1)
-    tell = f"approximate search: {family}, {setting.cells} cells a query, {setting.reorder} candidates scored: "
-    log(tell + f"recall@{RECALL_OF} {setting.recall:.3f}, {setting.ms:.1f} ms a query")
+        with atomic_path(folder / IVF_FILE) as temporary:
+            faiss.write_index(ivf, str(temporary))
+        size = (folder / IVF_FILE).stat().st_size
+        stored = {"format": FORMAT, "family": factory, "bytes": size, "settings": {}}
+    stored["settings"][name] = dict(zip(SETTING_KEYS, astuple(setting), strict=True))
+    with atomic_text(folder / SETTINGS_FILE) as file:
+        json.dump(stored, file, indent=1)
+    parameters = f"{stored['family']}, nprobe {setting.nprobe}, {setting.refine} candidates rescored"
+    log(f"approximate search: {parameters}: recall@{RECALL_K} {setting.recall:.3f}, {setting.ms:.1f} ms a query")
     if setting.recall < recall:
-        log(f"recall {recall:g} is not reached: --index exact finds all")
-    return AnnSearcher(index, cells, setting)
+        log(f"recall {recall:g} is not reached; --index exact searches all POIs")
+    return AnnSearcher(index, ivf, setting)
 
 
-def _made(
-    index: Index, probes: _Probes, recall: float, families: list[str], log: Log, progress: Progress
-) -> tuple[str, Any, Setting]:
-    """The first family that reaches the target, else the best: its name, its cells with all rows, its setting."""
-    best: tuple[str, Any, Setting] | None = None
-    centres: Vectors | None = None
-    for family in families:
-        cells = train_cells(index, family, log, centres)
-        centres = cells.quantizer.reconstruct_n(0, cells.nlist)
-        if family != families[-1] and (found := probes.trial(cells)) < recall:
-            log(f"approximate search: {family} finds {found:.3f} of a sample: too coarse for these vectors")
+def _build(
+    index: Index, tuner: Tuner, recall: float, factories: list[str], log: Log, progress: Progress
+) -> tuple[str, Any, SearchSetting]:
+    """Return factory string, filled index and setting of the first type that reaches the target, else of the best."""
+    best: tuple[str, Any, SearchSetting] | None = None
+    centroids: Vectors | None = None
+    for factory in factories:
+        ivf = train_ivf(index, factory, log, centroids)
+        centroids = ivf.quantizer.reconstruct_n(0, ivf.nlist)
+        if factory != factories[-1] and (sample_recall := tuner.code_recall(ivf)) < recall:
+            log(f"approximate search: the codes of {factory} are too coarse: recall {sample_recall:.3f} on a sample")
             continue
-        fill_cells(index, cells, progress)
-        setting = probes.choose(cells, recall)
+        for first, shard in index.shards():
+            ivf.add(index.vectors(np.arange(first, first + len(shard))))
+            progress(first + len(shard), len(index))
+        setting = tuner.tune(ivf, recall)
         if best is None or setting.recall > best[2].recall:
-            best = (family, cells, setting)
+            best = (factory, ivf, setting)
         if setting.recall >= recall:
             break
     assert best is not None
     return best
 
 
-def families_for(rows: int, dim: int) -> list[str]:
-    """faiss factory names worth trying, the cheapest first: 4-bit codes of every fourth dimension, then a byte each."""
-    cells = int(np.clip(2 ** round(np.log2(4 * np.sqrt(max(rows, 1)))), 1, 16384))
-    cells = max(1, min(cells, rows // TRAINED_ON)) if rows < 3_900_000 else cells
-    cells = min(cells, 4096) if rows < 4_000_000 else cells  # finding a row's cell is what building takes longest for
-    parts = next((p for p in (dim // 4, dim // 2) if p and p % 2 == 0 and dim % p == 0), None)
-    quick = [f"IVF{cells},PQ{parts}x4fs"] if parts and rows >= 1000 else []
-    return [*quick, f"IVF{cells},SQ8" if rows >= 1000 else f"IVF{cells},Flat"]
+def factory_strings(rows: int, dim: int) -> list[str]:
+    """Return the faiss factory strings to try for ``rows`` vectors of width ``dim``, the fastest first.
 
-
-def train_cells(index: Index, family: str, log: Log, centres: Vectors | None = None) -> Any:
-    """A faiss index of this family, empty, trained on a sample of the vectors.
-
-    Args:
-        centres: of the cells, where they are known. Shape: (cells, D).
+    The first is product quantisation for fast scan, with 4 bits for 4 (else 2) dimensions. The second has a byte for
+    each dimension. Below 1000 rows, vectors stay float32. The number of lists is 4 sqrt(rows), as faiss recommends, but
+    each list needs 40 training vectors.
     """
+    lists = int(np.clip(2 ** round(np.log2(4 * np.sqrt(max(rows, 1)))), 1, 16384))
+    if rows < 3_900_000:
+        lists = max(1, min(lists, rows // VECTORS_PER_LIST))
+    if rows < 4_000_000:
+        lists = min(lists, 4096)  # the time of a build grows with the number of lists
+    codes = next((n for n in (dim // 4, dim // 2) if n and n % 2 == 0 and dim % n == 0), None)
+    fast_scan = [f"IVF{lists},PQ{codes}x4fs"] if codes and rows >= 1000 else []
+    return [*fast_scan, f"IVF{lists},SQ8" if rows >= 1000 else f"IVF{lists},Flat"]
+
+
+def train_ivf(index: Index, factory: str, log: Log, centroids: Vectors | None = None) -> Any:
+    """Train an empty faiss index on a sample of the vectors; use ``centroids`` of the lists, (lists, D), if given."""
     import faiss
 
-    cells: Any = faiss.index_factory(index.dim, family, faiss.METRIC_INNER_PRODUCT)
-    if centres is not None and len(centres) == cells.nlist:  # faiss looks for them no more
-        cells.quantizer.add(centres)
-    draw = np.random.default_rng(0)
-    count = min(len(index), max(TRAINED_ON * cells.nlist, 10_000))
-    sample = np.sort(draw.choice(len(index), count, replace=False))
-    log(f"approximate search: training {family} on {count:,} of {len(index):,} vectors")
-    cells.cp.min_points_per_centroid = 1  # no warning for small tables
-    cells.train(index.vectors(sample))
-    return cells
+    ivf: Any = faiss.index_factory(index.dim, factory, faiss.METRIC_INNER_PRODUCT)
+    if centroids is not None and len(centroids) == ivf.nlist:
+        ivf.quantizer.add(centroids)
+    count = min(len(index), max(VECTORS_PER_LIST * ivf.nlist, 10_000))
+    sample = np.sort(np.random.default_rng(0).choice(len(index), count, replace=False))
+    log(f"approximate search: training {factory} on {count:,} of {len(index):,} vectors")
+    ivf.cp.min_points_per_centroid = 1  # small tables would cause a warning
+    ivf.train(index.vectors(sample))
+    return ivf
 
 
-def fill_cells(index: Index, cells: Any, progress: Progress) -> None:
-    """Add all rows of ``index``."""
-    for first, shard in index.shards():
-        cells.add(index.vectors(np.arange(first, first + len(shard))))
-        progress(first + len(shard), len(index))
-
-
-class _Probes:
-    """Queries to measure recall with: addresses of POIs, most of them cut as people cut them; their truth."""
-
-    def __init__(self, index: Index, encoder: QueryEncoder) -> None:
-        self.index = index
-        draw = np.random.default_rng(1)
-        rows = np.sort(draw.choice(len(index), min(PROBES, len(index)), replace=False))
-        texts = index.pois["address"].take(rows).to_pylist()
-        for i in (i for i in range(len(texts)) if i % 4):
-            keep = max(2, len(texts[i]) // 2)
-            start = int(draw.integers(0, max(1, len(texts[i]) - keep + 1)))
-            end = start + keep if i % 4 == 1 else len(texts[i])  # most people leave out the region, which stands first
-            texts[i] = texts[i][start:end].strip() or texts[i]
-        from m3gal_cli.index.exact import ExactSearcher
-
-        self.vectors = encoder.queries(texts)
-        self.truth = ExactSearcher(index).search(self.vectors, min(RECALL_OF, len(index))).rows
-
-    def trial(self, cells: Any) -> float:
-        """Recall that the codes leave, all cells looked at, on one row in ``TRIAL``; ``cells`` comes back empty.
-
-        The true neighbours in the sample are to be among the best by their codes, ``TRIAL`` times fewer than at most.
-        """
-        index = self.index
-        rows = np.arange(0, len(index), TRIAL)
-        if len(rows) < RECALL_OF:
-            return 1.0
-        found, score = np.empty((0, len(self.vectors)), np.int64), np.empty((0, len(self.vectors)), np.float32)
-        for first in range(0, len(rows), index.shard_rows):
-            part = index.vectors(rows[first : first + index.shard_rows])
-            cells.add(part)
-            score = np.concatenate([score, part @ self.vectors.T])
-            found = np.concatenate([found, np.repeat(rows[first : first + len(part), None], found.shape[1], axis=1)])
-            keep = np.argpartition(-score, RECALL_OF - 1, axis=0)[:RECALL_OF]
-            found, score = np.take_along_axis(found, keep, 0), np.take_along_axis(score, keep, 0)
-        near = _probe(cells, self.vectors, cells.nlist, max(RECALL_OF, REORDERED[-1] // TRIAL)) * TRIAL
-        cells.reset()
-        return float(np.mean([np.isin(true, own).mean() for true, own in zip(found.T, near, strict=True)]))
-
-    def choose(self, cells: Any, target: float) -> Setting:
-        """The quickest setting that reaches the target with 95% certainty; if none does, that with the best recall."""
-        reached: list[Setting] = []
-        best: Setting | None = None
-        count = 1
-        while True:
-            probe = min(count, cells.nlist)
-            take = min(REORDERED[-1], len(self.index))
-            rows = _probe(cells, self.vectors, probe, take)
-            for reorder in sorted({min(r, take) for r in REORDERED}):
-                shares = self._shares(rows[:, :reorder])
-                setting = Setting(probe, reorder, round(float(shares.mean()), 4), 0.0)
-                if best is None or setting.recall > best.recall:
-                    best = setting
-                if shares.mean() - CERTAIN * shares.std() / np.sqrt(len(shares)) >= target:
-                    reached.append(self._timed(cells, setting))
-                    break
-            enough = len(reached) >= 3 or (len(reached) > 1 and reached[-1].ms > 1.2 * reached[-2].ms)
-            if probe == cells.nlist or enough:
-                break
-            count = int(np.ceil(WIDER * count))
-        return min(reached, key=lambda s: s.ms) if reached else self._timed(cells, best)
-
-    def _shares(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Share of the true neighbours found, a query. Shape: (Q, n) -> (Q,)."""
-        return np.array([np.isin(true, found).mean() for true, found in zip(self.truth, rows, strict=True)])
-
-    def _timed(self, cells: Any, setting: Setting | None) -> Setting:
-        assert setting is not None
-        searcher, seconds = AnnSearcher(self.index, cells, setting), []
-        for query in self.vectors[:40]:
-            began = time.perf_counter()
-            searcher.search(query[None], RECALL_OF)
-            seconds.append(time.perf_counter() - began)
-        return Setting(setting.cells, setting.reorder, setting.recall, round(1000 * float(np.median(seconds)), 3))
-
-
-def _probe(cells: Any, queries: Vectors, probe: int, take: int) -> NDArray[np.int64]:
-    """The ``take`` best rows of each query by their codes, in ``probe`` cells; -1 where there are fewer."""
-    cells.nprobe = probe
-    rows: NDArray[np.int64] = cells.search(queries, take)[1]
+def search_codes(ivf: Any, queries: Vectors, nprobe: int, count: int) -> NDArray[np.int64]:
+    """Return the ``count`` best rows of each query by their codes in ``nprobe`` lists, padded with -1."""
+    ivf.nprobe = nprobe
+    rows: NDArray[np.int64] = ivf.search(queries, count)[1]
     return rows
 
 
-def _rescore(index: Index, found: Found, i: int, rows: NDArray[np.int64], query: Vectors, k: int) -> None:
-    rows, scores = best_of(rows, products(index.vectors(rows), query), k)
-    found.rows[i, : len(rows)], found.scores[i, : len(rows)] = rows, scores
+class Tuner:
+    """Chooses parameters by recall and time, measured with queries made from addresses of the index.
+
+    A quarter of the queries are whole addresses, a quarter are random parts of addresses. Half of them are the ends of
+    addresses, because most users leave out the region at the start.
+    """
+
+    def __init__(self, index: Index, encoder: QueryEncoder, refine_sizes: Sequence[int] = REFINE_SIZES) -> None:
+        from m3gal_cli.index.exact import ExactSearcher
+
+        self.index, self.refine_sizes = index, refine_sizes
+        generator = np.random.default_rng(1)
+        rows = np.sort(generator.choice(len(index), min(TUNING_QUERIES, len(index)), replace=False))
+        texts = index.addresses_at(rows)
+        for i in (i for i in range(len(texts)) if i % 4):
+            length = max(2, len(texts[i]) // 2)
+            start = int(generator.integers(0, max(1, len(texts[i]) - length + 1)))
+            end = start + length if i % 4 == 1 else len(texts[i])
+            texts[i] = texts[i][start:end].strip() or texts[i]
+        self.queries = encoder.encode_queries(texts)
+        self.nearest = ExactSearcher(index).search(self.queries, min(RECALL_K, len(index))).rows
+
+    def code_recall(self, ivf: Any) -> float:
+        """Return an estimate of the largest recall of an empty index, from every ``SAMPLE_STEP``-th row.
+
+        It is the share of the 10 nearest rows of the sample that are among its ``max(refine_sizes) / SAMPLE_STEP`` best
+        rows by code. The index is emptied afterwards.
+        """
+        index = self.index
+        rows = np.arange(0, len(index), SAMPLE_STEP)
+        if len(rows) < RECALL_K:
+            return 1.0
+        nearest, scores = np.empty((0, len(self.queries)), np.int64), np.empty((0, len(self.queries)), np.float32)
+        for first in range(0, len(rows), index.shard_rows):
+            block = rows[first : first + index.shard_rows]
+            vectors = index.vectors(block)
+            ivf.add(vectors)
+            scores = np.concatenate([scores, vectors @ self.queries.T])
+            nearest = np.concatenate([nearest, np.repeat(block[:, None], nearest.shape[1], axis=1)])
+            best = np.argpartition(-scores, RECALL_K - 1, axis=0)[:RECALL_K]
+            nearest, scores = np.take_along_axis(nearest, best, 0), np.take_along_axis(scores, best, 0)
+        count = max(RECALL_K, self.refine_sizes[-1] // SAMPLE_STEP)
+        found = search_codes(ivf, self.queries, ivf.nlist, count) * SAMPLE_STEP
+        ivf.reset()
+        return float(_recalls(nearest.T, found).mean())
+
+    def tune(self, ivf: Any, target: float) -> SearchSetting:
+        """Return the fastest setting whose recall reaches the target with 95% confidence, else that of best recall."""
+        reached: list[SearchSetting] = []
+        best = SearchSetting(1, 0, -1.0, 0.0)
+        count = 1
+        while True:
+            nprobe = min(count, ivf.nlist)
+            most = min(self.refine_sizes[-1], len(self.index))
+            rows = search_codes(ivf, self.queries, nprobe, most)
+            for refine in sorted({min(r, most) for r in self.refine_sizes}):
+                recalls = _recalls(self.nearest, rows[:, :refine])
+                setting = SearchSetting(nprobe, refine, round(float(recalls.mean()), 4), 0.0)
+                if setting.recall > best.recall:
+                    best = setting
+                if recalls.mean() - ONE_SIDED_95 * recalls.std() / np.sqrt(len(recalls)) >= target:
+                    reached.append(self._with_time(ivf, setting))
+                    break
+            enough = len(reached) >= 3 or (len(reached) > 1 and reached[-1].ms > 1.2 * reached[-2].ms)
+            if nprobe == ivf.nlist or enough:
+                break
+            count = int(np.ceil(NPROBE_STEP * count))
+        return min(reached, key=lambda s: s.ms) if reached else self._with_time(ivf, best)
+
+    def _with_time(self, ivf: Any, setting: SearchSetting) -> SearchSetting:
+        """Return the setting with the median time of 40 searches."""
+        searcher, seconds = AnnSearcher(self.index, ivf, setting), []
+        for query in self.queries[:40]:
+            start = time.perf_counter()
+            searcher.search(query[None], RECALL_K)
+            seconds.append(time.perf_counter() - start)
+        return replace(setting, ms=round(1000 * float(np.median(seconds)), 3))
 
 
-def _read(path: Path, index: Index, size: Any) -> Any | None:
-    """The faiss index in a file of so many bytes, its codes mapped where faiss can; None where none is there that fits.
+def _recalls(nearest: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return for each query the share of its nearest rows that were found. Shape: (Q, k), (Q, n) -> (Q,)."""
+    return np.array([np.isin(own, rows).mean() for own, rows in zip(nearest, found, strict=True)])
 
-    Mapped, codes are read as they are looked at: a file cut short would end the process.
+
+def _read_ivf(path: Path, index: Index, size: Any) -> Any | None:
+    """Read a faiss index with memory-mapped codes; None if the file is missing, damaged or of another table.
+
+    The size is compared first, because a read beyond the end of a mapped file kills the process.
     """
     import faiss
 
@@ -336,13 +331,13 @@ def _read(path: Path, index: Index, size: Any) -> Any | None:
     try:
         if path.stat().st_size != size:
             return None
-        cells: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if on_disk else 0)
+        ivf: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if on_disk else 0)
     except (OSError, RuntimeError):
         return None
-    if not isinstance(cells, faiss.IndexIVF) or cells.ntotal != len(index) or cells.d != index.dim:
+    if not isinstance(ivf, faiss.IndexIVF) or ivf.ntotal != len(index) or ivf.d != index.dim:
         return None
-    codes: Any = cells.invlists
-    lists = faiss.downcast_InvertedLists(codes)
+    stored: Any = ivf.invlists
+    lists: Any = faiss.downcast_InvertedLists(stored)
     if on_disk and isinstance(lists, on_disk):
-        lists.prefetch_nthread = 0  # threads that look ahead, started anew by every query, take longer than it
-    return cells
+        lists.prefetch_nthread = 0  # each search would start prefetch threads, which take longer than the search
+    return ivf

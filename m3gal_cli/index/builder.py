@@ -1,209 +1,271 @@
-"""Encoding a POI table into an index: shards as they come, by one process or by many.
+"""Encode a POI table into an index, by one process or by several, and resume an interrupted build.
 
-A shard is on the disk whole or not at all, so that a kill costs the shards in work alone; the next start goes on. Of N
-processes each takes every N-th shard; they meet in the folder alone, so that machines which share a file system share
-the work.
+Vectors are written in shards. A shard file is complete or absent, so a killed build loses the current shards only, and
+the next start continues. Each of N processes encodes every N-th shard. They communicate by files only, so machines with
+a common file system can share the work.
 """
 
 from __future__ import annotations
 
-import io
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m3gal_cli.encoders.encoder import Progress, TorchEncoder
 from m3gal_cli.encoders.fingerprint import Fingerprint
+from m3gal_cli.encoders.protocol import Encoder, Progress
+from m3gal_cli.encoders.vector_shards import shard_count, shard_path, write_shard
 from m3gal_cli.errors import InputError
-from m3gal_cli.files import atomic_path, atomic_text, make_folder, remove_folder
-from m3gal_cli.index.index import (
-    BUILDING,
-    COLUMNS,
-    FORMAT,
-    MANIFEST,
-    POIS,
-    SHARDS,
-    Index,
-    Shard,
-    read_json,
-    rest_path,
-    shard_count,
-    shard_path,
-    write_pois,
-)
+from m3gal_cli.files import atomic_path, atomic_text, make_folder, read_json, remove_folder
+from m3gal_cli.index.folder_lock import FolderLock
+from m3gal_cli.index.index import BUILDING, COLUMNS, FORMAT, MANIFEST, POIS, Index, Log, residual_path, write_pois
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SHARD_ROWS = 8192
-POLL_S = 0.2
-WORTH_TELLING_S = 10.0
-Log = Callable[[str], None]
+POLL_S = 0.2  # seconds between two checks for the shards of other processes
+REPORT_FROM_S = 10.0  # the duration of a longer build is logged
 
 
 @dataclass(frozen=True)
-class Share:
-    """Which of how many processes this one is."""
+class Worker:
+    """Process number ``rank`` (from 0) of ``world_size`` processes that build an index together."""
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
 
 @dataclass(frozen=True)
-class Sources:
-    """What an index is made of.
+class IndexSources:
+    """The model and the POI table that an index is built from.
+
+    Both functions are called only if there is something to build.
 
     Args:
-        model, table: identities; an index of others is not taken.
-        read: gives the POI table (poi_id, address, lng, lat; degrees, WGS-84). Only called where there is work.
-        embedder: gives the model. Only called where there is work.
+        model: Fingerprint of the model.
+        table: Fingerprint of the POI table; None if its file is missing. A complete index is then used unchanged.
+        read_pois: Reads the POI table. Raises InputError if the file is missing.
+        load_encoder: Loads the model.
     """
 
     model: Fingerprint
-    table: Fingerprint
-    read: Callable[[], pd.DataFrame]
-    encoder: Callable[[], TorchEncoder]
+    table: Fingerprint | None
+    read_pois: Callable[[], pd.DataFrame]
+    load_encoder: Callable[[], Encoder]
 
 
-def open_or_build(path: Path, sources: Sources, log: Log, progress: Progress, share: Share = Share()) -> Index | None:
-    """The index in ``path``, made, finished or made anew where it must be.
+def open_or_build(
+    path: Path,
+    sources: IndexSources,
+    log: Log,
+    progress: Progress,
+    worker: Worker = Worker(),
+    shard_rows: int = SHARD_ROWS,
+    poll_s: float = POLL_S,
+) -> Index | None:
+    """Open the index in ``path``; build, resume or replace it first if necessary.
 
     Args:
-        say: is told, in words, why an index that is there is not taken, and what is gone on with.
-        progress: rows done and rows in all, of this process's shards.
+        path: Folder of the index.
+        sources: Model and POI table. An index of other sources is replaced.
+        log: Called with a message if an index is replaced, resumed, or used without its POI table.
+        progress: Called with the rows done and the rows in all of this process.
+        worker: Rank of this process and number of processes.
+        shard_rows: Rows of each shard of a new index.
+        poll_s: Seconds between two checks for the shards of other processes.
 
     Returns:
-        The index; None in the processes besides the first, whose work is done.
+        The index in the first process, None in the others.
 
     Raises:
-        InputError: unreadable table, a folder of something else, a damaged index, a full disk.
+        InputError: The POI table is unreadable, the folder contains other files, the index is damaged, the disk is
+            full, or another process builds a different index in the folder.
     """
-    if share.rank == 0 and (why := stale(path, sources)):
-        log(f"index {path}: {why}; it is made anew")
-        remove_folder(path)
-    if share.rank or read_json(path / MANIFEST) is None:
-        _build(path, sources, log, progress, share)
-    elif (path / BUILDING).exists():
-        _tidy(path)
-    return Index(path) if share.rank == 0 else None
+    difference = _difference_in(path, sources) if worker.rank == 0 else None
+    manifest = read_json(path / MANIFEST)
+    if isinstance(manifest, dict) and difference_of(manifest, sources) is None:
+        if worker.rank:
+            return None
+        if sources.table is None:
+            log(f"index {path}: used without its POI table ({manifest.get('table_name', 'unknown')}), which is missing")
+        if (path / BUILDING).exists():
+            _remove_build_files(path)
+        return Index(path)
+    if difference:
+        log(f"index {path} was built {difference}: building it again")
+    return _Build(path, sources, log, progress, worker, shard_rows, poll_s).run()
 
 
-def stale(path: Path, sources: Sources) -> str | None:
-    """Why what lies in ``path`` cannot be used or gone on with; None where it can, or where nothing lies there.
+def difference_of(record: dict[str, Any], sources: IndexSources) -> str | None:
+    """Describe how the record of an index differs from its sources; None if it matches them."""
+    if record.get("format") != FORMAT:
+        return "by another version of m3gal"
+    differences = []
+    if not sources.model.matches(record.get("model")):
+        differences.append("with another model")
+    if sources.table is not None and not sources.table.matches(record.get("table")):
+        name = record.get("table_name")
+        differences.append("from another POI table" + (f" ({name})" if name else ""))
+    return " and ".join(differences) or None
 
-    Raises:
-        InputError: something else than an index lies there.
-    """
-    if not path.exists() or (path.is_dir() and all(left.name.startswith(".") for left in path.iterdir())):
+
+def _difference_in(path: Path, sources: IndexSources) -> str | None:
+    """Describe how the index in a folder differs from its sources. Raises InputError if the folder has other files."""
+    if not path.exists() or (path.is_dir() and all(entry.name.startswith(".") for entry in path.iterdir())):
         return None
-    record = read_json(path / MANIFEST) or read_json(path / BUILDING)
-    if not isinstance(record, dict) or "format" not in record or "table" not in record:
+    record = _record_in(path)
+    if "format" not in record or "table" not in record:
         hint = "Choose another folder with --index-dir."
-        raise InputError("holds something else than an index", where=path, hint=hint)
-    if record["format"] != FORMAT:
-        return "an index of another version of m3gal"
-    changed = [name for name in ("model", "table") if not getattr(sources, name).is_that_of(record.get(name))]
-    if changed:
-        return f"an index of another {' and another '.join(changed)}"
-    return None
+        raise InputError("not an index: the folder holds other files", where=path, hint=hint)
+    return difference_of(record, sources)
 
 
-def _build(path: Path, sources: Sources, log: Log, progress: Progress, share: Share) -> None:
-    began = time.monotonic()
-    pois = distinct(sources.read())
-    encoder = sources.encoder()
-    record = {"format": FORMAT, "model": sources.model.record(), "table": sources.table.record()}
-    record |= {"rows": len(pois), "dim": encoder.dim, "shard_rows": SHARD_ROWS}
-    if share.rank == 0:
-        _prepare(path, record, pois, log)
-    else:
-        _await(lambda: _same(path, record))
-    everyone = range(shard_count(len(pois), SHARD_ROWS))
-    missing = [i for i in everyone[share.rank :: share.world] if not _there(path, i)]
-    encode_shards(path, pois, encoder, missing, progress)
-    if share.rank:
-        return
-    if not all(_there(path, i) for i in everyone):
-        log(f"index {path}: waits for the shards of the other processes")
-        _await(lambda: all(_there(path, i) for i in everyone))
-    record["largest_norm"] = max(_largest_norm(shard_path(path, i)) for i in everyone)
-    record["largest_rest"] = max(_largest_norm(rest_path(path, i)) for i in everyone)
-    with _unless_there(path / MANIFEST), atomic_text(path / MANIFEST) as file:
-        json.dump(record, file, indent=1, ensure_ascii=False)
-    _tidy(path)
-    if (seconds := time.monotonic() - began) >= WORTH_TELLING_S:
-        log(f"index {path}: {len(pois):,} POIs in {seconds:,.0f} s")
+@dataclass
+class _Build:
+    """One process's part of a build; the fields are the arguments of ``open_or_build``."""
 
+    path: Path
+    sources: IndexSources
+    log: Log
+    progress: Progress
+    worker: Worker
+    shard_rows: int
+    poll_s: float
+    record: dict[str, Any] = field(default_factory=dict)
 
-def _tidy(path: Path) -> None:
-    """Remove from a whole index what its making needed, and what processes that were killed left."""
-    with suppress(OSError):  # it is no reason to fail
-        for left in (path / BUILDING, *path.rglob(".*.tmp")):
-            left.unlink(missing_ok=True)
+    def run(self) -> Index | None:
+        """Encode the shards of this process; the first process then completes the index and returns it."""
+        from m3gal_cli.data.duplicates import distinct_pois  # imports pandas, which an open index does not need
 
+        start = time.monotonic()
+        pois = distinct_pois(self.sources.read_pois()[list(COLUMNS)])
+        encoder = self.sources.load_encoder()
+        table = self.sources.table
+        assert table is not None, "read_pois raises InputError if the table is missing"
+        self.record = {"format": FORMAT, "model": self.sources.model.record(), "table": table.record()}
+        self.record |= {"table_name": table.files[0].name} if table.files else {}
+        self.record |= {"rows": len(pois), "dim": encoder.dim, "shard_rows": self.shard_rows}
+        if self.worker.rank:
+            self._wait_for(self._owns_folder)
+        with closing(FolderLock(make_folder(self.path))) as lock:
+            self._claim(lock)
+            if self.worker.rank == 0:
+                self._write_pois(pois)
+            return self._encode(pois, encoder, start)
 
-def distinct(pois: pd.DataFrame) -> pd.DataFrame:
-    """Rows equal in text and coordinates are one place: the first keeps its poi_id."""
-    return pois[list(COLUMNS)].drop_duplicates(["address", "lng", "lat"]).reset_index(drop=True)
+    def _claim(self, lock: FolderLock) -> None:
+        """Start this build in the folder, or join a build of the same index.
 
+        The lock is shared while a build runs and exclusive while the folder is emptied. So the folder of a running
+        build is never emptied.
+        """
+        if not self._owns_folder() and lock.try_exclusive() and not self._owns_folder():
+            _empty(self.path)
+            with atomic_text(self.path / BUILDING) as file:
+                json.dump(self.record, file, indent=1, ensure_ascii=False)
+        lock.share()
+        self._check_folder()
 
-def _prepare(path: Path, record: dict[str, Any], pois: pd.DataFrame, log: Log) -> None:
-    make_folder(path)
-    if _same(path, record):
-        done = sum(_there(path, i) for i in range(shard_count(len(pois), SHARD_ROWS)))
-        log(f"index {path}: goes on after {min(done * SHARD_ROWS, len(pois)):,} of {len(pois):,} POIs")
-    else:
-        if (path / SHARDS).exists():  # of other measures
-            remove_folder(path / SHARDS)
-        # First, so that a folder that a kill leaves is known for an index.
-        with atomic_text(path / BUILDING) as file:
-            json.dump(record, file, indent=1, ensure_ascii=False)
-    with _unless_there(path / POIS), atomic_path(path / POIS) as temporary:
-        write_pois(pois, temporary)
+    def _write_pois(self, pois: pd.DataFrame) -> None:
+        if (self.path / POIS).exists():
+            done = sum(self._is_written(i) for i in range(shard_count(len(pois), self.shard_rows)))
+            done = min(done * self.shard_rows, len(pois))
+            self.log(f"index {self.path}: resuming after {done:,} of {len(pois):,} POIs")
+            return
+        with _unless_written(self.path / POIS), atomic_path(self.path / POIS) as temporary:
+            write_pois(pois, temporary)
+
+    def _encode(self, pois: pd.DataFrame, encoder: Encoder, start: float) -> Index | None:
+        path, shards = self.path, range(shard_count(len(pois), self.shard_rows))
+        missing = [i for i in shards[self.worker.rank :: self.worker.world_size] if not self._is_written(i)]
+        encode_shards(path, pois, encoder, missing, self.progress, self.shard_rows, self._check_folder)
+        if self.worker.rank:
+            return None
+        if not all(self._is_written(i) for i in shards):
+            self.log(f"index {path}: waiting for the shards of the other processes")
+            self._wait_for(lambda: all(self._is_written(i) for i in shards))
+        self._check_folder()
+        self.record["largest_norm"] = max(_max_norm(shard_path(path, i)) for i in shards)
+        self.record["largest_rest"] = max(_max_norm(residual_path(path, i)) for i in shards)
+        with _unless_written(path / MANIFEST), atomic_text(path / MANIFEST) as file:
+            json.dump(self.record, file, indent=1, ensure_ascii=False)
+        _remove_build_files(path)
+        if (seconds := time.monotonic() - start) >= REPORT_FROM_S:
+            self.log(f"index {path}: {len(pois):,} POIs encoded in {seconds:,.0f} s")
+        return Index(path)
+
+    def _owns_folder(self) -> bool:
+        """Return whether the folder contains the index of this build, complete or not."""
+        return _identity(_record_in(self.path)) == _identity(self.record)
+
+    def _check_folder(self) -> None:
+        """Raise InputError if the folder belongs to another build."""
+        if self._owns_folder():
+            return
+        other = _record_in(self.path)
+        difference = difference_of(other, self.sources) if other else None
+        what = f"another process is building an index {difference or 'of other size'} in this folder"
+        hint = "Wait until it has finished, or choose another folder with --index-dir."
+        raise InputError(what, where=self.path, hint=hint)
+
+    def _is_written(self, number: int) -> bool:
+        return shard_path(self.path, number).exists()
+
+    def _wait_for(self, ready: Callable[[], bool]) -> None:
+        while not ready():
+            time.sleep(self.poll_s)
 
 
 def encode_shards(
-    path: Path, pois: pd.DataFrame, encoder: TorchEncoder, numbers: list[int], progress: Progress
+    path: Path,
+    pois: pd.DataFrame,
+    encoder: Encoder,
+    numbers: list[int],
+    progress: Progress,
+    shard_rows: int = SHARD_ROWS,
+    before_write: Callable[[], None] = lambda: None,
 ) -> None:
-    """Encode these shards and write each as it is done. Raises InputError for a model that gives no finite vectors."""
+    """Encode the shards ``numbers`` of the distinct POIs, and write each one when it is encoded.
+
+    ``before_write`` is called before each write and may raise an error. Raises InputError if the model returns a vector
+    that is not finite in float16.
+    """
     texts: list[str] = pois["address"].tolist()
-    places = pois["lng"].to_numpy(np.float64), pois["lat"].to_numpy(np.float64)
-    total, done = sum(min(SHARD_ROWS, len(pois) - i * SHARD_ROWS) for i in numbers), 0
+    coordinates = pois["lng"].to_numpy(np.float64), pois["lat"].to_numpy(np.float64)
+    total, done = sum(min(shard_rows, len(pois) - i * shard_rows) for i in numbers), 0
     for number in numbers:
-        rows = slice(number * SHARD_ROWS, (number + 1) * SHARD_ROWS)
-        address, (lng, lat) = texts[rows], (column[rows] for column in places)
+        rows = slice(number * shard_rows, (number + 1) * shard_rows)
+        address, (lng, lat) = texts[rows], (column[rows] for column in coordinates)
 
-        def tell(encoded: int, of: int, before: int = done, own: int = len(address)) -> None:
-            progress(before + own * encoded // of, total)
+        def report(encoded: int, distinct: int, before: int = done, own: int = len(address)) -> None:
+            progress(before + own * encoded // distinct, total)
 
-        vectors = encoder.poi_texts(address, tell) + encoder.locations(lng, lat)
+        vectors = encoder.encode_poi_texts(address, report) + encoder.encode_locations(lng, lat)
         with np.errstate(over="ignore"):
             rounded = vectors.astype(np.float16)
         wrong = ~np.isfinite(rounded).all(axis=1)
         if wrong.any():
-            what = f"the model gives no finite vector for {address[int(np.argmax(wrong))]!r}"
-            raise InputError(what, where=path, hint="Take another checkpoint of the run.")
-        _write(rest_path(path, number), (vectors - rounded).astype(np.float16))
-        _write(shard_path(path, number), rounded)  # last: where it is, its rest is
+            what = f"the model returns a vector that is not finite for {address[int(np.argmax(wrong))]!r}"
+            raise InputError(what, where=path, hint="Use another checkpoint of the run.")
+        before_write()
+        # A shard is written after its residuals: if it exists, they exist.
+        residuals = (vectors - rounded).astype(np.float16)
+        for file, part in ((residual_path(path, number), residuals), (shard_path(path, number), rounded)):
+            with _unless_written(file):
+                write_shard(file, part)
         done += len(address)
 
 
-def _write(path: Path, vectors: Shard) -> None:
-    content = io.BytesIO()
-    np.save(content, vectors)
-    with _unless_there(path), atomic_path(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
-
-
 @contextmanager
-def _unless_there(path: Path) -> Iterator[None]:
-    """Forgive a failure where the file is there nevertheless: somebody builds the very index at the same time."""
+def _unless_written(path: Path) -> Iterator[None]:
+    """Ignore a failed write if the file exists: another process that builds the same index wrote it."""
     try:
         yield
     except InputError:
@@ -211,30 +273,42 @@ def _unless_there(path: Path) -> Iterator[None]:
             raise
 
 
-def _largest_norm(path: Path) -> float:
+def _empty(path: Path) -> None:
+    """Remove the index in a folder. After a kill the folder is still recognised as an incomplete index."""
+    try:
+        if (path / MANIFEST).exists():
+            (path / MANIFEST).replace(path / BUILDING)
+        for entry in [e for e in path.iterdir() if e.name != BUILDING and not e.name.startswith(".")]:
+            remove_folder(entry) if entry.is_dir() else entry.unlink()
+    except OSError as error:
+        hint = "Choose another folder with --index-dir."
+        raise InputError(f"cannot remove the old index ({error.strerror})", where=path, hint=hint) from error
+
+
+def _remove_build_files(path: Path) -> None:
+    """Remove the files that only a build needs, and those that killed processes left, from a complete index."""
+    for left in (path / BUILDING, *path.rglob(".*.tmp")):
+        with suppress(OSError):
+            left.unlink(missing_ok=True)
+    for left in path.glob(".*.old"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _max_norm(path: Path) -> float:
     shard = np.load(path, mmap_mode="r")
     return float(np.sqrt(np.square(shard, dtype=np.float32).sum(axis=1, dtype=np.float64).max()))
 
 
-def _there(path: Path, number: int) -> bool:
-    return shard_path(path, number).exists()
+def _record_in(path: Path) -> dict[str, Any]:
+    """Return the record of the index in a folder, complete or not; empty if there is none."""
+    record = read_json(path / BUILDING) or read_json(path / MANIFEST)
+    return record if isinstance(record, dict) else {}
 
 
-def _same(path: Path, record: dict[str, Any]) -> bool:
-    """Whether the index being made in ``path`` is this one."""
-    found = read_json(path / BUILDING) or read_json(path / MANIFEST)
-    return isinstance(found, dict) and _content(found) == _content(record)
-
-
-def _content(record: dict[str, Any]) -> str:
-    """What an index is made of and its measures, whenever and wherever the files were written."""
-    plain: dict[str, Any] = {name: record.get(name) for name in ("format", "rows", "dim", "shard_rows")}
+def _identity(record: dict[str, Any]) -> str:
+    """Return the content hashes and sizes of a record as a string, without paths and times of files."""
+    identity: dict[str, Any] = {name: record.get(name) for name in ("format", "rows", "dim", "shard_rows")}
     for name in ("model", "table"):
-        own = record.get(name)
-        plain[name] = {key: own.get(key) for key in ("sha256", "also")} if isinstance(own, dict) else None
-    return json.dumps(plain, sort_keys=True)
-
-
-def _await(ready: Callable[[], bool]) -> None:
-    while not ready():
-        time.sleep(POLL_S)
+        source = record.get(name)
+        identity[name] = {key: source.get(key) for key in ("sha256", "also")} if isinstance(source, dict) else None
+    return json.dumps(identity, sort_keys=True)

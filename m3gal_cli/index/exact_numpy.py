@@ -1,77 +1,35 @@
-"""Exact search of a few queries over few rows by numpy alone: the first answer does not wait for torch's import."""
+"""Exact search of few rows with numpy alone, so that the first answer does not wait for the import of torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m3gal_cli.encoders.encoder import Vectors
-from m3gal_cli.geo.filters import Area
+from m3gal_cli.encoders.protocol import Vectors
 from m3gal_cli.index.index import Index
-from m3gal_cli.index.searcher import Found, Searcher, best_of, by_area, nothing, products
+from m3gal_cli.index.searcher import SearchResult, empty_result, inner_products, top_k
 
-if TYPE_CHECKING:
-    import torch
-
-FEW = 3  # queries up to which the vectors are read as they are; above, they are widened once for all queries
-PLAIN_ROWS = 50_000  # of an index: to score so many takes a tenth of torch's import
-PLAIN_QUERIES = 16  # at once: a larger batch is worth the import
-PLAIN_READ = 500_000  # rows, search after search: by then they took as long as the import, which makes them quicker
+FEW_QUERIES = 3  # with more queries, it is faster to convert the float16 vectors to float32 once for all queries
 
 
-class PlainSearcher:
-    """Exact search; a larger batch, or many small ones, bring torch, which then answers all that follow.
-
-    Args:
-        index: the vectors, few.
-        device: where torch is to search.
-    """
-
-    def __init__(self, index: Index, device: Callable[[], torch.device]) -> None:
-        self.index, self._device, self._read = index, device, 0
-
-    def search(self, queries: Vectors, k: int, areas: Sequence[Area | None] | None = None) -> Found:
-        """As ``Searcher.search``. Exact: equal to sorting all float32 products with the stored vectors."""
-        if len(queries) > PLAIN_QUERIES or self._read >= PLAIN_READ:
-            self._read = PLAIN_READ
-            return self.whole.search(queries, k, areas)
-        found = nothing(len(queries), k)
-        for area, own in by_area(len(queries), areas).items():
-            rows = np.arange(len(self.index)) if area is None else self.index.rows_in(area)
-            self._read += len(rows)
-            answer = best_among(self.index, rows, np.ascontiguousarray(queries[own], np.float32), k)
-            found.rows[own], found.scores[own] = answer.rows, answer.scores
-        return found
-
-    @cached_property
-    def whole(self) -> Searcher:
-        """The searcher by torch."""
-        from m3gal_cli.index.exact import ExactSearcher
-
-        return ExactSearcher(self.index, self._device())
-
-
-def best_among(index: Index, rows: NDArray[np.int64], queries: Vectors, k: int) -> Found:
-    """The best ``k`` of these rows (rising numbers) for each query, all of them scored. Shape: (n,), (Q, D)."""
-    found = nothing(len(queries), k)
-    pools: list[list[tuple[NDArray[np.int64], Vectors]]] = [[] for _ in queries]
-    for part, vectors in blocks(index, rows):
+def search_rows(index: Index, rows: NDArray[np.int64], queries: Vectors, k: int) -> SearchResult:
+    """Return the ``k`` best of the given rows for each query. Shape: rows: (n,) ascending. queries: (Q, D)."""
+    result = empty_result(len(queries), k)
+    best: list[list[tuple[NDArray[np.int64], Vectors]]] = [[] for _ in queries]
+    for block, vectors in iterate_blocks(index, rows):
         for i, query in enumerate(queries):
-            pools[i].append(best_of(part, products(vectors, query), k))
-    for i, pool in enumerate(pools):
-        if pool:
-            all_rows, all_scores = (np.concatenate(column) for column in zip(*pool, strict=True))
-            own, scores = best_of(all_rows, all_scores, k)
-            found.rows[i, : len(own)], found.scores[i, : len(own)] = own, scores
-    return found
+            best[i].append(top_k(block, inner_products(vectors, query), k))
+    for i, parts in enumerate(best):
+        if parts:
+            block_rows, block_scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+            result.put(i, top_k(block_rows, block_scores, k))
+    return result
 
 
-def blocks(index: Index, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
-    """These rows and their vectors, so many at a time as a shard holds."""
+def iterate_blocks(index: Index, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
+    """Yield the given rows and their vectors in blocks of at most one shard's size."""
     for first in range(0, len(rows), index.shard_rows):
-        part = rows[first : first + index.shard_rows]
-        yield part, index.vectors(part)
+        block = rows[first : first + index.shard_rows]
+        yield block, index.vectors(block)

@@ -1,23 +1,22 @@
-"""An index: one vector a POI on the disk, k + g' (q·k + q·g' = q·(k + g')), and the POIs' columns beside them.
+"""The index of a POI table on disk: one vector for each POI and the columns of the POIs.
 
-A vector is kept in two parts: rounded to float16, which searches go through, and what rounding took from it, which is
-added for the few rows that are left: scores are those of float32.
+The vector of a POI is k + g', because its score is q·k + q·g' = q·(k + g'). It is stored in two float16 parts: the
+rounded vector, which searches scan, and the residual of the rounding. Searches add the residual for the best rows, so
+that final scores have float32 precision.
 
 INDEX/
-  manifest.json       what it was made of and its measures; written last, so that only a whole index has one
-  building.json       the same while it is being made
-  pois.parquet        poi_id, address, lng, lat of the distinct POIs, in the order of the table
-  vectors/000000.npy  (SHARD_ROWS, D) float16 each, the last one shorter; mapped, not read
-  vectors/000000.rest.npy   what rounding took from these, in the same shape
+  manifest.json             fingerprints of model and table, and sizes; written last
+  building.json             the same while the index is being built
+  pois.parquet              poi_id, address, lng, lat of the distinct POIs, in the order of the table
+  vectors/000000.npy        rounded vectors, shape (shard_rows, D) float16; the last shard may be shorter; memory-mapped
+  vectors/000000.rest.npy   residuals of the same shape
 """
 
 from __future__ import annotations
 
 import json
-import mmap
 import sys
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -28,70 +27,68 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from m3gal_cli.encoders.encoder import Vectors
+from m3gal_cli.encoders.protocol import Vectors
+from m3gal_cli.encoders.vector_shards import SHARDS, open_mapped, release_pages, shard_count, shard_path
 from m3gal_cli.errors import InputError
-from m3gal_cli.geo.filters import Area, Coordinates
+from m3gal_cli.files import read_json
+from m3gal_cli.geo.filters import Coordinates, GeoFilter
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
 
 FORMAT = 1
-MANIFEST, BUILDING, POIS, SHARDS = "manifest.json", "building.json", "pois.parquet", "vectors"
+MANIFEST, BUILDING, POIS = "manifest.json", "building.json", "pois.parquet"
 COLUMNS = ("poi_id", "address", "lng", "lat")
 IDS_KEY, IDS_JSON = b"m3gal.poi_id", b"json"
 
 Shard = NDArray[np.float16]
+Log = Callable[[str], None]
 
 
-def shard_path(index: Path, number: int) -> Path:
-    """The file of a shard; where it is, so is its rest."""
-    return index / SHARDS / f"{number:06d}.npy"
-
-
-def rest_path(index: Path, number: int) -> Path:
-    """The file of what rounding took from a shard."""
+def residual_path(index: Path, number: int) -> Path:
+    """Return the file of the residuals of a shard."""
     return index / SHARDS / f"{number:06d}.rest.npy"
 
 
-def read_json(path: Path) -> Any:
-    """A file's JSON, or None where there is none or it is broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
 class Index:
-    """A whole index, opened. Vectors stay on the disk until they are looked at.
+    """A complete index, opened for reading. Vectors stay on disk until they are read.
+
+    Attributes:
+        dim: Width D of the vectors.
+        shard_rows: Rows of each shard but the last one.
+        max_norm: Norm of the longest rounded vector.
+        max_residual_norm: Norm of the longest residual.
+        pois: Columns poi_id, address, lng and lat.
+        lng: Longitudes in degrees, WGS-84, shape (N,).
+        lat: Latitudes in degrees, WGS-84, shape (N,).
 
     Raises:
-        InputError: there is none, or its files do not fit its manifest.
+        InputError: The folder contains no complete index, or the index is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         manifest = read_json(path / MANIFEST)
-        hint = "Delete the folder: it is made anew."
+        hint = "Delete the folder; the next start builds it again."
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise InputError("is no index", where=path, hint=hint)
+            raise InputError("not an index of this version", where=path, hint=hint)
         self.path, self.manifest = path, manifest
         try:
             self.dim, self._size, self.shard_rows = (int(manifest[name]) for name in ("dim", "rows", "shard_rows"))
-            self.largest_norm, self.largest_rest = (float(manifest[f"largest_{name}"]) for name in ("norm", "rest"))
+            self.max_norm, self.max_residual_norm = (float(manifest[f"largest_{name}"]) for name in ("norm", "rest"))
             with pq.ParquetFile(path / POIS) as file:
-                self.pois: pa.Table = file.read(columns=list(COLUMNS)).select(COLUMNS)  # a missing one is told of
-            self.lng, self.lat = (_numbers(self.pois[name]) for name in ("lng", "lat"))
-            self._shards, self._rests = (
-                [mapped(of(path, i)) for i in range(shard_count(self._size, self.shard_rows))]
-                for of in (shard_path, rest_path)
-            )
+                # select raises an error for a missing column, but read does not
+                self.pois: pa.Table = file.read(columns=list(COLUMNS)).select(COLUMNS)
+            self.lng, self.lat = (_to_numpy(self.pois[name]) for name in ("lng", "lat"))
+            numbers = range(shard_count(self._size, self.shard_rows))
+            self._shards: list[Shard] = [open_mapped(shard_path(path, i)) for i in numbers]
+            self._residuals: list[Shard] = [open_mapped(residual_path(path, i)) for i in numbers]
         except (OSError, EOFError, ValueError, KeyError, TypeError, ArithmeticError, pa.ArrowException) as error:
-            raise InputError(f"a damaged index ({error})", where=path, hint=hint) from error
-        wanted = [(min(self.shard_rows, self._size - i), self.dim) for i in range(0, self._size, self.shard_rows)]
-        whole = [s.shape for s in self._shards] == wanted == [s.shape for s in self._rests]
-        whole &= all(s.dtype == np.float16 for s in (*self._shards, *self._rests))
-        if not whole or len(self.pois) != self._size:
-            raise InputError("a damaged index: its files do not fit its manifest", where=path, hint=hint)
+            raise InputError(f"damaged index ({error})", where=path, hint=hint) from error
+        shapes = [(min(self.shard_rows, self._size - i), self.dim) for i in range(0, self._size, self.shard_rows)]
+        valid = [s.shape for s in self._shards] == shapes == [s.shape for s in self._residuals]
+        valid &= all(s.dtype == np.float16 for s in (*self._shards, *self._residuals))
+        if not valid or len(self.pois) != self._size:
+            raise InputError("damaged index: its files do not match its manifest", where=path, hint=hint)
         self._ids_are_json = (self.pois.schema.metadata or {}).get(IDS_KEY) == IDS_JSON
 
     def __len__(self) -> int:
@@ -99,64 +96,60 @@ class Index:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the rounded vectors."""
+        """Return the size of the rounded vectors in bytes."""
         return sum(s.nbytes for s in self._shards)
 
     def shards(self) -> Iterator[tuple[int, Shard]]:
-        """Number of the first row, and vectors, rounded, of each shard in turn. Shape: (n, D) float16."""
+        """Yield the number of the first row, and the rounded vectors, of each shard. Shape: (n, D) float16."""
         for number, shard in enumerate(self._shards):
             yield number * self.shard_rows, shard
 
     def vectors(self, rows: NDArray[np.int64]) -> Vectors:
-        """Vectors of these rows; quickest where they rise. Shape: (n,) -> (n, D) float32."""
+        """Read the vectors of the given rows; ascending rows are the fastest. Shape: (n,) -> (n, D) float32."""
         owner = rows // self.shard_rows
         if (np.diff(owner) < 0).any():
             order = np.argsort(rows, kind="stable")
             out = np.empty((len(rows), self.dim), np.float32)
             out[order] = self.vectors(rows[order])
             return out
-        rounded, rest = (np.empty((len(rows), self.dim), np.float16) for _ in range(2))
+        rounded, residual = (np.empty((len(rows), self.dim), np.float16) for _ in range(2))
         cuts = [0, *(np.flatnonzero(np.diff(owner)) + 1).tolist(), len(rows)] if len(rows) else []
         for a, b in pairwise(cuts):
-            number, at = int(owner[a]), rows[a:b] - owner[a] * self.shard_rows
-            for half, mapping in ((rounded, self._shards[number]), (rest, self._rests[number])):
-                half[a:b] = mapping[at]
-                let_go(mapping)  # rows here and there would hold most of the file in memory before long
-        return _sum(rounded, rest)
+            number, offsets = int(owner[a]), rows[a:b] - owner[a] * self.shard_rows
+            for part, stored in ((rounded, self._shards[number]), (residual, self._residuals[number])):
+                part[a:b] = stored[offsets]
+                release_pages(stored)  # else scattered reads would soon load most of the file into memory
+        return _add_parts(rounded, residual)
 
-    def rows_in(self, area: Area) -> NDArray[np.int64]:
-        """Rows of the POIs in an area, rising."""
+    def rows_in(self, geo_filter: GeoFilter) -> NDArray[np.int64]:
+        """Return the rows of the POIs that pass a geographic filter, ascending."""
         order, lng, lat = self._by_lat
-        south, north = max(box[1] for box in area.boxes()), min(box[3] for box in area.boxes())
+        south, north = max(box[1] for box in geo_filter.boxes()), min(box[3] for box in geo_filter.boxes())
         belt = slice(np.searchsorted(lat, south, side="left"), np.searchsorted(lat, north, side="right"))
-        return np.sort(order[belt][area.rows(lng[belt], lat[belt])])
+        return np.sort(order[belt][geo_filter.rows(lng[belt], lat[belt])])
 
     @cached_property
     def _by_lat(self) -> tuple[NDArray[np.int64], Coordinates, Coordinates]:
-        """Rows from south to north, with their coordinates: a search in an area need not look at all."""
+        """Return the rows sorted by latitude, with lng and lat, so that a filter reads a range of them only."""
         order = np.argsort(self.lat, kind="stable")
         return order, self.lng[order], self.lat[order]
 
-    def places(self, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
-        """poi_id, address, lng, lat of these rows. Shape: (n,) -> n."""
-        found: list[dict[str, Any]] = self.pois.take(_column(rows)).to_pylist()
+    def pois_at(self, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """Return poi_id, address, lng and lat of each of the given rows."""
+        pois: list[dict[str, Any]] = self.pois.take(_to_arrow(rows)).to_pylist()
         if self._ids_are_json:
-            for place in found:
-                place["poi_id"] = json.loads(place["poi_id"])
-        return found
+            for poi in pois:
+                poi["poi_id"] = json.loads(poi["poi_id"])
+        return pois
 
-    def addresses(self, rows: NDArray[np.int64]) -> list[str]:
-        """Addresses of these rows. Shape: (n,) -> n."""
-        found: list[str] = self.pois["address"].take(_column(rows)).to_pylist()
-        return found
-
-    def poi(self, row: int) -> dict[str, Any]:
-        """poi_id, address, lng, lat of a row."""
-        return self.places(np.array([row]))[0]
+    def addresses_at(self, rows: NDArray[np.int64]) -> list[str]:
+        """Return the address of each of the given rows."""
+        addresses: list[str] = self.pois["address"].take(_to_arrow(rows)).to_pylist()
+        return addresses
 
 
 def write_pois(pois: pd.DataFrame, path: Path) -> None:
-    """Write the columns of an index; ids of several kinds (1 and "1") as JSON. Raises OSError."""
+    """Write the POI columns of an index; ids of mixed types (1 and "1") are stored as JSON. Raises OSError."""
     frame = pois[list(COLUMNS)]
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False)
@@ -167,50 +160,22 @@ def write_pois(pois: pd.DataFrame, path: Path) -> None:
     pq.write_table(table, path)
 
 
-def mapped(path: Path) -> Shard:
-    """The array in a file, mapped; as a plain array, of which slices are quicker than of a memmap. Raises OSError."""
-    return np.asarray(np.load(path, mmap_mode="r"))
+# Conversions between numpy and pyarrow that do not import pandas, which takes half a second.
 
 
-def let_go(rows: NDArray[Any]) -> None:
-    """Let what was read of a mapped array count for this process no longer; the system keeps it while it has room."""
-    held: Any = getattr(rows, "_mmap", None) or getattr(rows.base, "_mmap", None)
-    if held is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-        held.madvise(mmap.MADV_DONTNEED)
-
-
-def read_only(rows: NDArray[Any]) -> torch.Tensor:
-    """A mapped array as a tensor that shares it and must not be written to."""
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
-        return torch.from_numpy(rows)
-
-
-# From arrays to columns and back: the usual calls of pyarrow import pandas, which takes half a second.
-
-
-def _numbers(column: pa.ChunkedArray) -> Coordinates:
-    """A column of numbers as an array."""
+def _to_numpy(column: pa.ChunkedArray) -> Coordinates:
     return np.from_dlpack(column.combine_chunks()).astype(np.float64, copy=False)
 
 
-def _column(rows: NDArray[np.int64]) -> pa.Array:
-    """An array of numbers as a column."""
+def _to_arrow(rows: NDArray[np.int64]) -> pa.Array:
     return pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows, np.int64))])
 
 
-def _sum(rounded: Shard, rest: Shard) -> Vectors:
-    """Both parts of vectors put together. Where torch is there, it widens halves several times as fast as numpy."""
+def _add_parts(rounded: Shard, residual: Shard) -> Vectors:
+    """Return the float32 vectors. torch, if it is imported, converts float16 several times as fast as numpy."""
     if "torch" not in sys.modules:
-        return rounded.astype(np.float32) + rest.astype(np.float32)
+        return rounded.astype(np.float32) + residual.astype(np.float32)
     import torch
 
-    whole: Vectors = torch.from_numpy(rounded).float().add_(torch.from_numpy(rest).float()).numpy()
-    return whole
-
-
-def shard_count(rows: int, shard_rows: int) -> int:
-    """Shards of so many rows."""
-    return -(-rows // shard_rows)
+    vectors: Vectors = torch.from_numpy(rounded).float().add_(torch.from_numpy(residual).float()).numpy()
+    return vectors

@@ -1,8 +1,8 @@
-"""Search by Milvus: a Milvus Lite file, a server or a cluster, by the same calls.
+"""Search with Milvus: a Milvus Lite file, a server or a cluster.
 
-Milvus proposes rows; the vectors of the index score them, as in exact search, so that equal vectors score equal and
-ties are in the order of the index. More is asked for until what Milvus left out cannot be among the best: with a
-scanning index (FLAT) the answer is that of exact search, with a graph (HNSW) as good as what the graph proposes.
+Milvus returns candidates, which are scored as in exact search: equal vectors have equal scores, and ties are ordered by
+row. More candidates are requested until no other row can be among the best. With a FLAT index, which scans all vectors,
+the result equals exact search. With an HNSW graph it is as good as the candidates of the graph.
 """
 
 from __future__ import annotations
@@ -13,110 +13,109 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from m3gal_cli.encoders.encoder import Progress, Vectors
-from m3gal_cli.errors import InputError
-from m3gal_cli.geo.filters import Area
+from m3gal_cli.encoders.protocol import Progress, Vectors
+from m3gal_cli.geo.filters import GeoFilter
 from m3gal_cli.index.index import Index
-from m3gal_cli.index.milvus_store import Store
-from m3gal_cli.index.searcher import Found, best_of, by_area, nothing, products
+from m3gal_cli.index.milvus_store import MilvusSettings, MilvusStore
+from m3gal_cli.index.searcher import SearchResult, empty_result, group_by_filter, inner_products, top_k
 
-MOST_HITS = 16384  # Milvus gives no more
-SPARE = 16
-HITS_AT_ONCE = 200_000
-ERROR = 1e-5  # of Milvus' own float32 scores, relative to |q||v|
+SCORE_ERROR = 1e-5  # error of Milvus' float32 scores, relative to |q||v|
 
-Scored = tuple[NDArray[np.int64], Vectors]
+ScoredRows = tuple[NDArray[np.int64], Vectors]
 
 
 class MilvusSearcher:
-    """Searches the collection of an index; see ``open_milvus``."""
+    """Searches the filled Milvus collection of an index; opened by ``open_milvus``."""
 
-    def __init__(self, store: Store) -> None:
-        self.store, self.index = store, store.index
+    def __init__(self, store: MilvusStore) -> None:
+        self.store, self.index, self.settings = store, store.index, store.settings
 
     def close(self) -> None:
-        """Part from the server. A Milvus Lite file stays with this process until it ends."""
+        """Close the connection. This process keeps a Milvus Lite file open until it ends."""
         self.store.close()
 
-    def search(self, queries: Vectors, k: int, areas: Sequence[Area | None] | None = None) -> Found:
-        """As ``Searcher.search``.
-
-        Raises:
-            InputError: lost connection; queries of another model.
-        """
-        found = nothing(len(queries), k)
+    def search(self, queries: Vectors, k: int, filters: Sequence[GeoFilter | None] | None = None) -> SearchResult:
+        """Search as ``Searcher.search``. Raises InputError if the connection is lost."""
+        result = empty_result(len(queries), k)
         if not len(queries) or not len(self.index) or k < 1:
-            return found
-        if queries.shape[1] != self.index.dim:
-            what = f"queries of {queries.shape[1]} dimensions, an index of {self.index.dim}"
-            raise InputError(what, where=self.index.path, hint="Query with the model that made the index.")
+            return result
         queries = np.ascontiguousarray(queries, np.float32)
-        for area, chosen in by_area(len(queries), areas).items():
-            self._group(found, queries, chosen, k, area)
-        return found
+        for geo_filter, numbers in group_by_filter(len(queries), filters).items():
+            self._search_filtered(result, queries, numbers, k, geo_filter)
+        return result
 
-    def _group(self, found: Found, queries: Vectors, chosen: list[int], k: int, area: Area | None) -> None:
-        """Answer queries of one area, asking again for more where the answer is not settled."""
-        condition = "" if area is None else expression(area)
-        reachable = cache(lambda: len(self.index) if area is None else len(self.index.rows_in(area)))
-        limit = min(MOST_HITS, (k if area is None or area.centre is None else 2 * k) + SPARE)
-        while chosen:
-            left: list[int] = []
-            at_once = max(1, HITS_AT_ONCE // limit)
-            for first in range(0, len(chosen), at_once):
-                part = chosen[first : first + at_once]
-                for i, hits in zip(part, self.store.hits(queries[part], limit, condition), strict=True):
-                    best = self._scored(hits[0], queries[i], k, area)
-                    if self._settled(hits, best, limit, k, queries[i], reachable):
-                        found.rows[i, : len(best[0])], found.scores[i, : len(best[0])] = best
+    def _search_filtered(
+        self, result: SearchResult, queries: Vectors, numbers: list[int], k: int, geo_filter: GeoFilter | None
+    ) -> None:
+        """Answer the queries of one filter; request four times as many candidates until each result is final."""
+        settings = self.settings
+        expression = "" if geo_filter is None else filter_expression(geo_filter)
+        allowed = cache(lambda: len(self.index) if geo_filter is None else len(self.index.rows_in(geo_filter)))
+        # Milvus filters by the box around a circle. The circle fills π/4 of it.
+        limit = (k if geo_filter is None or geo_filter.centre is None else 2 * k) + settings.extra_hits
+        limit = min(settings.max_hits, limit)
+        while numbers:
+            open_numbers: list[int] = []
+            batch = max(1, settings.hits_per_call // limit)
+            for first in range(0, len(numbers), batch):
+                part = numbers[first : first + batch]
+                for i, hits in zip(part, self.store.search(queries[part], limit, expression), strict=True):
+                    best = self._score(hits[0], queries[i], k, geo_filter)
+                    if self._is_final(hits, best, limit, k, queries[i], allowed):
+                        result.put(i, best)
                     else:
-                        left.append(i)
-            if left and limit == MOST_HITS:
-                self._here(found, queries, left, k, area)
+                        open_numbers.append(i)
+            if open_numbers and limit == settings.max_hits:
+                self._search_locally(result, queries, open_numbers, k, geo_filter)
                 return
-            chosen, limit = left, min(MOST_HITS, 4 * limit)
+            numbers, limit = open_numbers, min(settings.max_hits, 4 * limit)
 
-    def _scored(self, rows: NDArray[np.int64], query: Vectors, k: int, area: Area | None) -> Scored:
-        """The best of what Milvus proposes, by the vectors of the index, with the area checked exactly."""
+    def _score(self, rows: NDArray[np.int64], query: Vectors, k: int, geo_filter: GeoFilter | None) -> ScoredRows:
+        """Return the k best candidates by the vectors of the index, after the exact filter."""
         rows = np.unique(rows)
         rows = rows[(rows >= 0) & (rows < len(self.index))]
-        if area is not None:
-            rows = rows[area.rows(self.index.lng[rows], self.index.lat[rows])]
-        return best_of(rows, products(self.index.vectors(rows), query), k)
+        if geo_filter is not None:
+            rows = rows[geo_filter.rows(self.index.lng[rows], self.index.lat[rows])]
+        return top_k(rows, inner_products(self.index.vectors(rows), query), k)
 
-    def _settled(
-        self, hits: Scored, best: Scored, limit: int, k: int, query: Vectors, reachable: Callable[[], int]
+    def _is_final(
+        self, hits: ScoredRows, best: ScoredRows, limit: int, k: int, query: Vectors, allowed: Callable[[], int]
     ) -> bool:
-        """Whether nothing that Milvus left out can be among the best."""
-        if len(hits[0]) < limit:  # it has no more; a graph may say so too early
-            return len(best[0]) == k or len(best[0]) == reachable()
-        # Milvus has the rounded vectors.
-        error = ERROR * self.index.largest_norm + self.index.largest_rest
+        """Return whether no row that Milvus left out can be among the best."""
+        if len(hits[0]) < limit:  # Milvus has no more candidates; a graph may report that too early
+            return len(best[0]) == k or len(best[0]) == allowed()
+        error = SCORE_ERROR * self.index.max_norm + self.index.max_residual_norm
         margin = 2 * error * float(np.linalg.norm(query))
         return len(best[0]) == k and float(hits[1].min()) < float(best[1][-1]) - margin
 
-    def _here(self, found: Found, queries: Vectors, chosen: list[int], k: int, area: Area | None) -> None:
-        """Score all rows of the area on this machine: more are asked for, or are equal, than Milvus gives."""
+    def _search_locally(
+        self, result: SearchResult, queries: Vectors, numbers: list[int], k: int, geo_filter: GeoFilter | None
+    ) -> None:
+        """Search the vectors of the index, for queries that need more candidates than Milvus returns."""
         from m3gal_cli.index.exact import ExactSearcher
 
-        rows = np.arange(len(self.index), dtype=np.int64) if area is None else self.index.rows_in(area)
-        answer = ExactSearcher(self.index).among(rows, queries[chosen], k)
-        found.rows[chosen], found.scores[chosen] = answer
+        rows = np.arange(len(self.index)) if geo_filter is None else self.index.rows_in(geo_filter)
+        found = ExactSearcher(self.index).search_rows(rows, queries[numbers], k)
+        result.rows[numbers], result.scores[numbers] = found
 
 
-def open_milvus(index: Index, uri: str, progress: Progress | None = None) -> MilvusSearcher:
-    """A searcher over the collection of an index, which is made, filled, or gone on with where it must be.
+def open_milvus(
+    index: Index, uri: str, progress: Progress | None = None, settings: MilvusSettings | None = None
+) -> MilvusSearcher:
+    """Open the Milvus collection of an index; create it, and write the rows that it lacks.
 
     Args:
-        uri: a path that ends in ``.db`` (Milvus Lite), or the ``http://host:19530`` of a server or cluster; the token
-            is read from the environment: M3GAL_MILVUS_TOKEN, user:password or an API key.
-        progress: rows that are there, and rows in all.
+        index: The index to search.
+        uri: Path that ends in ``.db`` (Milvus Lite), or ``http://host:19530`` of a server or cluster. The environment
+            variable M3GAL_MILVUS_TOKEN holds the token: user:password or an API key.
+        progress: Called with the rows in the collection and the rows in all.
+        settings: Sizes and time limits.
 
     Raises:
-        InputError: no pymilvus, no server, a token that is not taken, a lost connection. What was written stays: the
-            next start goes on.
+        InputError: pymilvus is not installed, no server answers, the token is refused, or the connection is lost. The
+            next start continues after the last row.
     """
-    store = Store(index, uri)
+    store = MilvusStore(index, uri, settings or MilvusSettings())
     try:
         store.fill(progress or (lambda done, total: None))
     except BaseException:
@@ -125,10 +124,10 @@ def open_milvus(index: Index, uri: str, progress: Progress | None = None) -> Mil
     return MilvusSearcher(store)
 
 
-def expression(area: Area) -> str:
-    """An area's boxes as a boolean expression of Milvus over lng and lat."""
+def filter_expression(geo_filter: GeoFilter) -> str:
+    """Return the boxes of a filter as a boolean expression of Milvus over lng and lat."""
     parts: list[str] = []
-    for box in area.boxes():
+    for box in geo_filter.boxes():
         west, south, east, north = (float(edge) for edge in box)
         parts.append(f"lat >= {south!r} and lat <= {north!r}")
         if west <= east:

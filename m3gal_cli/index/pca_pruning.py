@@ -1,15 +1,17 @@
-"""A short head of every vector, from which no score can be higher than it tells: most vectors need no further look.
+"""Upper bounds of scores from the leading principal components of the vectors, so that exact search skips most rows.
 
-With B the leading principal directions of the vectors (D x m, orthonormal), q·v = (Bᵀq)·(Bᵀv) + rest, and by Cauchy and
-Schwarz rest <= |q - BBᵀq| |v - BBᵀv|. Both lengths are kept as one more number, so that the bound itself is a product
-of m + 1 numbers. It holds for any B; with principal directions it is tight, as text encoders use few directions.
+The columns of B (D x m) are orthonormal principal directions. Then q·v = (Bᵀq)·(Bᵀv) + r, and by Cauchy and Schwarz
+r <= |q - BBᵀq| |v - BBᵀv|. The projection of a vector is Bᵀv followed by |v - BBᵀv|. The inner product of two
+projections, m + 1 numbers each, is an upper bound of the score. It is tight for principal directions, because the
+vectors of text encoders vary along few directions.
 
-    INDEX/head/basis.npy  (D, m) float32      INDEX/head/rows.npy  (N, m + 1) float16, mapped
+    INDEX/head/basis.npy  (D, m) float32      INDEX/head/rows.npy  (N, m + 1) float16, memory-mapped
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,163 +19,182 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from m3gal_cli.encoders.encoder import Vectors
+from m3gal_cli.encoders.protocol import Vectors
+from m3gal_cli.encoders.vector_shards import open_mapped, shared_tensor
 from m3gal_cli.errors import InputError
 from m3gal_cli.files import make_folder, publish_folder, remove_folder
-from m3gal_cli.index.index import Index, mapped, read_only
+from m3gal_cli.index.exact_numpy import FEW_QUERIES
+from m3gal_cli.index.index import Index
 
 FOLDER, BASIS, ROWS = "head", "basis.npy", "rows.npy"
-HEAD_FROM = 50_000  # POIs from which a head is worth its disk
-DIRECTIONS = 127  # with the length of the rest, rows of 256 bytes
-TRAINED_ON = 40_000
-SAMPLE, WANTED, ROWS_AT_ONCE = 20_000, 4_000, 4_096
-FEW = 3  # queries up to which rows are read as they are; above, they are widened once for all queries
-HALF = 2.0**-11  # largest relative rounding of float16
+FLOAT16_ROUNDING = 2.0**-11  # largest relative rounding error
+SUM_ERROR = 2e-5  # relative error of float32 sums, rounded up
 
-# True scores of pairs: numbers of queries and of rows, (n,) each -> (n,).
+# (query numbers, row numbers) -> scores, (n,) each
 ScorePairs = Callable[[NDArray[np.int64], NDArray[np.int64]], Vectors]
 
 
-class Head:
-    """The heads of an index's vectors.
+@dataclass(frozen=True)
+class PruningSettings:
+    """Sizes of the pruning."""
+
+    min_pois: int = 50_000  # smallest index for which projections are stored
+    dims: int = 127  # principal directions m; a projection with its residual norm takes 256 bytes
+    fit_rows: int = 40_000  # vectors for the computation of the directions
+    sample_rows: int = 20_000  # projections for the estimate of the first threshold
+    expected_candidates: int = 4_000  # rows of a query that reach the first threshold, but at least 50 k
+    block_rows: int = 4_096  # rows of a block, whose bounds fit into the CPU's cache
+
+
+DEFAULTS = PruningSettings()
+
+
+class PcaPruner:
+    """Finds the few rows of an index that can be among the best.
 
     Args:
-        basis: principal directions. Shape: (D, m) float32.
-        rows: heads of all vectors. Shape: (N, m + 1) float16.
-        largest_norm: no vector is longer.
+        basis: Principal directions. Shape: (D, m) float32.
+        rows: Projections of all vectors. Shape: (N, m + 1) float16.
+        max_norm: Upper bound of the norms of the vectors.
+        settings: Sizes of the sample and of blocks.
     """
 
-    def __init__(self, basis: Vectors, rows: NDArray[np.float16], largest_norm: float) -> None:
-        self.basis, self.rows, self.largest_norm = basis, rows, largest_norm
-        self._sample = torch.from_numpy(rows[:: max(1, len(rows) // SAMPLE)].astype(np.float32))
+    def __init__(self, basis: Vectors, rows: NDArray[np.float16], max_norm: float, settings: PruningSettings) -> None:
+        self.basis, self.rows, self.max_norm, self.settings = basis, rows, max_norm, settings
+        self._sample = torch.from_numpy(rows[:: max(1, len(rows) // settings.sample_rows)].astype(np.float32))
 
-    def above(self, queries: Vectors, k: int, score: ScorePairs) -> list[NDArray[np.int64]]:
-        """Rows among which the ``k`` best of each query are, with few others.
+    def candidates(self, queries: Vectors, k: int, score: ScorePairs) -> list[NDArray[np.int64]]:
+        """Return for each query ascending rows that contain its ``k`` best, and few others.
 
-        Bounds are compared with a threshold that a sample of rows puts below the best few thousand; of these the best
-        k by their bounds are scored, and what is bounded by less than the k-th score is left out. Where that score
-        lies below the threshold, the rows between are looked for in a second pass.
-
-        Args:
-            score: true scores of pairs.
+        The first pass keeps the rows whose bound reaches a threshold, which is estimated on a sample. ``score`` scores
+        the 2 k rows with the best bounds. The k-th best of these scores limits the k-th best score of all rows from
+        below: rows with a smaller bound cannot be among the best. A limit below the threshold needs a second pass.
         """
-        asked, few = torch.from_numpy(self._query(queries)), len(queries) <= FEW
-        slack = self._slack(queries, few)
-        wanted = max(WANTED, 50 * k)
-        place = min(len(self._sample), max(1, round(wanted * len(self._sample) / len(self.rows))))
-        least = torch.topk(asked @ self._sample.T, place, dim=1).values[:, -1]
-        pairs = self._pass(asked, least, few)
-        bounds = _kth(pairs, k, score) - slack
-        again = [i for i, bound in enumerate(bounds) if bound < float(least[i])]
+        projected, few = torch.from_numpy(self.project_queries(queries)), len(queries) <= FEW_QUERIES
+        slack = self.slack(queries, few)
+        expected = max(self.settings.expected_candidates, 50 * k)
+        rank = min(len(self._sample), max(1, round(expected * len(self._sample) / len(self.rows))))
+        thresholds = torch.topk(projected @ self._sample.T, rank, dim=1).values[:, -1]
+        candidates = self._scan(projected, thresholds, few)
+        limits = _kth_best_scores(candidates, k, score) - slack
+        again = [i for i, limit in enumerate(limits) if limit < float(thresholds[i])]
         if again:
-            lower = torch.from_numpy(bounds[again].astype(np.float32))
-            for i, own in zip(again, self._pass(asked[again], lower, few), strict=True):
-                pairs[i] = own
-        return [np.sort(rows[bound >= least]) for (rows, bound), least in zip(pairs, bounds, strict=True)]
+            lower = torch.from_numpy(limits[again].astype(np.float32))
+            for i, own in zip(again, self._scan(projected[again], lower, few), strict=True):
+                candidates[i] = own
+        return [np.sort(rows[bounds >= limit]) for (rows, bounds), limit in zip(candidates, limits, strict=True)]
 
-    def _pass(self, asked: torch.Tensor, least: torch.Tensor, few: bool) -> list[tuple[NDArray[np.int64], Vectors]]:
-        """Rows with a bound of at least ``least``, and their bounds, for each query."""
+    def _scan(
+        self, projected: torch.Tensor, thresholds: torch.Tensor, few: bool
+    ) -> list[tuple[NDArray[np.int64], Vectors]]:
+        """Return for each query the rows whose bound reaches its threshold, and their bounds."""
+        block_rows = self.settings.block_rows
         hits: list[tuple[NDArray[np.int64], NDArray[np.int64], Vectors]] = []
-        wide, narrow = torch.empty((ROWS_AT_ONCE, self.rows.shape[1])), asked.half()
-        table = torch.empty((len(asked), ROWS_AT_ONCE))
-        for first in range(0, len(self.rows), ROWS_AT_ONCE):
-            part = read_only(self.rows[first : first + ROWS_AT_ONCE])
+        block32, projected16 = torch.empty((block_rows, self.rows.shape[1])), projected.half()
+        buffer = torch.empty((len(projected), block_rows))
+        for first in range(0, len(self.rows), block_rows):
+            block = shared_tensor(self.rows[first : first + block_rows])
             if few:
-                bounds = torch.stack([torch.mv(part, own) for own in narrow]).float()
+                bounds = torch.stack([torch.mv(block, query) for query in projected16]).float()
             else:
-                bounds = table if len(part) == ROWS_AT_ONCE else table.new_empty((len(asked), len(part)))
-                torch.mm(asked, wide[: len(part)].copy_(part).T, out=bounds)
-            at = np.flatnonzero((bounds >= least[:, None]).numpy())  # several times as fast as torch's
-            query, row = np.divmod(at, len(part))
-            hits.append((query, row + first, bounds.numpy().reshape(-1)[at]))
+                bounds = buffer if len(block) == block_rows else buffer.new_empty((len(projected), len(block)))
+                torch.mm(projected, block32[: len(block)].copy_(block).T, out=bounds)
+            # np.flatnonzero is several times as fast as torch.nonzero
+            flat = np.flatnonzero((bounds >= thresholds[:, None]).numpy())
+            query, row = np.divmod(flat, len(block))
+            hits.append((query, row + first, bounds.numpy().reshape(-1)[flat]))
         query, row, bound = (np.concatenate(column) for column in zip(*hits, strict=True))
         order = np.argsort(query, kind="stable")
-        ends = np.searchsorted(query[order], np.arange(len(asked) + 1))
+        ends = np.searchsorted(query[order], np.arange(len(projected) + 1))
         return [(row[order[a:b]], bound[order[a:b]]) for a, b in pairwise(ends)]
 
-    def _query(self, queries: Vectors) -> Vectors:
-        """Heads of queries: products with heads of rows bound scores from above. Shape: (Q, D) -> (Q, m + 1)."""
-        head = queries @ self.basis
-        whole = np.square(queries, dtype=np.float64).sum(axis=1) - np.square(head, dtype=np.float64).sum(axis=1)
-        return np.concatenate([head, _length(whole)[:, None].astype(np.float32)], axis=1)
+    def project_queries(self, queries: Vectors) -> Vectors:
+        """Return projections of queries. Shape: (Q, D) -> (Q, m + 1)."""
+        main, residual_norm = _project(queries, self.basis)
+        return np.concatenate([main, residual_norm[:, None].astype(np.float32)], axis=1)
 
-    def _slack(self, queries: Vectors, few: bool) -> float:
-        """What rounding to float16, and sums in float32, may take off a bound."""
+    def slack(self, queries: Vectors, few: bool) -> float:
+        """Return the largest error of a computed bound, from float16 rounding and float32 sums."""
         longest = float(np.sqrt(np.square(queries, dtype=np.float64).sum(axis=1).max()))
-        rounded = 3 if few else 1  # the rows; and with few queries these, and the products too
-        return (rounded * HALF + 2e-5) * longest * self.largest_norm + 1e-6
+        roundings = 3 if few else 1  # of the rows; for few queries also of the queries and of the products
+        return (roundings * FLOAT16_ROUNDING + SUM_ERROR) * longest * self.max_norm + 1e-6
 
 
-def _kth(pairs: list[tuple[NDArray[np.int64], Vectors]], k: int, score: ScorePairs) -> NDArray[np.float64]:
-    """Of each query the k-th best score of the rows with the best bounds: no more than the k-th best of all."""
+def _kth_best_scores(
+    candidates: list[tuple[NDArray[np.int64], Vectors]], k: int, score: ScorePairs
+) -> NDArray[np.float64]:
+    """Return for each query the k-th best score of the 2 k rows with the best bounds; -inf for fewer than k rows."""
     best = [
         rows[np.argpartition(-bounds, min(2 * k, len(rows)) - 1)[: 2 * k]] if len(rows) >= k else rows[:0]
-        for rows, bounds in pairs
+        for rows, bounds in candidates
     ]
     counts = [len(rows) for rows in best]
     scores = np.split(score(np.repeat(np.arange(len(best)), counts), np.concatenate(best)), np.cumsum(counts)[:-1])
     return np.array([np.partition(own, len(own) - k)[len(own) - k] if len(own) else -np.inf for own in scores])
 
 
-def open_head(index: Index) -> Head | None:
-    """The heads of an index, made where they are missing; None where it is too small, or too narrow, to need any.
+def open_pruner(index: Index, settings: PruningSettings = DEFAULTS) -> PcaPruner | None:
+    """Open the projections of an index, and compute them if they are missing.
 
-    Raises:
-        InputError: a full disk.
+    Returns None if the index is too small, or its vectors are too short, for a gain. Raises InputError for damaged
+    files or a full disk.
     """
-    if len(index) < HEAD_FROM or index.dim <= 2 * DIRECTIONS:
+    if len(index) < settings.min_pois or index.dim <= 2 * settings.dims:
         return None
     folder = index.path / FOLDER
     if not folder.exists():
-        _build(index, folder)
+        _write_projections(index, folder, settings)
     try:
-        basis, rows = np.load(folder / BASIS), mapped(folder / ROWS)
-    except (OSError, ValueError):
+        basis, rows = np.load(folder / BASIS), open_mapped(folder / ROWS)
+    except (OSError, ValueError, EOFError):
         basis, rows = np.zeros(0, np.float32), np.zeros(0, np.float16)
-    if basis.shape != (index.dim, DIRECTIONS) or rows.shape != (len(index), DIRECTIONS + 1):
-        raise InputError("damaged", where=folder, hint="Delete the folder: it is made anew.")
-    return Head(basis, rows, index.largest_norm + index.largest_rest)
+    if basis.shape != (index.dim, settings.dims) or rows.shape != (len(index), settings.dims + 1):
+        raise InputError("damaged projections", where=folder, hint="Delete the folder; the next start builds it again.")
+    return PcaPruner(basis, rows, index.max_norm + index.max_residual_norm, settings)
 
 
-def _build(index: Index, folder: Path) -> None:
-    draw = np.random.default_rng(0)
-    sample = index.vectors(np.sort(draw.choice(len(index), min(TRAINED_ON, len(index)), replace=False)))
-    basis = principal_directions(sample, DIRECTIONS)
+def _write_projections(index: Index, folder: Path, settings: PruningSettings) -> None:
+    generator = np.random.default_rng(0)
+    count = min(settings.fit_rows, len(index))
+    basis = principal_directions(
+        index.vectors(np.sort(generator.choice(len(index), count, replace=False))), settings.dims
+    )
     temporary = folder.with_name(f".{folder.name}.tmp")
     if temporary.exists():
         remove_folder(temporary)
     make_folder(temporary)
     try:
         np.save(temporary / BASIS, basis)
-        shape = (len(index), DIRECTIONS + 1)
+        shape = (len(index), settings.dims + 1)
         rows = np.lib.format.open_memmap(temporary / ROWS, mode="w+", dtype=np.float16, shape=shape)
         for first, shard in index.shards():
-            whole = index.vectors(np.arange(first, first + len(shard)))
-            rows[first : first + len(shard)] = heads_of(whole, basis)
+            vectors = index.vectors(np.arange(first, first + len(shard)))
+            rows[first : first + len(shard)] = project_vectors(vectors, basis)
         rows.flush()
         del rows
         publish_folder(temporary, folder)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"cannot write ({reason})", where=folder, hint="Free space and start again.") from error
+        raise InputError(f"cannot write ({reason})", where=folder, hint="Free disk space and start again.") from error
 
 
 def principal_directions(sample: Vectors, count: int) -> Vectors:
-    """The ``count`` leading eigenvectors of the sample's second moment. Shape: (n, D) -> (D, count), orthonormal."""
+    """Return the ``count`` leading eigenvectors of the second moment of a sample. Shape: (n, D) -> (D, count)."""
     rows = torch.from_numpy(sample)
-    vectors = torch.linalg.eigh((rows.T @ rows).double()).eigenvectors
-    found: Vectors = vectors.flip(1)[:, :count].float().contiguous().numpy()
-    return found
+    eigenvectors = torch.linalg.eigh((rows.T @ rows).double()).eigenvectors  # by ascending eigenvalue
+    leading: Vectors = eigenvectors.flip(1)[:, :count].float().contiguous().numpy()
+    return leading
 
 
-def heads_of(vectors: Vectors, basis: Vectors) -> NDArray[np.float16]:
-    """Heads of POI vectors: along the basis, and the length of the rest, rounded up. Shape: (n, D) -> (n, m + 1)."""
-    head = vectors @ basis
-    whole = np.square(vectors, dtype=np.float64).sum(axis=1) - np.square(head, dtype=np.float64).sum(axis=1)
-    up = np.nextafter(_length(whole).astype(np.float16), np.float16(np.inf))
-    return np.concatenate([head.astype(np.float16), up[:, None]], axis=1)
+def project_vectors(vectors: Vectors, basis: Vectors) -> NDArray[np.float16]:
+    """Return projections of POI vectors; residual norms are rounded up. Shape: (n, D), (D, m) -> (n, m + 1)."""
+    main, residual_norm = _project(vectors, basis)
+    rounded_up = np.nextafter(residual_norm.astype(np.float16), np.float16(np.inf))
+    return np.concatenate([main.astype(np.float16), rounded_up[:, None]], axis=1)
 
 
-def _length(squares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Root of a difference of float32 sums, with what these may be wrong by on top."""
-    return np.sqrt(np.maximum(squares, 0.0) + 2e-6)
+def _project(vectors: Vectors, basis: Vectors) -> tuple[Vectors, NDArray[np.float64]]:
+    """Return Bᵀv, and |v - BBᵀv| plus the largest error that its float32 sums may have."""
+    main = vectors @ basis
+    squares = np.square(vectors, dtype=np.float64).sum(axis=1) - np.square(main, dtype=np.float64).sum(axis=1)
+    return main, np.sqrt(np.maximum(squares, 0.0) + 2e-6)

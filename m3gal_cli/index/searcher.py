@@ -1,63 +1,86 @@
-"""What every way of searching gives, and is made of. Imports no torch, which takes seconds."""
+"""The protocol of all searchers, and functions that they share. This module imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m3gal_cli.encoders.encoder import Vectors
-from m3gal_cli.geo.filters import Area
+from m3gal_cli.encoders.protocol import Vectors
+from m3gal_cli.geo.filters import GeoFilter
+from m3gal_cli.index.index import Index
 
-Kind = Literal["auto", "exact", "ann", "milvus"]
+SearcherKind = Literal["auto", "exact", "ann", "milvus"]
 
 
-class Found(NamedTuple):
-    """The best POIs of each query, best first; equal scores in the order of the index.
+class SearchResult(NamedTuple):
+    """The best POIs of each query by descending score; equal scores are ordered by row number.
 
     Shape:
-        rows: (Q, k) int64, numbers of rows of the index, -1 where there are fewer. scores: (Q, k) float32, q·v; -inf
-        where there are fewer.
+        rows: (Q, k) int64, row numbers in the index, padded with -1.
+        scores: (Q, k) float32, inner products q·v, padded with -inf.
     """
 
     rows: NDArray[np.int64]
     scores: NDArray[np.float32]
 
+    def put(self, query: int, best: tuple[NDArray[np.int64], Vectors]) -> None:
+        """Set the rows and the scores of a query."""
+        rows, scores = best
+        self.rows[query, : len(rows)], self.scores[query, : len(rows)] = rows, scores
+
 
 class Searcher(Protocol):
-    """A way to search an index: exact, approximate, or an engine of its own."""
+    """A method to search an index."""
 
-    def search(self, queries: Vectors, k: int, areas: Sequence[Area | None] | None = None) -> Found:
-        """The best ``k`` POIs of each query, of those in its area if it has one. Shape: queries (Q, D), Q areas."""
+    def search(self, queries: Vectors, k: int, filters: Sequence[GeoFilter | None] | None = None) -> SearchResult:
+        """Return the ``k`` best POIs of each query that pass its filter. Shape: (Q, D), Q filters -> (Q, k)."""
         ...
 
 
-def nothing(count: int, k: int) -> Found:
-    """An answer without a match, to be filled. Shape: (count, k)."""
-    return Found(np.full((count, k), -1, np.int64), np.full((count, k), -np.inf, np.float32))
+def empty_result(count: int, k: int) -> SearchResult:
+    """Return a result of padding only. Shape: -> (count, k)."""
+    return SearchResult(np.full((count, k), -1, np.int64), np.full((count, k), -np.inf, np.float32))
 
 
-def best_of(rows: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], Vectors]:
-    """The ``k`` best of distinct rows with their scores, equal ones by number. Shape: (n,), (n,) -> (k or fewer,)."""
+def top_k(rows: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], Vectors]:
+    """Return the ``k`` best of distinct rows, and their scores; equal scores are ordered by row number."""
     order = np.lexsort((rows, -scores))[:k]
     return rows[order], scores[order]
 
 
-def products(vectors: Vectors, queries: Vectors) -> Vectors:
-    """q·v of each row, summed the same way for every row, so that equal rows are equal to the bit.
+def inner_products(vectors: Vectors, queries: Vectors) -> Vectors:
+    """Return q·v for each vector.
 
-    Shape:
-        vectors: (n, D). queries: (D,), one for all rows, or (n, D), one a row -> (n,).
+    Equal vectors have bitwise equal scores, because all sums have the same order. BLAS does not guarantee that.
+
+    Shape: (n, D), and (D,) for one query or (n, D) for one query a vector -> (n,).
     """
-    asked = queries if queries.ndim == 2 else np.broadcast_to(queries, vectors.shape)
-    return np.einsum("nd,nd->n", vectors, asked, optimize=False).astype(np.float32, copy=False)
+    queries = queries if queries.ndim == 2 else np.broadcast_to(queries, vectors.shape)
+    return np.einsum("nd,nd->n", vectors, queries, optimize=False).astype(np.float32, copy=False)
 
 
-def by_area(count: int, areas: Sequence[Area | None] | None) -> dict[Area | None, list[int]]:
-    """Numbers of the queries of each area, None for those that have none."""
-    groups: dict[Area | None, list[int]] = {}
+def search_by_filter(
+    index: Index,
+    queries: Vectors,
+    k: int,
+    filters: Sequence[GeoFilter | None] | None,
+    search: Callable[[Vectors, int, NDArray[np.int64] | None], SearchResult],
+) -> SearchResult:
+    """Call ``search`` once for each filter: with its queries, ``k``, and the rows that pass it (None: all rows)."""
+    result = empty_result(len(queries), k)
+    for geo_filter, numbers in group_by_filter(len(queries), filters).items():
+        rows = None if geo_filter is None else index.rows_in(geo_filter)
+        found = search(np.ascontiguousarray(queries[numbers], np.float32), k, rows)
+        result.rows[numbers], result.scores[numbers] = found
+    return result
+
+
+def group_by_filter(count: int, filters: Sequence[GeoFilter | None] | None) -> dict[GeoFilter | None, list[int]]:
+    """Return the numbers of the queries by filter; the key None has the queries without a filter."""
+    groups: dict[GeoFilter | None, list[int]] = {}
     for i in range(count):
-        groups.setdefault(areas[i] if areas is not None else None, []).append(i)
+        groups.setdefault(filters[i] if filters is not None else None, []).append(i)
     return groups

@@ -1,9 +1,9 @@
-"""What was found in a file, as plain data: facts to read, numbers to reckon with, rows to look at, warnings."""
+"""The options and the result of a data inspection, and helpers that fill the result."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,26 +11,51 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from m3gal_cli.geo.datums import Datum
+from m3gal_cli.inspect.city import City, FactCoverage, PlaceDetails
+
 if TYPE_CHECKING:
-    from m3gal_cli.inspect.city import City, PlaceCard, Share
-    from m3gal_cli.inspect.datum_check import Shift
+    from m3gal_cli.inspect.datum_check import DatumComparison
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """Options of a data inspection.
+
+    Attributes:
+        seed: Random seed for the choice of example rows and places.
+        examples: Largest number of example rows, spread over the file.
+        datum: Datum of the coordinates in the file and in the tables beside it.
+        places: Largest number of places to show with all their views; None: 20 if the city has views, else 0.
+        place: Id of a single place to show instead.
+        against: Extract, facts or POI table of the same city to compare the coordinates with.
+        against_datum: Datum of ``against``.
+    """
+
+    seed: int = 0
+    examples: int = 10
+    datum: Datum = "wgs84"
+    places: int | None = None
+    place: str | None = None
+    against: Path | None = None
+    against_datum: Datum = "wgs84"
 
 
 @dataclass
 class Inspection:
-    """What was found in a file.
+    """Result of inspecting one file.
 
-    Args:
-        path: The file that was read (a .jsonl twin if that stood in for a .pth), or the folder.
+    Attributes:
+        path: The file that was read: the .jsonl twin if that replaced a .pth, the main table of a folder.
         kind: view table, POI table, facts, candidate records or queries.
-        facts: (name, value) in reading order, values written out with their units.
-        numbers: The same as numbers, by machine-readable name.
-        examples: Rows spread over the file, with the row numbers (from 1) in the column row.
-        warnings: Suspected problems in words.
-        city: The places with their views and facts, where the file is one of them.
-        places: Some of these places, spread over space and kind of place.
-        shares: How many places of each kind have each fact, the biggest kind first; empty where no facts are at hand.
-        shift: Whether the coordinates lie beside those of an extract, where one was given.
+        facts: (label, value as text with its unit), in reading order.
+        numbers: The same values as numbers, by machine-readable key.
+        examples: Rows spread over the file; the column ``row`` holds their row numbers, from 1.
+        warnings: Suspected problems, one sentence each.
+        city: Places with their views and facts; None for candidate records and queries.
+        places: A sample of these places, spread over space and over kinds of place.
+        fact_coverage: Share of the places of each kind that have each fact, largest kind first, all kinds last.
+        datum_comparison: Comparison of the coordinates with those of a reference, if one was given.
     """
 
     path: Path
@@ -40,19 +65,41 @@ class Inspection:
     examples: pd.DataFrame = field(default_factory=pd.DataFrame)
     warnings: list[str] = field(default_factory=list)
     city: City | None = None
-    places: list[PlaceCard] = field(default_factory=list)
-    shares: list[Share] = field(default_factory=list)
-    shift: Shift | None = None
+    places: list[PlaceDetails] = field(default_factory=list)
+    fact_coverage: list[FactCoverage] = field(default_factory=list)
+    datum_comparison: DatumComparison | None = None
 
-    def add(self, name: str, value: float | int, unit: str = "", *, key: str | None = None) -> None:
-        """Append a number to the facts and, under its key, to the numbers."""
+    def add(self, label: str, value: float | int, *, key: str | None = None) -> None:
+        """Append a number to ``facts`` and store it in ``numbers``; ``key`` defaults to the label with underscores."""
         number = value.item() if isinstance(value, np.generic) else value
-        shown = f"{number:,}" if isinstance(number, int) else f"{number:,.6g}"
-        self.facts.append((name, f"{shown} {unit}".strip()))
-        self.numbers[key or name.replace(" ", "_")] = number
+        self.facts.append((label, f"{number:,}" if isinstance(number, int) else f"{number:,.6g}"))
+        self.numbers[key or label.replace(" ", "_")] = number
+
+    def add_lengths(self, label: str, texts: Iterable[str]) -> None:
+        """Append minimum, median, 95th percentile and maximum of the text lengths, in characters."""
+        lengths = [len(text) for text in texts]
+        statistics = {"min": min(lengths), "median": np.median(lengths), "p95": np.percentile(lengths, 95)}
+        self.add_statistics(f"{label}: length", statistics | {"max": max(lengths)}, ".0f", " characters")
+
+    def add_counts(self, label: str, counts: Sequence[int]) -> None:
+        """Append minimum, median and maximum of counts."""
+        self.add_statistics(label, {"min": min(counts), "median": np.median(counts), "max": max(counts)}, "g")
+
+    def add_statistics(self, label: str, statistics: dict[str, Any], style: str, unit: str = "") -> None:
+        """Append several statistics of one quantity, in one fact."""
+        key = label.replace(": ", " ").replace(" ", "_")
+        self.numbers |= {f"{key}_{name}": float(value) for name, value in statistics.items()}
+        self.facts.append((label, ", ".join(f"{name} {value:{style}}" for name, value in statistics.items()) + unit))
+
+    def set_examples(self, frame: pd.DataFrame, rows: Sequence[int]) -> None:
+        """Store example rows and their numbers (from 0; shown from 1), unless the frame has a column ``row``."""
+        frame = frame.reset_index(drop=True)
+        if "row" not in frame.columns:
+            frame.insert(0, "row", [row + 1 for row in rows])
+        self.examples = frame
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able form, with the examples as a list of rows and the shares as fact_shares."""
+        """Return the result as JSON-serialisable values."""
         rows = self.examples.astype(object).where(self.examples.notna(), None).to_dict("records")
         return {
             "path": str(self.path),
@@ -60,41 +107,23 @@ class Inspection:
             "facts": dict(self.facts),
             "numbers": self.numbers,
             "warnings": list(self.warnings),
-            "examples": [{str(k): plain(v) for k, v in row.items()} for row in rows],
-            "places": [card.to_json() for card in self.places],
-            "fact_shares": [share.to_json() for share in self.shares],
-            "shift": None if self.shift is None else self.shift.to_json(),
+            "examples": [{str(name): json_value(value) for name, value in row.items()} for row in rows],
+            "places": [place.to_json() for place in self.places],
+            "fact_shares": [asdict(coverage) for coverage in self.fact_coverage],
+            "shift": None if self.datum_comparison is None else asdict(self.datum_comparison),
         }
 
 
-def add_lengths(found: Inspection, name: str, texts: Iterable[str]) -> None:
-    """Append the lengths of texts in characters."""
-    lengths = np.array([len(text) for text in texts])
-    told = {"min": lengths.min(), "median": np.median(lengths), "p95": np.percentile(lengths, 95), "max": lengths.max()}
-    label = name.replace(" ", "_")
-    found.numbers |= {f"{label}_length_{key}": float(value) for key, value in told.items()}
-    shown = ", ".join(f"{key} {value:.0f}" for key, value in told.items())
-    found.facts.append((f"{name}: length", f"{shown} characters"))
-
-
-def spread_rows(total: int, seed: int, examples: int) -> list[int]:
-    """Sorted row numbers from 0: one seeded row from each of ``examples`` equal stretches of the file."""
-    count = min(max(examples, 0), total)
+def spread_rows(total: int, options: InspectOptions) -> list[int]:
+    """Return sorted row numbers from 0: one random row from each of ``options.examples`` equal parts of the file."""
+    count = min(max(options.examples, 0), total)
     edges = np.linspace(0, total, count + 1).astype(int)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(options.seed)
     return [int(generator.integers(low, high)) for low, high in pairwise(edges)]
 
 
-def numbered(frame: pd.DataFrame, rows: Sequence[int]) -> pd.DataFrame:
-    """``frame`` with the numbers of its rows, from 1, in front, unless it has a column row."""
-    frame = frame.reset_index(drop=True)
-    if "row" not in frame.columns:
-        frame.insert(0, "row", [row + 1 for row in rows])
-    return frame
-
-
-def plain(value: Any) -> Any:
-    """A cell as JSON knows it."""
+def json_value(value: Any) -> Any:
+    """Return a table cell as a JSON-serialisable value."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     return value.item() if isinstance(value, np.generic) else value

@@ -1,4 +1,4 @@
-"""What view tables and POI tables hold."""
+"""Inspection of view tables, POI tables and facts tables."""
 
 from __future__ import annotations
 
@@ -6,55 +6,88 @@ from pathlib import Path
 
 import pandas as pd
 
-from m3gal_cli.data.tables import GEOHASH_COLUMNS, read_pois, read_views
+from m3gal_cli.data.tables import GEOHASH_COLUMNS, read_facts, read_pois, read_views
 from m3gal_cli.files import suffix_of
-from m3gal_cli.geo.coordinates import Datum, to_wgs84
-from m3gal_cli.inspect.city_files import VIEWS, columns_of
-from m3gal_cli.inspect.extent import add_datum, add_extent
-from m3gal_cli.inspect.inspection import Inspection, add_lengths, numbered, spread_rows
+from m3gal_cli.geo.datums import Datum, to_wgs84
+from m3gal_cli.inspect.city import is_given
+from m3gal_cli.inspect.extent import add_datum, add_extent, add_geohash_fit
+from m3gal_cli.inspect.file_kinds import FACTS, VIEWS, columns_of
+from m3gal_cli.inspect.inspection import Inspection, InspectOptions, spread_rows
+
+_EXAMPLE_FACTS = ("poi_id", "name", "category", "lng", "lat", "street", "housenumber", "area", "district", "city")
 
 
-def inspect_table(path: Path, kind: str, show: tuple[int, int], datum: Datum) -> tuple[Inspection, pd.DataFrame]:
-    """What a view table or a POI table holds, and its rows in WGS-84; ``show`` is (seed, number of examples)."""
-    views = kind == VIEWS
-    raw = read_views(path) if views else read_pois(path)  # as the file has it: the datum is judged on this
-    if "poi_id" in raw.columns and "poi_id" not in columns_of(path, suffix_of(path)):
-        raw = raw.drop(columns="poi_id")  # the reader numbered the rows
-    lng, lat = to_wgs84(raw["lng"], raw["lat"], datum)
-    frame = raw.assign(lng=lng, lat=lat)
-    found = Inspection(path, kind)
-    texts = ["address1", "address2"] if views else ["address"]
+def inspect_table(path: Path, kind: str, options: InspectOptions) -> tuple[Inspection, pd.DataFrame]:
+    """Inspect a view table or a POI table; return the result and the table in WGS-84."""
+    is_views = kind == VIEWS
+    raw = read_views(path) if is_views else read_pois_without_row_numbers(path)  # unconverted: for the geohash digits
+    frame = _in_wgs84(raw, options)
+    inspection = Inspection(path, kind)
+    texts = ["address1", "address2"] if is_views else ["address"]
     keys = [*texts, "lng", "lat"]
-    found.add("rows", len(frame))
-    found.add("distinct rows", len(frame[keys].drop_duplicates()))
-    found.add("duplicate rows", int(frame.duplicated(keys).sum()))
-    found.add("distinct places", len(frame[["lng", "lat"]].drop_duplicates()))
-    for text in texts:
-        _add_texts(found, text if views else "text", frame[text], frame)
-    if views:
-        same = int((frame["address1"].str.strip() == frame["address2"].str.strip()).sum())
-        found.add("pairs that read the same", same)
-        if same:
-            found.warnings.append(f"{same:,} pairs are twice the same text and teach nothing.")
-    elif duplicates := found.numbers["duplicate_rows"]:
-        found.warnings.append(f"{duplicates:,} rows repeat another row: evaluation counts them as the same place.")
-    extra = [c for c in frame.columns if c not in (*keys, *GEOHASH_COLUMNS)]
-    if extra:
-        found.facts.append(("further columns", ", ".join(map(str, extra))))
-    add_extent(found, lng, lat)
-    add_datum(found, raw, datum)
-    rows = spread_rows(len(frame), *show)
-    hidden = [c for c in GEOHASH_COLUMNS if c in frame.columns]
-    found.examples = numbered(frame.drop(columns=hidden).iloc[rows], rows)
-    return found, frame
+    inspection.add("rows", len(frame))
+    inspection.add("distinct rows", len(frame[keys].drop_duplicates()))
+    inspection.add("duplicate rows", int(frame.duplicated(keys).sum()))
+    inspection.add("distinct places", len(frame[["lng", "lat"]].drop_duplicates()))
+    for column in texts:
+        _add_texts(inspection, column if is_views else "text", frame, column)
+    if is_views:
+        equal = int((frame["address1"].str.strip() == frame["address2"].str.strip()).sum())
+        inspection.add("pairs of equal texts", equal, key="pairs_that_read_the_same")
+        if equal:
+            inspection.warnings.append(
+                f"{equal:,} pairs consist of two equal texts: training learns nothing from them."
+            )
+    elif duplicates := inspection.numbers["duplicate_rows"]:
+        inspection.warnings.append(f"{duplicates:,} rows repeat another row: evaluation counts them as the same place.")
+    further = [column for column in frame.columns if column not in (*keys, *GEOHASH_COLUMNS)]
+    if further:
+        inspection.facts.append(("further columns", ", ".join(map(str, further))))
+    add_extent(inspection, frame["lng"].to_numpy(), frame["lat"].to_numpy())
+    add_geohash_fit(inspection, raw)
+    add_datum(inspection, raw["lng"].to_numpy(float), raw["lat"].to_numpy(float), options.datum)
+    rows = spread_rows(len(frame), options)
+    inspection.set_examples(frame.drop(columns=GEOHASH_COLUMNS, errors="ignore").iloc[rows], rows)
+    return inspection, frame
 
 
-def _add_texts(found: Inspection, name: str, texts: pd.Series, frame: pd.DataFrame) -> None:
-    """Distinct texts, lengths, and texts that stand for several places."""
-    stripped = texts.str.strip()
+def inspect_facts(path: Path, options: InspectOptions) -> tuple[Inspection, pd.DataFrame]:
+    """Inspect a facts table; return the result and the table in WGS-84."""
+    raw = read_facts(path)
+    frame = _in_wgs84(raw, options)
+    inspection = Inspection(path, FACTS)
+    names = frame["name"][frame["name"].map(is_given)]
+    inspection.add("rows", len(frame))
+    inspection.add("places with a name", len(names))
+    inspection.add("distinct names", int(names.nunique()))
+    inspection.add("distinct places", len(frame[["lng", "lat"]].drop_duplicates()))
+    if "group" in frame.columns:
+        duplicates = int(frame["group"].duplicated(keep=False).sum())
+        inspection.add("places with a text that others have too", duplicates, key="places_that_read_like_another_one")
+    inspection.facts.append(("columns", ", ".join(frame.columns)))
+    add_extent(inspection, frame["lng"].to_numpy(), frame["lat"].to_numpy())
+    add_datum(inspection, raw["lng"].to_numpy(float), raw["lat"].to_numpy(float), options.datum)
+    rows = spread_rows(len(frame), options)
+    inspection.set_examples(frame[[c for c in _EXAMPLE_FACTS if c in frame.columns]].iloc[rows], rows)
+    return inspection, frame
+
+
+def read_pois_without_row_numbers(path: Path, datum: Datum = "wgs84") -> pd.DataFrame:
+    """Read a POI table without the row numbers that the reader adds as poi_id to a table without ids."""
+    frame = read_pois(path, datum)
+    return frame if "poi_id" in columns_of(path, suffix_of(path)) else frame.drop(columns="poi_id")
+
+
+def _in_wgs84(raw: pd.DataFrame, options: InspectOptions) -> pd.DataFrame:
+    lng, lat = to_wgs84(raw["lng"], raw["lat"], options.datum)
+    return raw.assign(lng=lng, lat=lat)
+
+
+def _add_texts(inspection: Inspection, label: str, frame: pd.DataFrame, column: str) -> None:
+    """Add the number of distinct texts, of texts that several places share, and the text lengths."""
+    stripped = frame[column].str.strip()
     places = frame[["lng", "lat"]].assign(text=stripped).drop_duplicates()
     shared = int((places.groupby("text").size() > 1).sum())
-    label = name.replace(" ", "_")
-    found.add(f"{name}: distinct", int(stripped.nunique()), key=f"{label}_distinct")
-    found.add(f"{name}: shared by several places", shared, key=f"{label}_shared")
-    add_lengths(found, name, texts.tolist())
+    inspection.add(f"{label}: distinct", int(stripped.nunique()), key=f"{label}_distinct")
+    inspection.add(f"{label}: shared by several places", shared, key=f"{label}_shared")
+    inspection.add_lengths(label, frame[column].tolist())

@@ -1,28 +1,28 @@
-"""Queries in, places out."""
+"""The matcher, which answers queries from an index, and the types of its answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any, NotRequired, TypedDict, final
 
 import numpy as np
 
 from m3gal_cli.data.queries import Query
-from m3gal_cli.encoders.encoder import QueryEncoder
-from m3gal_cli.geo.coordinates import haversine_m
-from m3gal_cli.geo.filters import Area, Box
+from m3gal_cli.encoders.protocol import QueryEncoder
+from m3gal_cli.geo.distances import haversine_m
+from m3gal_cli.geo.filters import Box, GeoFilter
 from m3gal_cli.index.index import Index
-from m3gal_cli.index.searcher import Found, Searcher, nothing
-from m3gal_cli.rerank.features import Candidates
-from m3gal_cli.rerank.linear import LinearReranker, probabilities
+from m3gal_cli.index.searcher import Searcher, SearchResult, empty_result
+from m3gal_cli.matching.candidate_table import CandidateTable
+from m3gal_cli.rerank.reranker import Reranker, probabilities
 
 
 class Match(TypedDict):
-    """A place, and how well it fits.
+    """One POI of an answer.
 
-    score is q·k + q·g' in [-2, 2]; with a hybrid score, the probability that it is meant, among the candidates looked
-    at. lng and lat are degrees, WGS-84; distance_m, metres from where the query was typed, is there if that is known.
+    With a reranker, score is the probability that the query means this POI rather than any other candidate. Without
+    one it is the first-stage score q·text + q·location, in [-2, 2]. lng and lat are degrees, WGS-84. distance_m is the
+    distance from the query location in metres, if the query has one.
     """
 
     rank: int
@@ -44,72 +44,73 @@ class Answer(TypedDict):
 
 
 class Matcher:
-    """Answers queries from an index.
+    """Answers queries from an index: first-stage search, then reranking.
 
     Args:
-        index: the places.
-        embedder: the model that the index was made with; of it, queries need the query encoder alone.
-        searcher: the way to search.
-        hybrid: scores the best of a search again; None: the search's own order stands.
+        index: The indexed POIs.
+        encoder: Query encoder of the model that built the index.
+        searcher: First-stage search.
+        reranker: Scores the candidates again; None keeps the order of the search.
     """
 
     def __init__(
-        self, index: Index, encoder: QueryEncoder, searcher: Searcher, reranker: LinearReranker | None = None
+        self, index: Index, encoder: QueryEncoder, searcher: Searcher, reranker: Reranker | None = None
     ) -> None:
         self.index, self.encoder, self.searcher, self.reranker = index, encoder, searcher, reranker
+        self._table = CandidateTable.of_index(index)
 
     def answer(
         self, queries: Sequence[Query], k: int, within_km: float | None = None, box: Box | None = None
     ) -> list[Answer]:
-        """The best ``k`` places of each query, in the order of the queries; fewer where an area holds fewer.
+        """Return the best ``k`` POIs of each query, in the order of the queries; fewer if a filter leaves fewer.
 
         Args:
-            within_km: leave out what lies farther from where a query was typed; no bound for a query that does not say.
-            box: leave out what lies outside: west, south, east, north, degrees.
+            queries: The queries.
+            k: Number of matches per query.
+            within_km: Largest distance from the query location; not applied to a query without location.
+            box: West, south, east, north in degrees; POIs outside are no matches.
         """
-        areas = [area_of(q, within_km, box) for q in queries]
-        vectors = self.encoder.queries([q.text for q in queries])
-        depth = max(k, self.reranker.depth) if self.reranker is not None else k
-        found = self.searcher.search(vectors, depth, areas if any(areas) else None)
+        k = min(k, len(self.index))
+        filters = [filter_of(q, within_km, box) for q in queries]
+        vectors = self.encoder.encode_queries([q.text for q in queries])
+        depth = k if self.reranker is None else min(max(k, self.reranker.depth), len(self.index))
+        result = self.searcher.search(vectors, depth, filters if any(filters) else None)
         if self.reranker is not None:
-            found = self._again(self.reranker, queries, found, k)
-        places = iter(self.index.places(found.rows[found.rows >= 0]))
+            result = self._rerank(self.reranker, queries, result, k)
+        pois = iter(self.index.pois_at(result.rows[result.rows >= 0]))
         answers: list[Answer] = []
-        for query, rows, scores in zip(queries, found.rows, found.scores, strict=True):
-            own = [(next(places), score) for row, score in zip(rows, scores.tolist(), strict=True) if row >= 0]
+        for query, rows, scores in zip(queries, result.rows, result.scores, strict=True):
+            own = [(next(pois), score) for row, score in zip(rows, scores.tolist(), strict=True) if row >= 0]
             answers.append({"id": query.id, "query": query.text, "matches": _matches(query, own)})
         return answers
 
-    def _again(self, reranker: LinearReranker, queries: Sequence[Query], found: Found, k: int) -> Found:
-        """The best ``k`` by the hybrid score, with their probabilities; equal ones in the order of the index."""
-        out = nothing(len(queries), k)
-        there = found.rows >= 0
-        texts = iter(self.index.addresses(found.rows[there]))
+    def _rerank(self, reranker: Reranker, queries: Sequence[Query], result: SearchResult, k: int) -> SearchResult:
+        """Return the best ``k`` by logits, with their probabilities; ties are in the order of the index."""
+        out = empty_result(len(queries), k)
         for i, query in enumerate(queries):
-            rows, dense = found.rows[i, there[i]], found.scores[i, there[i]]
-            own = Candidates(list(islice(texts, len(rows))), dense, self.index.lng[rows], self.index.lat[rows])
-            logits = reranker.scores(query, own)
+            valid = result.rows[i] >= 0
+            rows, logits = self._table.rerank(reranker, query, result.rows[i, valid], result.scores[i, valid])
             best = np.lexsort((rows, -logits))[:k]
             out.rows[i, : len(best)] = rows[best]
             out.scores[i, : len(best)] = probabilities(logits)[best]
         return out
 
 
-def _matches(query: Query, found: list[tuple[dict[str, Any], float]]) -> list[Match]:
-    """Places with their scores, best first, as an answer gives them."""
+def filter_of(query: Query, within_km: float | None, box: Box | None) -> GeoFilter | None:
+    """Return the geographic filter of a query; None for no filter."""
+    if within_km is None or query.lng is None or query.lat is None:
+        return None if box is None else GeoFilter(box)
+    return GeoFilter(box, (query.lng, query.lat), 1000.0 * within_km)
+
+
+def _matches(query: Query, pois: list[tuple[dict[str, Any], float]]) -> list[Match]:
+    """Return POIs and their scores, best first, as the matches of an answer."""
     matches: list[Match] = [
-        {"rank": rank, **place, "score": score}  # type: ignore[typeddict-item]
-        for rank, (place, score) in enumerate(found, 1)
+        {"rank": rank, **poi, "score": score}  # type: ignore[typeddict-item]
+        for rank, (poi, score) in enumerate(pois, 1)
     ]
     if query.lng is not None and query.lat is not None and matches:
         metres = haversine_m(query.lng, query.lat, [m["lng"] for m in matches], [m["lat"] for m in matches])
         for match, distance in zip(matches, metres.tolist(), strict=True):
             match["distance_m"] = round(distance, 1)
     return matches
-
-
-def area_of(query: Query, within_km: float | None, box: Box | None) -> Area | None:
-    """Where the matches of a query may lie; None for anywhere."""
-    if within_km is None or query.lng is None or query.lat is None:
-        return None if box is None else Area(box)
-    return Area(box, (query.lng, query.lat), 1000.0 * within_km)

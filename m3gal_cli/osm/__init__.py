@@ -1,4 +1,4 @@
-"""OpenStreetMap extracts in; view pairs, a POI table and candidate records out (see ``build.build_city``)."""
+"""From OpenStreetMap extracts and POI tables to views, POI table, facts and candidate records (see ``build_city``)."""
 
 from m3gal_cli.osm.build import OsmOptions, OsmSummary, build_city
 

@@ -1,160 +1,132 @@
-"""The facts of every place as a GeoParquet table, a row a place. What is not known is null, never an empty text."""
+"""Write the facts of every place as a GeoParquet table, one row for each place; unknown values are null."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import ExitStack
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 
-from m3gal_cli.data.geoparquet import PointWriter, point_writer
+from m3gal_cli.data.geoparquet import point_writer
 from m3gal_cli.data.tables import COORDINATE_DECIMALS
-from m3gal_cli.osm.facts import Facts, Reference, Tags
-from m3gal_cli.osm.places import Place, name_in
+from m3gal_cli.osm.facts import Facts, Reference
+from m3gal_cli.osm.places import Place, Tags, name_in
 from m3gal_cli.osm.tags import NAME_KEYS, NAME_PREFIX
+from m3gal_cli.osm.views import Slots, first_text
 
 ROW_GROUP = 50_000
-
-_TEXT, _METRES = pa.string(), pa.float32()
-
-
-def _way(name: str) -> list[tuple[str, pa.DataType]]:
-    return [(f"{name}_metres", _METRES), (f"{name}_bearing", _METRES)]
-
-
-def _other(name: str) -> list[tuple[str, pa.DataType]]:
-    return [(name, _TEXT), (f"{name}_id", _TEXT), *_way(name)]
-
-
-SCHEMA = pa.schema(
-    [
-        pa.field("poi_id", _TEXT, nullable=False),
-        pa.field("name", _TEXT),
-        pa.field("category", _TEXT, nullable=False),  # "key=value", or "address"
-        *((name, _TEXT) for name in ("words", "brand", "alt_names", "street")),  # alt_names: JSON, OSM key -> name
-        pa.field("street_by_address", pa.bool_(), nullable=False),
-        *_way("street"),
-        *((name, _TEXT) for name in ("housenumber", "crossing_a", "crossing_b")),
-        *_way("crossing"),
-        *_other("area"),
-        *_other("landmark"),
-        *_other("neighbour"),
-        *((name, _TEXT) for name in ("admin", "settlement", "district", "city")),  # admin: JSON, level -> name
-        pa.field("group", pa.int64(), nullable=False),  # places that read the same share it
-        pa.field("lng", pa.float64(), nullable=False),
-        pa.field("lat", pa.float64(), nullable=False),
-    ]
-)
+COLUMNS = (
+    "poi_id", "name", "category", "words", "brand", "alt_names",
+    "street", "street_by_address", "street_metres", "street_bearing", "housenumber",
+    "crossing_a", "crossing_b", "crossing_metres", "crossing_bearing",
+    "area", "area_id", "area_metres", "area_bearing",
+    "landmark", "landmark_id", "landmark_metres", "landmark_bearing",
+    "neighbour", "neighbour_id", "neighbour_metres", "neighbour_bearing",
+    "admin", "settlement", "district", "city", "group", "lng", "lat",
+)  # fmt: skip
+_NEVER_NULL = {"poi_id", "category", "street_by_address", "group", "lng", "lat"}
+_TYPES = {"street_by_address": pa.bool_(), "group": pa.int64(), "lng": pa.float64(), "lat": pa.float64()}
 
 
-class FactsWriter:
-    """Writes ``facts_<suffix>.parquet`` a place at a time; the file appears when the ``with`` block ends well.
+def _type_of(column: str) -> pa.DataType:
+    return _TYPES.get(column) or (pa.float32() if column.endswith(("_metres", "_bearing")) else pa.string())
 
-    Metres and degrees as in ``Facts``: from the thing that is named to the place. Memory is that of one row group.
+
+SCHEMA = pa.schema([pa.field(c, _type_of(c), nullable=c not in _NEVER_NULL) for c in COLUMNS])
+
+
+def facts_row(place: Place, facts: Facts, slots: Slots, group: int) -> dict[str, Any]:
+    """Return the values of ``COLUMNS`` for a place; unknown values are None.
+
+    Name, words, brand, district and city are the first wordings of the slots, or come from tags and facts.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stack = ExitStack()
-        self._rows: list[tuple[Any, ...]] = []
-
-    def __enter__(self) -> Self:
-        self._writer: PointWriter = self._stack.enter_context(point_writer(self._path, SCHEMA))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            self._stack.__exit__(kind, error, trace)  # leaves no file
-            return
-        with self._stack:
-            self._flush()
-
-    def add(self, place: Place, fact: Facts, fields: Mapping[str, tuple[str, ...]], group: int) -> None:
-        """Add a place.
-
-        Args:
-            place, fact: The place and what is known of it.
-            fields: What the locale makes of it (see ``fields``). ``name``, ``words``, ``brand``, ``district`` and
-                ``city`` are read; where one is absent, what the map says is taken.
-            group: Equal for places that read the same.
-        """
-        self._rows.append(_row(place, fact, fields, group))
-        if len(self._rows) >= ROW_GROUP:
-            self._flush()
-
-    def _flush(self) -> None:
-        columns = dict(zip(SCHEMA.names, zip(*self._rows, strict=True), strict=True)) if self._rows else {}
-        for field in SCHEMA:
-            if field.type == _TEXT and columns:
-                columns[field.name] = tuple(text or None for text in columns[field.name])
-        if columns:
-            self._writer.write(columns)
-        self._rows = []
+    crossing_a, crossing_b = facts.crossing_streets or (None, None)
+    row = {
+        "poi_id": place.poi_id,
+        "name": first_text(slots, "name") or place.name,
+        "category": "=".join(filter(None, place.category)),
+        "words": first_text(slots, "words"),
+        "brand": first_text(slots, "brand") or _first_value(place.tags, "brand"),
+        "alt_names": _alternative_names(place.tags),
+        "street": facts.street.name if facts.street else "",
+        "street_by_address": facts.by_address,
+        **_direction("street", facts.street),
+        "housenumber": _first_value(place.tags, "addr:housenumber"),
+        "crossing_a": _name(crossing_a),
+        "crossing_b": _name(crossing_b),
+        **_direction("crossing", facts.crossing),
+        **_object("area", facts.area),
+        **_object("landmark", facts.landmark),
+        **_object("neighbour", next(iter(facts.neighbours), None)),
+        "admin": _admin_chain(tuple((level, _name(tags)) for level, tags in facts.admins.items())),
+        "settlement": _name(facts.settlement),
+        "district": first_text(slots, "district") or facts.district,
+        "city": first_text(slots, "city") or place.tags.get("addr:city") or _name(facts.city),
+        "group": group,
+        "lng": round(place.lng, COORDINATE_DECIMALS),
+        "lat": round(place.lat, COORDINATE_DECIMALS),
+    }
+    return {column: None if value == "" else value for column, value in row.items()}
 
 
-def _row(place: Place, fact: Facts, fields: Mapping[str, tuple[str, ...]], group: int) -> tuple[Any, ...]:
-    """The values of a place in the order of ``SCHEMA``."""
-    key, value = place.category
-    tags = place.tags
-    one, two, way = fact.crossing or (None, None, None)
-    return (
-        place.poi_id,
-        _told(fields, "name") or place.name,
-        f"{key}={value}" if value else key,
-        _told(fields, "words"),
-        _told(fields, "brand") or tags.get("brand", "").split(";")[0].strip(),
-        _alternatives(tags),
-        _name(fact.street),
-        fact.by_address,
-        fact.street_metres,
-        fact.street_bearing,
-        tags.get("addr:housenumber", "").split(";")[0].strip(),
-        _name(one),
-        _name(two),
-        way and way.metres,
-        way and way.bearing,
-        _name(fact.area),
-        fact.area_id,
-        fact.area_metres,
-        fact.area_bearing,
-        *_other_place(fact.landmark),
-        *_other_place(fact.neighbour),
-        _chain(tuple((level, _name(boundary)) for level, boundary in fact.admins.items())),
-        _name(fact.settlement),
-        _told(fields, "district") or fact.district,
-        _told(fields, "city") or tags.get("addr:city") or _name(fact.city),
-        group,
-        round(place.lng, COORDINATE_DECIMALS),
-        round(place.lat, COORDINATE_DECIMALS),
-    )
+def _direction(name: str, reference: Reference | None) -> dict[str, float | None]:
+    """Return distance and bearing (degrees) from an object to the place."""
+    metres, bearing = (reference.metres, reference.bearing) if reference else (math.nan, math.nan)
+    return {f"{name}_metres": _known(metres), f"{name}_bearing": _known(bearing)}
 
 
-def _told(fields: Mapping[str, tuple[str, ...]], name: str) -> str:
-    return next(iter(fields.get(name, ())), "")
+def _known(number: float) -> float | None:
+    return None if math.isnan(number) else number
+
+
+def _object(name: str, reference: Reference | None) -> dict[str, Any]:
+    """Return name, OSM id, distance and bearing of an object near the place."""
+    text, osm_id = (reference.name, reference.osm_id) if reference else ("", "")
+    return {name: text, f"{name}_id": osm_id, **_direction(name, reference)}
+
+
+def _first_value(tags: Mapping[str, str], key: str) -> str:
+    return tags.get(key, "").split(";")[0].strip()
 
 
 def _name(tags: Tags | None) -> str:
     return name_in(tags) if tags else ""
 
 
-def _other_place(other: Reference | None) -> tuple[str, str, float | None, float | None]:
-    return ("", "", None, None) if other is None else (other.name, other.poi_id, other.metres, other.bearing)
-
-
-def _alternatives(tags: Tags) -> str:
-    """Other names and names in other languages: JSON, OSM key -> name."""
+def _alternative_names(tags: Tags) -> str:
+    """Return other names and names in other languages as JSON, OSM key -> name; "" for none."""
     names = {k: v for k, v in tags.items() if k != "name" and (k in NAME_KEYS or k.startswith(NAME_PREFIX))}
     return json.dumps(names, ensure_ascii=False) if names else ""
 
 
 @lru_cache(maxsize=4096)
-def _chain(admins: tuple[tuple[int, str], ...]) -> str:
-    """The boundaries around a place: JSON, level -> name, the largest first."""
+def _admin_chain(admins: tuple[tuple[int, str], ...]) -> str:
+    """Return the boundaries around a place as JSON, level -> name, largest first; "" for none."""
     return json.dumps({str(level): name for level, name in sorted(admins)}, ensure_ascii=False) if admins else ""
+
+
+@contextmanager
+def facts_writer(path: Path, row_group: int = ROW_GROUP) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Open a GeoParquet file, which appears at ``path`` when the ``with`` block ends without an error.
+
+    Yields a function that adds the row of a place (see ``facts_row``). At most ``row_group`` rows are in memory.
+    """
+    rows: list[dict[str, Any]] = []
+    with point_writer(path, SCHEMA) as points:
+
+        def flush() -> None:
+            points.write({column: [row[column] for row in rows] for column in COLUMNS})
+            rows.clear()
+
+        def add(row: dict[str, Any]) -> None:
+            rows.append(row)
+            if len(rows) >= row_group:
+                flush()
+
+        yield add
+        flush()

@@ -1,86 +1,87 @@
-"""Training pairs: two views of one place, the first typed with noise in about half of them."""
+"""Training pairs: two views of one place; noise changes the first in about half of the pairs."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
 
-from m3gal_cli.osm.city import City, Described
-from m3gal_cli.osm.noise import typed
+from m3gal_cli.osm.city import City, PlaceViews
+from m3gal_cli.osm.noise import CollisionFreeNoise, add_noise
 from m3gal_cli.osm.places import Place
-from m3gal_cli.osm.splits import HeldOut, Typist
-from m3gal_cli.osm.uniqueness import ROW
-from m3gal_cli.osm.views import FULL, View, differ, make_pairs, suffix_pair, weighted_order
-from m3gal_cli.text.normalise import reads
+from m3gal_cli.osm.splits import HeldOut
+from m3gal_cli.osm.uniqueness import POI_ROW
+from m3gal_cli.osm.views import POI_KIND, View, differ, make_pairs, make_part_pair, weighted_order
+from m3gal_cli.text.normalise import reading_key
 
+NOISY_SHARE = 0.5  # of the pairs have noise in the first view
 PAIR_COLUMNS = ("address1", "address2", "lng", "lat", "poi_id", "group", "kind1", "kind2")
-NOISY_SHARE = 0.5
+
 Pair = tuple[str, str, float, float, str, int, str, str]  # PAIR_COLUMNS
 
 
-class PairMaker:
-    """Makes the pairs of a place after another; the order of the places matters, as the typist remembers.
+class PairGenerator:
+    """Makes the pairs of one place after another; the order matters, because the noise remembers its texts.
 
     Args:
-        city: The city, surveyed.
-        typist, held: What was typed already, and what is held out.
-        most: Pairs a place at most, those of made-up parts not counted.
-        noise: Strength of the typed-query noise.
+        city: The city; ``compute_statistics`` has filled its uniqueness index.
+        noise: Adds noise.
+        held_out: The views that the pairs must not contain.
+        max_pairs: Largest number of pairs of a place, without those of synthetic parts.
     """
 
-    def __init__(self, city: City, typist: Typist, held: HeldOut, most: int, noise: float) -> None:
-        self.city, self.typist, self.held, self.most, self.noise = city, typist, held, most, noise
-        self._parts = 0
+    def __init__(self, city: City, noise: CollisionFreeNoise, held_out: HeldOut, max_pairs: int) -> None:
+        self.city, self.noise, self.held_out, self.max_pairs = city, noise, held_out, max_pairs
+        self._synthetic_parts = 0
 
-    def pairs(self, j: int, told: Described, at: tuple[float, float], group: int) -> Iterator[Pair]:
-        """The pairs of place j at ``at`` (lng, lat), which reads like the others of its group."""
-        place = told.place
+    def pairs(self, j: int, place_views: PlaceViews, lnglat: tuple[float, float], group: int) -> Iterator[Pair]:
+        """Yield the pairs of place j, which lies at ``lnglat`` and belongs to a group of places that read the same."""
+        place = place_views.place
         rng = random.Random(f"{self.city.seed}|pairs|{place.poi_id}")
-        numbers = self.city.uniqueness.alone(j)
-        full = told.view(ROW) if ROW in numbers else None
-        others = [n for n in numbers if n != ROW]
+        numbers = self.city.uniqueness.unique_views(j)
+        row = place_views.view(POI_ROW) if POI_ROW in numbers else None
+        others = [n for n in numbers if n != POI_ROW]
         order = [others[i] for i in weighted_order([self.city.weight(n) for n in others], rng)]
         made: list[View] = []
-        for one, two in make_pairs(full, self._allowed(j, told, order, made), self.most, reads):
+        for one, two in make_pairs(row, self._allowed(j, place_views, order, made), self.max_pairs):
             text = one.text
             if rng.random() < NOISY_SHARE:
-                noisy = self.typist.type(j, one, self.noise, "pairs")
-                if reads(noisy) not in self.held.readings and differ(reads(noisy), reads(two.text)):
+                noisy = self.noise.apply(j, one, "pairs")
+                key = reading_key(noisy)
+                if key not in self.held_out.keys and differ(key, reading_key(two.text)):
                     text = noisy
-            yield text, two.text, *at, place.poi_id, group, one.kind, two.kind
-        if full is not None:
-            yield from self._parts_of(place, full, made, at, rng)
+            yield text, two.text, *lnglat, place.poi_id, group, one.kind, two.kind
+        if row is not None:
+            yield from self._part_pairs(place, row, made, lnglat, rng)
 
-    def _allowed(self, j: int, told: Described, order: list[int], made: list[View]) -> Iterator[View]:
-        """The views of these numbers that are not held out, one after the other; those that were asked for are kept."""
+    def _allowed(self, j: int, place_views: PlaceViews, order: list[int], made: list[View]) -> Iterator[View]:
+        """Yield the views of these numbers that are not held out, and append them to ``made``."""
         for number in order:
-            view = told.view(number)
-            if view is not None and self.held.allows(j, view):
+            view = place_views.view(number)
+            if view is not None and self.held_out.allows(j, view):
                 made.append(view)
                 yield view
 
-    def _parts_of(
-        self, place: Place, full: View, views: list[View], at: tuple[float, float], rng: random.Random
+    def _part_pairs(
+        self, place: Place, row: View, views: list[View], lnglat: tuple[float, float], rng: random.Random
     ) -> Iterator[Pair]:
-        """Pairs of parts made up for a compound (building 3, east gate): other places than the compound and than each
-        other, so that they are each other's negatives."""
-        locale, category, name = self.typist.locales[""], "=".join(place.category), place.name
+        """Yield pairs of synthetic parts of a compound (building 3, east gate), each part with a group of its own."""
+        locale, category, name = self.noise.locales[""], "=".join(place.category), place.name
         wanted = [s for s in self.city.suffixes if s.of.search(category) and not (s.unless and s.unless.search(name))]
-        named = [v for v in views if "@" not in v.kind and any(p.field == "name" for p in v.pieces)]
-        if not wanted or not named or locale.is_sub(name):
+        named = [v for v in views if "@" not in v.kind and any(p.slot == "name" for p in v.parts)]
+        if not wanted or not named or locale.is_generic(name):
             return
         groups: dict[str, int] = {}
         for suffixes in [s for s in wanted for _ in range(s.times)]:
-            made = suffix_pair(rng.choice(named), full, suffixes, locale.bearings, rng)
-            text = made.view.text
+            part = make_part_pair(rng.choice(named), row, suffixes, locale.bearings, rng)
+            text = part.view.text
             if rng.random() < NOISY_SHARE:
-                text = typed(made.view, locale, rng, strength=self.noise, sure=False)
-            one, two = reads(text), reads(made.full.text)
-            if made.part not in groups:
-                groups[made.part] = len(self.city) + self._parts
-                self._parts += 1
-            group = groups[made.part]
-            # Two compounds of one name may have a part each that reads the same: the first keeps the text.
-            if differ(one, two) and self.typist.claim(group, one) and self.typist.claim(group, two):
-                part = f"{place.poi_id}#{made.part}"
-                yield text, made.full.text, *at, part, group, made.view.kind, FULL
+                text = add_noise(part.view, locale, rng, strength=self.noise.strength, unique_name=False)
+            one, two = reading_key(text), reading_key(part.row.text)
+            if part.label not in groups:
+                groups[part.label] = len(self.city) + self._synthetic_parts
+                self._synthetic_parts += 1
+            group = groups[part.label]
+            # Parts of two compounds of one name can read the same: the first compound keeps the text.
+            if differ(one, two) and self.noise.claim(group, one) and self.noise.claim(group, two):
+                poi_id = f"{place.poi_id}#{part.label}"
+                yield text, part.row.text, *lnglat, poi_id, group, part.view.kind, POI_KIND

@@ -1,4 +1,4 @@
-"""A POI table in the place of an extract: each row is a place, told by its own words and by the rows around it."""
+"""Read a POI table as an extract: each row is a place with tags from its address text."""
 
 from __future__ import annotations
 
@@ -6,56 +6,63 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from m3gal_cli.data.records import poi_key
+from m3gal_cli.data.duplicates import first_by_key, place_key
 from m3gal_cli.data.tables import read_pois
-from m3gal_cli.geo.coordinates import Datum
+from m3gal_cli.geo.datums import Datum
 from m3gal_cli.osm.extract import Extract
-from m3gal_cli.osm.locales import Locale
+from m3gal_cli.osm.locales import POI_KIND, Locale
 from m3gal_cli.osm.places import Place
-from m3gal_cli.osm.views import FULL, Piece, View
-from m3gal_cli.text.addresses import parts_of
-from m3gal_cli.text.normalise import reads
+from m3gal_cli.osm.views import View, ViewPart
+from m3gal_cli.text.addresses import parse_address
+from m3gal_cli.text.normalise import reading_key
 
-WHERE = "addr:full"
-UNKNOWN = "kind"  # key of the category of a row whose kinds the locale does not know
+FULL_ADDRESS = "addr:full"
+UNKNOWN = "kind"  # category key of a row whose category words are not in the locale
 
 
-def read_rows(path: Path, datum: Datum = "wgs84") -> Extract:
-    """The places of a POI table, of rows equal in text and coordinates the first; there are no roads and no areas.
+def read_poi_table(path: Path, datum: Datum = "wgs84") -> Extract:
+    """Return the rows of a POI table as places, without rows that repeat text and coordinates of another.
 
-    Raises InputError as ``read_pois`` does.
+    Raises:
+        InputError: As ``read_pois`` does.
     """
     pois = read_pois(path, datum)
-    places, seen = [], set()
-    columns = (pois[name].tolist() for name in ("poi_id", "address", "lng", "lat"))
-    for poi_id, address, lng, lat in zip(*columns, strict=True):
-        key = poi_key(address, lng, lat)
-        if key not in seen:
-            seen.add(key)
-            parts = parts_of(address)
-            tags = {"name": parts.name, WHERE: parts.where, "addr:district": parts.district}
-            tags = {k: v for k, v in tags.items() if v}
-            places.append(Place(str(poi_id), tags, (UNKNOWN, "".join(parts.kinds[-1:])), lng, lat, address))
+    rows = zip(*(pois[name].tolist() for name in ("poi_id", "address", "lng", "lat")), strict=True)
+    places = []
+    for poi_id, text, lng, lat in first_by_key(rows, lambda row: place_key(*row[1:])):
+        address = parse_address(text)
+        tags = {"name": address.name, FULL_ADDRESS: address.street, "addr:district": address.district}
+        tags = {k: v for k, v in tags.items() if v}
+        places.append(Place(str(poi_id), tags, (UNKNOWN, "".join(address.categories[-1:])), lng, lat, text))
     return Extract(places)
 
 
-def in_locale(places: Sequence[Place], locale: Locale) -> list[Place]:
-    """The places with the OSM categories that their kinds mean in a locale; kinds that it does not know stay.
+def localise(places: Sequence[Place], locale: Locale) -> list[Place]:
+    """Return the places with the OSM categories of their category words in a locale.
 
-    Where they stand is their street in a locale that has no views for whole addresses.
+    The street of a row becomes addr:full if the locale has views of whole addresses, else addr:street.
     """
-    kinds = [parts_of(place.row).kinds for place in places]
-    known = {own: locale.category_of(own) for own in set(kinds)}
-    where = WHERE if locale.tells("told") else "addr:street"
+    words = [parse_address(place.row).categories for place in places]
+    categories = {own: locale.category_of(own) for own in set(words)}
+    key = FULL_ADDRESS if locale.uses_slot("told") else "addr:street"
     return [
-        replace(p, category=known[own] or p.category, tags={where if k == WHERE else k: v for k, v in p.tags.items()})
-        for p, own in zip(places, kinds, strict=True)
+        replace(
+            place,
+            category=categories[own] or place.category,
+            tags={key if k == FULL_ADDRESS else k: v for k, v in place.tags.items()},
+        )
+        for place, own in zip(places, words, strict=True)
     ]
 
 
 def row_view(row: str) -> View:
-    """A POI row as the view that all others lead to."""
-    parts = parts_of(row)
-    said = {"name": parts.name, "words": ",".join(parts.kinds), "where": parts.where, "district": parts.district}
-    pieces = tuple(Piece(field, text, reads(text)) for field, text in said.items() if text)
-    return View(FULL, pieces, ",", row, tuple(sorted(piece.key for piece in pieces)), 0.0)
+    """Return the address text of a row as the view of the POI row."""
+    address = parse_address(row)
+    slots = {
+        "name": address.name,
+        "words": ",".join(address.categories),
+        "where": address.street,
+        "district": address.district,
+    }
+    parts = tuple(ViewPart(slot, text, reading_key(text)) for slot, text in slots.items() if text)
+    return View(POI_KIND, parts, ",", row, tuple(sorted(part.key for part in parts)), 0.0)

@@ -1,7 +1,4 @@
-"""Which OSM tags make a place that people look for, an area that contains places, a landmark to tell others by.
-
-Reading keeps only the tags that somebody reads (``KEPT``, and names in every language): a country has millions.
-"""
+"""OSM tags: the categories of places, areas and landmarks, and the keys that are kept of millions of objects."""
 
 from __future__ import annotations
 
@@ -10,24 +7,16 @@ from functools import lru_cache
 
 ADDRESS = "address"  # the category of a house number without a name
 
-# In this order: the first key that a thing carries is its category.
+# The category of an object comes from the first of these keys that it has.
 CATEGORY_KEYS = (
     "amenity", "shop", "tourism", "healthcare", "office", "craft", "leisure", "historic", "railway", "aeroway",
     "public_transport", "highway", "club", "emergency", "military", "man_made", "natural", "place", "landuse",
     "barrier", "entrance", "building",
 )  # fmt: skip
 
-# None: any value but those of _NOT_SOUGHT; else only these values.
-_SOUGHT: dict[str, frozenset[str] | None] = {
-    "amenity": None,
-    "shop": None,
-    "tourism": None,
-    "healthcare": None,
-    "office": None,
-    "craft": None,
-    "leisure": None,
-    "historic": None,
-    "club": None,
+# Values that make a named object a place; None: any value but those of _EXCLUDED.
+_PLACE_VALUES: dict[str, frozenset[str] | None] = {
+    **dict.fromkeys(("amenity", "shop", "tourism", "healthcare", "office", "craft", "leisure", "historic", "club")),
     "building": None,
     "railway": frozenset({"station", "halt", "tram_stop", "subway_entrance", "train_station_entrance"}),
     "aeroway": frozenset({"aerodrome", "terminal", "heliport", "helipad", "gate"}),
@@ -47,13 +36,13 @@ _SOUGHT: dict[str, frozenset[str] | None] = {
     "barrier": frozenset({"gate", "entrance", "border_control", "toll_booth"}),
     "entrance": frozenset({"yes", "main", "service", "home", "staircase"}),
 }  # fmt: skip
-_NOT_SOUGHT = {
+_EXCLUDED = {
     ("amenity", v) for v in ("bench", "waste_basket", "waste_disposal", "vending_machine", "bicycle_parking",
                              "parking_space", "recycling", "shelter", "hunting_stand", "grit_bin", "parking_entrance")
 } | {("tourism", "information"), ("leisure", "picnic_table"), ("building", "no"), ("office", "no"), ("shop", "no"),
      ("historic", "boundary_stone"), ("amenity", "no"), ("leisure", "no"), ("tourism", "no")}  # fmt: skip
 
-_AREAS: dict[str, frozenset[str] | None] = {
+_AREA_VALUES: dict[str, frozenset[str] | None] = {
     "landuse": frozenset({"residential", "commercial", "retail", "industrial", "education", "cemetery", "military"}),
     "amenity": frozenset({"university", "school", "college", "hospital", "marketplace", "kindergarten", "monastery"}),
     "leisure": frozenset({"park", "garden", "sports_centre", "stadium", "golf_course", "nature_reserve", "marina"}),
@@ -64,7 +53,7 @@ _AREAS: dict[str, frozenset[str] | None] = {
     "building": None,
 }
 
-_LANDMARKS: dict[str, frozenset[str]] = {
+_LANDMARK_VALUES: dict[str, frozenset[str]] = {
     "railway": frozenset({"station", "halt"}),
     "aeroway": frozenset({"aerodrome", "terminal"}),
     "amenity": frozenset(
@@ -79,9 +68,8 @@ _LANDMARKS: dict[str, frozenset[str]] = {
 }  # fmt: skip
 _MINOR_KEYS = ("shop", "office", "club", "memorial", "artwork_type", "craft")
 
-
-# Parts of a compound that need no name of their own: "the north gate of ...", "building 3 of ...".
-_PARTS: dict[str, frozenset[str]] = {
+# Parts of a compound that need no name: "the north gate of ...", "building 3 of ...".
+_PART_VALUES: dict[str, frozenset[str]] = {
     "entrance": frozenset({"yes", "main", "service", "home", "staircase"}),
     "barrier": frozenset({"gate", "entrance"}),
     "amenity": frozenset({"parking", "parking_entrance", "parcel_locker", "post_depot"}),
@@ -100,24 +88,29 @@ _ADDRESS_KEYS = (
     "addr:street", "addr:place", "addr:housenumber", "addr:housename", "addr:unit", "addr:city", "addr:district",
     "addr:suburb", "addr:postcode", "addr:full",
 )  # fmt: skip
-UNNAMED_KEYS = (*_ADDRESS_KEYS, *_REF_KEYS, *_PARTS, "building", "vending", "brand")  # all that is read without a name
-KEPT = frozenset(
+UNNAMED_KEYS = (*_ADDRESS_KEYS, *_REF_KEYS, *_PART_VALUES, "building", "vending", "brand")  # kept without a name
+KEPT_KEYS = frozenset(
     {*CATEGORY_KEYS, *_MINOR_KEYS, *UNNAMED_KEYS, *NAME_KEYS, "route_ref", "wikidata", "wikipedia",
      "boundary", "admin_level", "layer", "bridge", "tunnel"}
 )  # fmt: skip
 NAME_PREFIX = "name:"
-# Whatever is kept of an extract carries one of these; all else is passed over in C++, before Python sees it.
-SEEN_KEYS = ("name", "addr:housenumber", "addr:housename", "addr:unit", "ref", *_PARTS)
+# Every kept object has one of these keys; osmium skips all others in C++.
+REQUIRED_KEYS = ("name", "addr:housenumber", "addr:housename", "addr:unit", "ref", *_PART_VALUES)
+
+
+def has_name(tags: Mapping[str, str]) -> bool:
+    """Return whether the object has a name on the map."""
+    return bool(tags.get("name", "").strip())
 
 
 def category_of(tags: Mapping[str, str]) -> tuple[str, str] | None:
-    """(key, value) that says what it is, ``("address", "")`` for a bare house number, None if nobody looks for it."""
-    if tags.get("name", "").strip():
+    """Return (key, value) of a place, ("address", "") for a house number without a name, None for other objects."""
+    if has_name(tags):
         for key in CATEGORY_KEYS:
             value = tags.get(key)
-            if value is None or (key, value) in _NOT_SOUGHT:
+            if value is None or (key, value) in _EXCLUDED:
                 continue
-            allowed = _SOUGHT[key]
+            allowed = _PLACE_VALUES[key]
             if allowed is None or value in allowed:
                 return _pair(key, value)
     if tags.get("addr:housenumber") and (tags.get("addr:street") or tags.get("addr:place")):
@@ -127,17 +120,15 @@ def category_of(tags: Mapping[str, str]) -> tuple[str, str] | None:
 
 @lru_cache(maxsize=4096)
 def _pair(key: str, value: str) -> tuple[str, str]:
-    """One tuple for all that are equal: a country has millions of places of a thousand kinds."""
+    """Return one shared tuple for equal arguments: millions of places have a thousand categories."""
     return key, value
 
 
-def part_of(tags: Mapping[str, str]) -> tuple[str, str] | None:
-    """(key, value) of a thing without a name that one tells by the compound around it: gate, entrance, car park,
-    parcel locker, building with a number; None for all else.
-    """
-    if tags.get("name", "").strip():
+def part_category_of(tags: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return (key, value) of an unnamed part of a compound (gate, car park, numbered building ...), else None."""
+    if has_name(tags):
         return None
-    for key, values in _PARTS.items():
+    for key, values in _PART_VALUES.items():
         if tags.get(key) in values:
             return _pair(key, tags[key])
     if "parcel_pickup" in tags.get("vending", "").split(";"):
@@ -148,19 +139,19 @@ def part_of(tags: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def part_ref(tags: Mapping[str, str]) -> str:
-    """The number or letter that tells a part of a compound from its like ("3", "B"), "" where it has none."""
+    """Return the number or letter of a part of a compound ("3", "B"), "" if it has none."""
     keys = _NUMBER_KEYS if "building" in tags else _REF_KEYS
     return next((" ".join(tags[key].split()) for key in keys if tags.get(key, "").strip()), "")
 
 
 def is_named_area(tags: Mapping[str, str]) -> bool:
-    """Whether a polygon with these tags is what people mean by "inside ..."."""
-    return any(key in tags and (values is None or tags[key] in values) for key, values in _AREAS.items())
+    """Return whether a polygon with these tags is an area by which queries locate places ("inside ...")."""
+    return any(key in tags and (values is None or tags[key] in values) for key, values in _AREA_VALUES.items())
 
 
 def is_landmark(tags: Mapping[str, str]) -> bool:
-    """Whether a place is known well enough to tell others by."""
-    if any(tags.get(k) in v for k, v in _LANDMARKS.items()):
+    """Return whether a place is so well known that queries locate other places by it."""
+    if any(tags.get(k) in v for k, v in _LANDMARK_VALUES.items()):
         return True
     famous = "wikidata" in tags or "wikipedia" in tags
     return famous and not any(k in tags for k in _MINOR_KEYS) and tags.get("tourism") != "artwork"

@@ -1,1 +1,1 @@
-"""Reorder the candidates of a query: features, the linear reranker and its fit."""
+"""Rerankers: features of candidates, the linear reranker and the fit of its weights."""

@@ -1,1 +1,1 @@
-"""Text utilities: normalisation, character n-grams, BM25, TF-IDF, document frequencies, address parsing."""
+"""Text: normalisation, character n-grams, BM25, tf-idf, document frequencies, address parsing."""

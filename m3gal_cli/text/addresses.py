@@ -1,4 +1,4 @@
-"""The parts of a POI row: ``name,kind,...,where,district``, as map databases write it (GeoTES; ``data osm`` too)."""
+"""Parse the address text of a POI, ``name,category,...,street,district``: the format of GeoTES and ``data osm``."""
 
 from __future__ import annotations
 
@@ -6,23 +6,45 @@ import re
 from typing import NamedTuple
 
 _COMMA = re.compile(r"[,，]")
-_EMPTY = ("", "[]")  # GeoTES writes a missing street so
+_MISSING = "[]"  # a missing part in GeoTES
+_BRACKETS = re.compile(r"\s*[(（\[【][^()（）\[\]【】]*[)）\]】]")
+_UP_TO_NUMBER = re.compile(r"^\D*\d+")
+_LAST_NUMBER = re.compile(r"\s*\d+$")
 
 
-class Parts(NamedTuple):
-    """What a row says, "" where it says nothing: ``name``, ``kinds`` coarse to fine, ``where`` (street and number, a
-    crossing ...) and ``district``, which is not said of a row of less than three parts.
-    """
+class Address(NamedTuple):
+    """The parts of an address text; a missing part is ""."""
 
     name: str
-    kinds: tuple[str, ...]
-    where: str
-    district: str
+    categories: tuple[str, ...]  # coarse to fine
+    street: str  # street and number, or a crossing
+    district: str  # the last of at least three parts
 
 
-def parts_of(address: str) -> Parts:
-    """The name stands before the first comma (, or ，), the last two of the others tell where it is."""
-    name, *others = (part.strip() for part in _COMMA.split(address))
-    kinds = tuple(kind for kind in others[:-2] if kind not in _EMPTY)
-    where, district = ([*others, ""] if len(others) < 2 else others[-2:])[:2] if others else ("", "")
-    return Parts(name, kinds, "" if where in _EMPTY else where, "" if district in _EMPTY else district)
+class Surroundings(NamedTuple):
+    """Parts of an address text by which POIs are grouped; a missing part is ""."""
+
+    name: str
+    brand: str  # the name without its brackets, if it has brackets
+    compound: str  # the first later part with a digit, up to its first number: 东山路12号3楼 -> 东山路12
+    crossing: str  # the compound without that number: 东山路, 东山路与西湖街路口西
+
+
+def parse_address(text: str) -> Address:
+    """Split an address text at its commas (, or ，): the name first, street and district last, categories between."""
+    name, *others = _parts(text)
+    others += [""] * (2 - len(others))
+    *categories, street, district = ("" if part == _MISSING else part for part in others)
+    return Address(name, tuple(filter(None, categories)), street, district)
+
+
+def parse_surroundings(text: str) -> Surroundings:
+    """Return name, brand, compound and crossing of an address text that begins with the name."""
+    name, *others = _parts(text)
+    brand = _BRACKETS.sub("", name).strip()
+    compound = next((match.group() for part in others if (match := _UP_TO_NUMBER.match(part))), "")
+    return Surroundings(name, brand if brand != name else "", compound, _LAST_NUMBER.sub("", compound))
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in _COMMA.split(text)]

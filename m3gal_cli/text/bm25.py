@@ -2,60 +2,49 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from array import array
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-BM25_K1, BM25_B = 1.5, 0.75  # Robertson & Zaragoza 2009
-_WORD = re.compile(r"[^\W_]+")
+from m3gal_cli.text.ngrams import Ngrams
+from m3gal_cli.text.normalise import normalised_batches, words
+
+BM25_K1, BM25_B = 1.5, 0.75
 
 
-def words_of(text: str) -> list[str]:
-    """The runs of letters and digits of a text, NFKC and lower case."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
-
-
-def grams_of(words: Iterable[str]) -> list[str]:
-    """Character 1- and 2-grams of words; no 2-gram spans a gap."""
-    grams: list[str] = []
-    for word in words:
-        grams += word
-        grams += [word[i : i + 2] for i in range(len(word) - 1)]
-    return grams
-
-
-def character_ngrams(text: str) -> list[str]:
-    """Character 1- and 2-grams of a text, letters and digits only, NFKC and lower case; no 2-gram spans a gap."""
-    return grams_of(words_of(text))
-
-
-class LexicalIndex:
+class Bm25Index:
     """BM25 scores (Robertson & Zaragoza 2009; k1 1.5, b 0.75) of a fixed list of texts, by the library bm25s."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         import bm25s
 
-        self._vocabulary: dict[str, int] = {}
-        table = self._vocabulary
-        # Arrays of 4 bytes a gram; lists would take 8, and more than the index itself.
-        ids = [array("i", [table.setdefault(g, len(table)) for g in character_ngrams(t)]) for t in texts]
+        self._columns: dict[int, int] = {}  # n-gram -> column
+        ids: list[NDArray[np.int32]] = []  # arrays: Python lists would be larger than the index itself
+        for batch in normalised_batches(texts):
+            ids += self._encode(Ngrams.of(batch))
         self.size = len(ids)
         self._bm25 = bm25s.BM25(k1=BM25_K1, b=BM25_B)
-        if table:  # texts of signs alone have none, and every score is 0
-            self._bm25.index((ids, dict(table)), show_progress=False)
+        if self._columns:  # bm25s refuses an empty vocabulary; every score is 0 then
+            self._bm25.index((ids, dict(self._columns)), show_progress=False)
+
+    def _encode(self, ngrams: Ngrams) -> list[NDArray[np.int32]]:
+        """Return the columns of the n-grams of each text; new n-grams get new columns."""
+        known = self._columns
+        distinct, inverse = np.unique(ngrams.codes, return_inverse=True)
+        columns = np.array([known.setdefault(code, len(known)) for code in distinct.tolist()], np.int32)[inverse]
+        order = np.argsort(ngrams.rows, kind="stable")
+        ends = np.cumsum(np.bincount(ngrams.rows, minlength=ngrams.size))
+        return np.split(columns[order], ends[:-1])
 
     def scores(self, query: str) -> NDArray[np.float32]:
-        """Score of every text for one query. Shape: -> (N,)."""
+        """Return the score of every text for one query. Shape: -> (N,)."""
         out = np.zeros(self.size, np.float32)
-        table = self._vocabulary
-        for gram in character_ngrams(query):
-            number = table.get(gram)
-            if number is not None:  # one gram's texts at a time, where the library would copy those of all grams
-                stored = self._bm25.scores
-                own = slice(int(stored["indptr"][number]), int(stored["indptr"][number + 1]))
-                np.add.at(out, stored["indices"][own], stored["data"][own])
+        for word in words(query):  # word by word, which fixes the order of the float32 sums
+            for code in Ngrams.of([word]).codes.tolist():
+                column = self._columns.get(code)
+                if column is not None:  # read the postings directly: bm25s copies those of all n-grams at once
+                    postings = self._bm25.scores
+                    span = slice(int(postings["indptr"][column]), int(postings["indptr"][column + 1]))
+                    np.add.at(out, postings["indices"][span], postings["data"][span])
         return out

@@ -1,10 +1,8 @@
-"""A training up to its next step, to see whether it would run: what goes in, how large, how long; without a trace."""
+"""Dry run of a training: one step shows shapes, parameter counts, time and memory. Nothing is written."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,13 +10,13 @@ import torch
 from torch import Tensor
 
 from m3gal_cli.core.bi_encoder import count_parameters
-from m3gal_cli.training.running_means import memory
+from m3gal_cli.training.running_means import peak_memory
 from m3gal_cli.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Texts that an encoder took in one step, padded to so many tokens, of which so many are of the texts."""
+class TextBatch:
+    """The texts that an encoder processes in one step: their number, padded length and tokens without padding."""
 
     texts: int
     length: int
@@ -27,117 +25,106 @@ class Batch:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What one step has shown. Times are in seconds, memory in 10^6 bytes."""
+    """Results of a dry run. The names are keys of the JSON output. Times in seconds, memory in MB."""
 
     stage: str
     device: str
     processes: int
-    texts: dict[str, Batch]  # by what an encoder reads: queries and keys, or pairs
+    texts: dict[str, TextBatch]  # by encoder: queries, keys
     queue: tuple[int, int] | None  # width and length
     parameters: dict[str, int]
     rows: int
     batch_size: int
     steps_per_epoch: int
-    steps: int  # of each member
-    done: int
-    members: int
+    steps: int  # of each training of a model soup
+    done: int  # steps of a resumed run that are already done
+    members: int  # trainings of a model soup
     seconds_per_step: float
-    seconds: float  # of the steps that are left, without validations
+    seconds: float  # of the remaining steps of all trainings, without validations
     peak_memory_mb: float
 
     def to_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
+        """Return the object that ``--json`` prints; the batches of ``texts`` are keys of their own."""
         rows = asdict(self)
         return {k: v for name, row in rows.items() for k, v in (row if name == "texts" else {name: row}).items()}
 
 
-def rehearse(trainer: Trainer) -> DryRun:
-    """Take one step (on a CUDA device a second one, which is timed) and tell what it took.
+def take_dry_run(trainer: Trainer) -> DryRun:
+    """Take one step and return its measures. On CUDA a second step is timed, because the first loads kernels.
 
-    Model, optimiser and queue have moved afterwards: the trainer is to be thrown away.
+    The step changes model, optimiser and queue, so the trainer must not be used afterwards.
     """
-    device, task = trainer.accelerator.device, trainer.task
+    device, objective, config = trainer.accelerator.device, trainer.objective, trainer.config
     cuda = device.type == "cuda"
     model = trainer.accelerator.prepare(trainer.checkpoint.model)
-    with _recorded(trainer) as seen:
-        seconds = _timed(trainer, model)
-    if cuda:  # the first step of a GPU loads its kernels
-        seconds = _timed(trainer, model)
-    queue = getattr(task, "queue", None)
-    done = min(trainer.position.step, trainer.total)
+    batches = _record_batches(trainer)
+    seconds = _time_step(trainer, model)
+    texts = {name: _joined(parts) for name, parts in batches.items()}
+    if cuda:
+        seconds = _time_step(trainer, model)
+    queue = getattr(objective, "queue", None)
+    done = min(trainer.state.step, trainer.total)
     return DryRun(
-        task.stage,
-        torch.cuda.get_device_name(device) if cuda else str(device),
-        trainer.accelerator.num_processes,
-        {name: _batch(parts) for name, parts in seen.items()},
-        None if queue is None else (int(queue.queue.shape[0]), int(queue.queue.shape[1])),
-        _parameters(trainer),
-        task.rows,
-        trainer.config.optim.batch_size,
-        trainer.steps_per_epoch,
-        trainer.total,
-        done,
-        trainer.config.optim.soup_size,
-        seconds,
-        seconds * (trainer.total * trainer.config.optim.soup_size - done),
-        memory(device) / 1e6,
+        stage=objective.stage,
+        device=torch.cuda.get_device_name(device) if cuda else str(device),
+        processes=trainer.accelerator.num_processes,
+        texts=texts,
+        queue=None if queue is None else (int(queue.queue.shape[0]), int(queue.queue.shape[1])),
+        parameters=_parameters(trainer),
+        rows=objective.rows,
+        batch_size=config.optim.batch_size,
+        steps_per_epoch=trainer.steps_per_epoch,
+        steps=trainer.total,
+        done=done,
+        members=config.optim.soup_size,
+        seconds_per_step=seconds,
+        seconds=seconds * (trainer.total * config.optim.soup_size - done),
+        peak_memory_mb=peak_memory(device) / 1e6,
     )
 
 
-def _timed(trainer: Trainer, model: Any) -> float:
+def _time_step(trainer: Trainer, model: Any) -> float:
     device = trainer.accelerator.device
-    began = time.perf_counter()
-    trainer.try_step(model)
+    started = time.perf_counter()
+    trainer.take_one_step(model)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 def _parameters(trainer: Trainer) -> dict[str, int]:
-    model = trainer.checkpoint.model
-    counts = {name: count_parameters(part) for name, part in model.parts().items()}
+    counts = {name: count_parameters(part) for name, part in trainer.checkpoint.model.parts().items()}
     trained = [p for group in trainer.groups for p in group.parameters if p.requires_grad]
     return counts | {"trainable": sum(p.numel() for p in trained)}
 
 
-@contextmanager
-def _recorded(trainer: Trainer) -> Iterator[dict[str, list[Batch]]]:
-    """Within the block: what the text encoders take within a step of the task (backward may run them again)."""
-    encoders, task = trainer.checkpoint.model.text_encoders(), trainer.task
-    seen: dict[str, list[Batch]] = {name: [] for name in encoders}
-    within = False
+def _record_batches(trainer: Trainer) -> dict[str, list[TextBatch]]:
+    """Return lists to which every ``objective.step`` appends the batches of the text encoders.
 
-    def note(name: str, mask: Tensor) -> None:
-        if within:
-            seen[name].append(Batch(mask.shape[0], mask.shape[1], int(mask.sum())))
+    The hooks are removed before the backward pass, which may run the encoders again.
+    """
+    encoders, step = trainer.checkpoint.model.text_encoders(), trainer.objective.step
+    batches: dict[str, list[TextBatch]] = {name: [] for name in encoders}
 
-    def hook(name: str) -> Any:
-        def before(_module: Any, _inputs: Any, given: dict[str, Tensor]) -> None:
-            note(name, given["attention_mask"])
+    def add_hook(name: str) -> Any:
+        def record(_module: Any, _args: Any, kwargs: dict[str, Tensor]) -> None:
+            mask = kwargs["attention_mask"]
+            batches[name].append(TextBatch(mask.shape[0], mask.shape[1], int(mask.sum())))
 
-        return encoders[name].register_forward_pre_hook(before, with_kwargs=True)
+        return encoders[name].register_forward_pre_hook(record, with_kwargs=True)
 
-    step = task.step
+    def recorded_step(*args: Any, **kwargs: Any) -> Any:
+        hooks = [add_hook(name) for name in encoders]
+        losses = step(*args, **kwargs)
+        for hook in hooks:
+            hook.remove()
+        return losses
 
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        nonlocal within
-        within = True
-        try:
-            return step(*args, **kwargs)
-        finally:
-            within = False
-
-    hooks = [hook(name) for name in seen]
-    task.step = watched  # type: ignore[method-assign]
-    try:
-        yield seen
-    finally:
-        task.step = step  # type: ignore[method-assign]
-        for each in hooks:
-            each.remove()
+    trainer.objective.step = recorded_step  # type: ignore[method-assign]
+    return batches
 
 
-def _batch(parts: list[Batch]) -> Batch:
-    """Parts of a batch as one."""
-    texts, tokens = sum(p.texts for p in parts), sum(p.tokens for p in parts)
-    return Batch(texts, max((p.length for p in parts), default=0), tokens)
+def _joined(parts: list[TextBatch]) -> TextBatch:
+    """Return the parts of a batch as one batch."""
+    length = max((p.length for p in parts), default=0)
+    return TextBatch(sum(p.texts for p in parts), length, sum(p.tokens for p in parts))

@@ -1,64 +1,62 @@
-"""What a logged step says about the health of a training: warnings in words."""
+"""Warnings about the health of a training, from its logged steps."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-COLLAPSED = 0.1  # spread; untrained BERT vectors of addresses have about 0.3, trained ones 0.9
-AT_CHANCE = 0.02  # nats below ln(1 + negatives) that are still chance
-STALE = 3.0  # ages of the key encoder: exp(-3) = 5% is left of the one that made the oldest key
+MIN_SPREAD = 0.1  # untrained BERT vectors of addresses have a spread of about 0.3, trained ones 0.9
+RANDOM_MARGIN = 0.02  # nats below ln(1 + K) that still count as a random loss
+MAX_QUEUE_AGE = 3.0  # in time constants 1 / (1 - m) of the EMA: 5% of the weights that made the oldest key are left
+MIN_STEPS = 100  # steps, besides those that fill the queue twice, in which random losses are normal
 
 
 class HealthMonitor:
-    """Warns once when something goes wrong, and again only after it had recovered.
+    """Warn once about each problem, and again if the problem returns.
 
     Args:
-        queue_size: slots of the queue; 0 where there is none (finetuning).
-        batch_size: rows a step.
-        m: momentum of the key text encoder.
-        minimised: the loss that is minimised, ``text``, ``location`` or ``fused``.
+        queue_size: Length K of the queue; 0 without a queue (finetuning).
+        batch_size: Rows per step.
+        m: Momentum of the key text encoder.
+        loss: Loss that is minimised: ``text``, ``location``, ``fused`` or ``separate``.
     """
 
-    def __init__(self, queue_size: int, batch_size: int, m: float, minimised: str) -> None:
-        self.queue_size, self.batch_size, self.m, self.minimised = queue_size, batch_size, m, minimised
-        self.wrong: set[str] = set()
+    def __init__(self, queue_size: int, batch_size: int, m: float, loss: str) -> None:
+        self.queue_size, self.batch_size, self.m, self.loss = queue_size, batch_size, m, loss
+        self.active: set[str] = set()
 
     def __call__(self, row: dict[str, Any]) -> list[str]:
-        """New warnings that a row of metrics.jsonl gives rise to."""
-        found = self._collapse(row) | self._stale(row) | self._chance(row)
-        new = [text for name, text in found.items() if name not in self.wrong]
-        self.wrong = set(found)
+        """Return the new warnings of a ``step`` row of metrics.jsonl."""
+        problems = self._collapsed(row) | self._old_queue(row) | self._random_loss(row)
+        new = [text for name, text in problems.items() if name not in self.active]
+        self.active = set(problems)
         return new
 
-    def _collapse(self, row: dict[str, Any]) -> dict[str, str]:
+    def _collapsed(self, row: dict[str, Any]) -> dict[str, str]:
         spread = row.get("spread", 1.0)
-        if spread >= COLLAPSED or self.batch_size == 1:
+        if spread >= MIN_SPREAD or self.batch_size == 1:  # one vector has no spread
             return {}
-        text = f"the query vectors lie almost on one point (spread {spread:.3f}; 1 fills the sphere): "
-        return {
-            "collapse": text + "the encoder has collapsed. Lower the rates (--lr, --gc-lr) or warm up (optim.warmup)."
-        }
+        text = f"the query encoder has collapsed: its vectors are nearly equal (spread {spread:.3f}, at most 1)."
+        text += " Lower the learning rates (--lr, --lr-location) or warm up (--set optim.warmup=0.1)."
+        return {"collapse": text}
 
-    def _stale(self, row: dict[str, Any]) -> dict[str, str]:
-        age = row.get("queue_age", 0.0) * (1.0 - self.m)
-        if age <= STALE:
+    def _old_queue(self, row: dict[str, Any]) -> dict[str, str]:
+        age = row.get("queue_age", 0.0)
+        if age * (1.0 - self.m) <= MAX_QUEUE_AGE:
             return {}
-        text = (
-            f"the oldest keys of the queue are {row['queue_age']:.0f} steps old, but at m = {self.m:g} the key encoder "
-        )
-        return {"stale": text + "has become another one by then. Shorten the queue (--moco-k) or raise --moco-m."}
+        text = f"the oldest keys of the queue are {age:.0f} steps old. At momentum m = {self.m:g} the key encoder has"
+        text += " changed too much since then. Shorten the queue (--queue-size) or raise --momentum-text."
+        return {"stale": text}
 
-    def _chance(self, row: dict[str, Any]) -> dict[str, str]:
-        """Losses at ln(1 + K) once the queue is full, where all that can be learned at first should be learned."""
-        full = self.queue_size / self.batch_size
-        if not self.queue_size or row["step"] < 100 + 2 * full:
+    def _random_loss(self, row: dict[str, Any]) -> dict[str, str]:
+        """Check for losses near ln(1 + K), the loss of random scores, after the queue has been filled twice."""
+        if not self.queue_size or row["step"] < MIN_STEPS + 2 * self.queue_size / self.batch_size:
             return {}
-        chance, found = math.log1p(self.queue_size), {}
+        random_loss, problems = math.log1p(self.queue_size), {}
         for name in ("text", "location"):
-            if self.minimised in (name, "fused") and row[f"{name}_loss"] > chance - AT_CHANCE:
-                text = (
-                    f"the {name} loss is {row[f'{name}_loss']:.2f}, no better than chance (ln(1 + K) = {chance:.2f}): "
-                )
-                found[name] = text + f"nothing is learned of the {name}. See the rates, the temperature and the data."
-        return found
+            value = row[f"{name}_loss"]
+            if self.loss in (name, "fused") and value > random_loss - RANDOM_MARGIN:
+                text = f"the {name} loss is {value:.2f}, as high as for random scores (ln(1 + K) = {random_loss:.2f})."
+                text += " Check the learning rates, the temperature (--temperature) and the data."
+                problems[name] = text
+        return problems

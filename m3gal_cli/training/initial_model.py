@@ -1,9 +1,8 @@
-"""From settings to a model: a checkpoint, a transformers encoder, or a small encoder from scratch."""
+"""Build the model that a training starts from: a transformers encoder, or a small encoder from scratch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,39 +20,39 @@ from m3gal_cli.core.tiny_encoder import small_config, train_tokenizer
 from m3gal_cli.errors import InputError
 
 
-@dataclass(frozen=True)
-class TrainingTable:
-    """What a new model may learn before its first step: places for the z-score, texts for a vocabulary."""
+def new_model(config: Config, lng: NDArray[np.float64], lat: NDArray[np.float64], texts: Sequence[str]) -> Checkpoint:
+    """Build an untrained model. The query encoders and the key encoders start equal.
 
-    lng: NDArray[np.float64]
-    lat: NDArray[np.float64]
-    texts: Sequence[str]
+    Args:
+        config: Settings; ``model.text_encoder`` names the text encoder.
+        lng: Longitudes of the training table, degrees; the z-score of the location encoder is fitted on them.
+        lat: Latitudes of the training table, degrees.
+        texts: Texts of the training table; the vocabulary of ``scratch`` is trained on them.
 
-
-def new_model(config: Config, table: TrainingTable) -> Checkpoint:
-    """A model that has not been trained. Query and key encoders start equal. Raises InputError."""
+    Raises:
+        InputError: No text encoder is given, or it cannot be loaded.
+    """
     torch.manual_seed(config.seed)
-    given = config.model.normalizer
-    if isinstance(given, NormalizerConfig):
-        normalizer = Normalizer(given.lng_mean, given.lng_std, given.lat_mean, given.lat_std)
+    fixed = config.model.normalizer
+    if isinstance(fixed, NormalizerConfig):
+        normalizer = Normalizer(fixed.lng_mean, fixed.lng_std, fixed.lat_mean, fixed.lat_std)
     else:
-        normalizer = Normalizer.fit(table.lng, table.lat)
-    settings = model_settings(config.model, normalizer)
-    text_model, tokenizer = _text_model(config, table.texts)
-    return Checkpoint(M3gal(text_model, settings), tokenizer)
+        normalizer = Normalizer.fit(lng, lat)
+    text_model, tokenizer = _text_model(config, texts)
+    return Checkpoint(M3gal(text_model, model_settings(config.model, normalizer)), tokenizer)
 
 
 def _text_model(config: Config, texts: Sequence[str]) -> tuple[nn.Module, Any]:
-    """The encoder that ``model.text_encoder`` names, and its tokenizer. Raises InputError."""
+    """Return the text encoder that ``model.text_encoder`` names, and its tokenizer."""
     source = config.model.text_encoder
     if source is None:
-        hint = "Give --text-encoder DIRECTORY, a hub name, or scratch (small, with its own vocabulary)."
-        raise InputError("no text encoder", hint=hint)
+        hint = "Give --text-encoder DIRECTORY, a Hugging Face hub name, or scratch (a small encoder, no download)."
+        raise InputError("no text encoder is given", hint=hint)
     if source == "scratch":
         scratch = config.model.scratch
         if scratch.hidden % scratch.heads:
-            what = f"model.scratch.hidden {scratch.hidden} is no multiple of model.scratch.heads {scratch.heads}"
-            raise InputError(what, hint="Choose e.g. 128 and 4.")
+            what = f"model.scratch.hidden {scratch.hidden} is not a multiple of model.scratch.heads {scratch.heads}"
+            raise InputError(what, hint="Choose e.g. --set model.scratch.hidden=128 --set model.scratch.heads=4.")
         tokenizer = train_tokenizer(texts, scratch.vocab_size)
         shape = small_config(len(tokenizer), scratch.hidden, scratch.layers, scratch.heads, scratch.dropout)
         return build_text_model(shape), tokenizer

@@ -1,164 +1,194 @@
-"""The weights of the hybrid score, learned on queries that the encoders were not trained on.
+"""Fit the reranker on queries that the encoders were not trained on; the optimisation is in m3gal_cli/rerank/fit.py.
 
-After a training these are the validation records, and often few. Before it the training records are such queries, too:
-the weights that they teach, with the encoders as they then are, are where those of the trained encoders are looked for.
+Before a finetuning, weights are fitted on the training queries. After the training, weights near these (the prior) are
+fitted on the validation queries, which are often few.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
 
-from m3gal_cli.config.paths import find_pois, find_records
-from m3gal_cli.config.schema import Config, DataConfig
-from m3gal_cli.core.checkpoint import Checkpoint
-from m3gal_cli.data.queries import Query
-from m3gal_cli.data.records import Record, poi_key
+from m3gal_cli.config.paths import find_pois
+from m3gal_cli.config.schema import DataConfig
+from m3gal_cli.core.checkpoint import CARD_FILE
+from m3gal_cli.core.devices import choose_attention, resolve_precision
+from m3gal_cli.core.model_card import with_metrics
+from m3gal_cli.data.duplicates import first_by_key, place_key
+from m3gal_cli.data.records import Record
 from m3gal_cli.data.tables import read_pois
-from m3gal_cli.encoders.encoder import Progress, TorchEncoder
-from m3gal_cli.rerank.features import FEATURES, Candidates, Floats, features
-from m3gal_cli.rerank.linear import DEPTH, RerankerWeights
+from m3gal_cli.encoders.model_loading import open_checkpoint
+from m3gal_cli.encoders.protocol import Progress
+from m3gal_cli.encoders.torch_encoder import TorchEncoder
+from m3gal_cli.errors import InputError
+from m3gal_cli.evaluation.rerank import evaluate_rerank
+from m3gal_cli.files import atomic_text
+from m3gal_cli.matching.candidate_table import CandidateTable, query_of
+from m3gal_cli.rerank.features import FeatureExtractor
+from m3gal_cli.rerank.fit import Example, fit
+from m3gal_cli.rerank.reranker import DEPTH
+from m3gal_cli.rerank.weights import BEFORE_TRAINING_FILE, RerankerWeights
 from m3gal_cli.text.document_frequencies import DocumentFrequencies
-from m3gal_cli.training.objectives.candidate_ranking import FinetuneTask
+from m3gal_cli.training.report import update_report
+from m3gal_cli.training.run_directory import RERANKER_ROW, RunDirectory
+from m3gal_cli.training.trainer import Trainer
 
-POOL = 20_000  # places among which candidates are looked for
-LEAST = 20  # queries below which nothing is learned
-MOST = 1000  # queries that are looked at
-RIDGE = 0.01  # penalty on the squares of the weights
-# Penalty on the squares of their differences from those that were learned before the training, that of the encoders'
-# own score too: it means something else by then, but how much else 64 queries tell no better (GeoTES).
-PULL = 0.1
-# All other evidence speaks for a candidate, and few queries must not teach the contrary. Which half of a query tells
-# the place, and which the place beside, is a matter of language: there a name that says the other half speaks against.
-EITHER_SIGN = ("opening", "ending")
+OpenProgress = Callable[[str], AbstractContextManager[Progress]]  # opens a progress display with this title
+POOL_SIZE = 20_000  # POIs among which candidates are searched, besides the gold POIs
+MIN_QUERIES = 20  # with fewer examples no weights are fitted
+MAX_QUERIES = 1000
 
 
-@dataclass(frozen=True)
-class Example:
-    """A query's candidates. Shape: evidence: (n, E); gold: (n,), some of them, not all."""
+def fit_reranker(trainer: Trainer, records: Sequence[Record], progress: OpenProgress) -> None:
+    """Fit the reranker of the best checkpoint on the validation records and save its weights there.
 
-    features: Floats
-    gold: NDArray[np.bool_]
+    The reranked metrics of the validation records go into metrics.jsonl, the report and the model card. Without
+    records, or with ``eval.rerank: false``, nothing happens. An InputError (bad data, full disk) becomes a warning,
+    because the run is complete without a reranker.
+    """
+    run, config, device, listener = trainer.run, trainer.config, trainer.accelerator.device, trainer.listener
+    if not records or not config.eval.rerank:
+        return
+    try:
+        checkpoint = open_checkpoint(run.best, config)
+        choose_attention(checkpoint.model, device, resolve_precision(config.eval.precision, device))
+        encoder = TorchEncoder(checkpoint, device, config.eval.batch_tokens, config.eval.precision)
+        prior = RerankerWeights.load(run.path, BEFORE_TRAINING_FILE)
+        with progress("fitting the reranker") as report_progress:
+            pois = read_poi_table(config.data)
+            weights = fit_weights(records, pois, encoder, config.seed, report_progress, prior)
+        if weights is None:
+            listener.message(f"no reranker: fewer than {MIN_QUERIES} validation queries have a gold candidate")
+            return
+        weights.save(run.best.resolve())
+        listener.message(_summary(weights))
+        records = records[: config.run.validation_queries]
+        started = time.perf_counter()
+        result = evaluate_rerank(records, encoder, config.data.max_chars, seed=config.seed, reranker=weights)
+        metrics, seconds = result.metrics["reranked"], round(time.perf_counter() - started, 3)
+        row = {"kind": RERANKER_ROW, "step": checkpoint.step, "epoch": checkpoint.epoch, "n_queries": len(records)}
+        row |= {"seconds": seconds, "weights": dict(weights.by_name), "metrics": {"reranked": metrics}}
+        run.log(row)
+        _add_to_model_card(run.best.resolve() / CARD_FILE, checkpoint.metrics, metrics)
+        shown = "  ".join(f"{name} {metrics[name]:.3f}" for name in ("recall@1", "recall@5", "mrr@5"))
+        listener.message(f"reranked score on these {len(records):,} queries, their own candidates: {shown}")
+        update_report(run.path, listener)
+    except InputError as error:
+        text = " ".join(error.render().splitlines())
+        listener.warning({"kind": "warning", "text": f"the reranker is not fitted: {text}"})
 
 
-def learn(
+def has_reranker(run: RunDirectory) -> bool:
+    """Return whether the best checkpoint has reranker weights, readable or not."""
+    try:
+        return RerankerWeights.load(run.best) is not None
+    except InputError:
+        return True
+
+
+def _summary(weights: RerankerWeights) -> str:
+    named = "  ".join(f"{name} {value:.2f}" for name, value in weights.by_name.items())
+    prior = f" and {weights.queries_before_training:,} training queries" if weights.queries_before_training else ""
+    return f"linear reranker, fitted on {weights.queries:,} validation queries{prior}: {named}"
+
+
+def _add_to_model_card(card: Path, validation: dict[str, float], reranked: dict[str, float]) -> None:
+    """Write the metrics of the validation and of the reranked score into a model card, if there is one."""
+    if card.is_file():
+        text = card.read_text(encoding="utf-8")
+        with atomic_text(card) as file:
+            file.write(with_metrics(text, validation | {f"reranked.{name}": v for name, v in reranked.items()}))
+
+
+def save_prior(trainer: Trainer, records: Sequence[Record], progress: OpenProgress) -> None:
+    """Fit weights on the training records, before the model is trained on them, and save them in the run.
+
+    The model is left in training mode and the random state unchanged. A model that was finetuned before gets no prior,
+    because these records may have been its training records. Errors in the data are left to ``fit_reranker``.
+    """
+    run, config, checkpoint = trainer.run, trainer.config, trainer.checkpoint
+    if not config.eval.rerank or checkpoint.stage == "finetune":
+        return
+    encoder = TorchEncoder(checkpoint, trainer.accelerator.device, config.eval.batch_tokens, config.eval.precision)
+    with suppress(InputError), progress("fitting the reranker before the training") as report_progress:
+        weights = fit_weights(records, read_poi_table(config.data), encoder, config.seed, report_progress)
+        if weights is not None:
+            weights.save(run.path, BEFORE_TRAINING_FILE)
+    checkpoint.model.train()
+
+
+def read_poi_table(data: DataConfig) -> pd.DataFrame | None:
+    """Return the POI table of the settings, or None. Raises InputError if it cannot be read."""
+    path = find_pois(data)
+    return None if path is None else read_pois(path, data.datum)
+
+
+def fit_weights(
     records: Sequence[Record],
     pois: pd.DataFrame | None,
     encoder: TorchEncoder,
     seed: int,
     progress: Progress,
-    before: RerankerWeights | None = None,
+    prior: RerankerWeights | None = None,
 ) -> RerankerWeights | None:
-    """Weights from labelled queries; None where too few have their gold among other candidates.
+    """Fit reranker weights on labelled queries; None with fewer than ``MIN_QUERIES`` examples.
 
     Args:
-        pois: address, lng, lat (degrees, WGS-84), or None.
-        progress: is told of texts encoded.
-        before: what other queries taught, with the encoders as they were before they were trained on those.
+        records: Labelled queries; the first ``MAX_QUERIES`` are used.
+        pois: Columns address, lng, lat (degrees, WGS-84); None: candidates are the passages of all records.
+        encoder: Encoder of queries and POIs.
+        seed: Seed of the sample of a large table.
+        progress: Called with the number of encoded texts.
+        prior: Weights from which the new ones should differ little.
     """
-    examples = examples_of(records[:MOST], pois, encoder, seed, progress)
-    if len(examples) < LEAST:
+    examples = collect_examples(records[:MAX_QUERIES], pois, encoder, seed, progress)
+    if len(examples) < MIN_QUERIES:
         return None
-    known = None if before is None else np.array(before.values)
-    values = tuple(fit(examples, before=known).tolist())
-    return RerankerWeights(values, len(examples), 0 if before is None else before.queries)
+    vector = fit(examples, prior=None if prior is None else prior.vector)
+    return RerankerWeights.of(vector, len(examples), 0 if prior is None else prior.queries)
 
 
-def learn_before(
-    records: Sequence[Record], config: Config, checkpoint: Checkpoint, device: torch.device, progress: Progress
-) -> RerankerWeights | None:
-    """What training records teach about the weights as long as the model is not trained on them.
-
-    None where nobody will ask: without a hybrid score, or without validation records; and of a model that was finetuned
-    before, maybe on these. The model comes back in training mode and the random state untouched. Raises InputError for
-    an unreadable POI table.
-    """
-    if not config.eval.rerank or checkpoint.stage == FinetuneTask.stage or find_records(config.data, "val") is None:
-        return None
-    pois = table_of(config.data)
-    encoder = TorchEncoder(checkpoint, device, config.eval.batch_tokens, config.eval.precision)
-    found = learn(records, pois, encoder, config.seed, progress)
-    checkpoint.model.train()
-    return found
-
-
-def table_of(data: DataConfig) -> pd.DataFrame | None:
-    """The POI table of a run's data, if it has one. Raises InputError for an unreadable one."""
-    path = find_pois(data)
-    return None if path is None else read_pois(path, data.datum)
-
-
-def examples_of(
+def collect_examples(
     records: Sequence[Record], pois: pd.DataFrame | None, encoder: TorchEncoder, seed: int, progress: Progress
 ) -> list[Example]:
-    """Those of the labelled queries that have their gold among their candidates, and others.
+    """Return candidates with features for the labelled queries, as ``predict`` would score them.
 
-    Candidates are the best by q·v among the table (of a large one, a sample and all gold), or the records' passages.
+    Candidates are the POIs of ``sample_pool`` with the best first-stage scores. A query is left out if none or all of
+    its candidates are gold.
     """
     if not records:
         return []
-    pool = pool_of(records, pois, seed)
+    pool = sample_pool(records, pois, seed)
     texts = pool["address"].tolist()
     lng, lat = (pool[name].to_numpy(np.float64) for name in ("lng", "lat"))
-    keys = {poi_key(*row): i for i, row in enumerate(zip(texts, lng, lat, strict=True))}
-    vectors = encoder.poi_texts(texts, progress) + encoder.locations(lng, lat)
-    document_frequencies, examples = DocumentFrequencies.of(texts), []
-    for record, query in zip(records, encoder.queries([r.query for r in records]), strict=True):
+    row_of = {place_key(*poi): row for row, poi in enumerate(zip(texts, lng, lat, strict=True))}
+    vectors = encoder.encode_poi_texts(texts, progress) + encoder.encode_locations(lng, lat)
+    table, extractor = CandidateTable.of_pois(pool), FeatureExtractor(DocumentFrequencies.of(texts))
+    examples = []
+    for record, query in zip(records, encoder.encode_queries([r.query for r in records]), strict=True):
         scores = vectors @ query
         rows = np.argsort(-scores, kind="stable")[:DEPTH]
-        gold = np.isin(rows, [keys[key] for key in record.gold if key in keys])
+        gold = np.isin(rows, [row_of[key] for key in record.gold if key in row_of])
         if gold.any() and not gold.all():
-            found = Candidates([texts[i] for i in rows], scores[rows], lng[rows], lat[rows])
-            asked = Query(record.query_id, record.query, record.lng, record.lat)
-            examples.append(Example(features(asked, found, document_frequencies), gold))
+            features = extractor.features(query_of(record), table.candidates(rows, scores[rows]))
+            examples.append(Example(features, gold))
     return examples
 
 
-def pool_of(records: Sequence[Record], pois: pd.DataFrame | None, seed: int) -> pd.DataFrame:
-    """Distinct places, address, lng and lat: the table's, or the records'; at most ``POOL`` besides the gold."""
+def sample_pool(records: Sequence[Record], pois: pd.DataFrame | None, seed: int, size: int = POOL_SIZE) -> pd.DataFrame:
+    """Return distinct POIs: all gold POIs and at most ``size`` of the table (without a table: of the negatives)."""
     positives = [(p.text, p.lng, p.lat) for r in records for p in r.positives]
     if pois is None:
         rows = [(p.text, p.lng, p.lat) for r in records for p in r.negatives]
         pois = pd.DataFrame(rows, columns=["address", "lng", "lat"])
     table = pois[["address", "lng", "lat"]]
-    if len(table) > POOL:
-        table = table.sample(POOL, random_state=seed)
-    whole = pd.concat([pd.DataFrame(positives, columns=table.columns), table], ignore_index=True)
-    keys = pd.Series([poi_key(*row) for row in whole.itertuples(index=False, name=None)])
-    return whole[~keys.duplicated().to_numpy()].reset_index(drop=True)
-
-
-def fit(examples: Sequence[Example], ridge: float = RIDGE, before: Floats | None = None) -> Floats:
-    """Weights that minimise -log of the softmax's share on the gold, in the mean, plus ridge · |w|². Shape: -> (E,).
-
-    No weight is below 0, but those of ``EITHER_SIGN``. With weights of ``before``, (E,), PULL · |w - before|² stands in
-    the place of that penalty.
-    """
-    from scipy.optimize import minimize
-
-    width = max(len(e.gold) for e in examples)
-    penalty, aim = (ridge, np.zeros(len(FEATURES))) if before is None else (PULL, before)
-    table, gold = np.zeros((len(examples), width, len(FEATURES))), np.zeros((len(examples), width), bool)
-    there = np.zeros_like(gold)
-    for i, e in enumerate(examples):
-        own = slice(len(e.gold))
-        table[i, own], gold[i, own], there[i, own] = e.features, e.gold, True
-
-    def loss(weights: Floats) -> tuple[float, Floats]:
-        scores = np.where(there, table @ weights, -np.inf)
-        own = np.where(gold, scores, -np.inf)
-        all_mass, gold_mass = (np.logaddexp.reduce(x, axis=1) for x in (scores, own))
-        share = np.exp(scores - all_mass[:, None]) - np.exp(own - gold_mass[:, None])
-        slope = np.einsum("qn,qne->e", share, table) / len(examples) + 2.0 * penalty * (weights - aim)
-        return float((all_mass - gold_mass).mean() + penalty * ((weights - aim) ** 2).sum()), slope
-
-    start = aim.copy()
-    start[FEATURES.index("dense")] = 1.0
-    bounds = [(None if name in EITHER_SIGN else 0.0, None) for name in FEATURES]
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    return np.asarray(found.x)
+    if len(table) > size:
+        table = table.sample(size, random_state=seed)
+    pool = pd.concat([pd.DataFrame(positives, columns=table.columns), table], ignore_index=True)
+    distinct = first_by_key(pool.itertuples(index=False, name=None), lambda poi: place_key(*poi))
+    return pd.DataFrame(distinct, columns=pool.columns)

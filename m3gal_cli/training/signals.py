@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish, not an end."""
+"""Handle Ctrl-C and SIGTERM so that a training saves a checkpoint before it stops."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+ECHO_SECONDS = 1.0  # torchrun and make pass signals on, so the same Ctrl-C may arrive twice
+
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Within the block SIGINT and SIGTERM only set a flag, so that the step in progress ends and is saved.
+    """Yield a function that returns whether SIGINT or SIGTERM has arrived within the block.
 
-    A second Ctrl-C means it; but within a second it may be the first one's echo, as torchrun and make pass signals on.
+    The first signal only sets this flag, so the step in progress can end and be saved. The same signal again after
+    ``ECHO_SECONDS`` raises KeyboardInterrupt. Outside the main thread the signals of the host program stay unchanged.
     """
-    seen: dict[int, float] = {}
+    first_seen: dict[int, float] = {}
 
-    def note(number: int, _frame: Any) -> None:
+    def handle(number: int, _frame: Any) -> None:
         now = time.monotonic()
-        if now - seen.setdefault(number, now) > 1.0:
+        if now - first_seen.setdefault(number, now) > ECHO_SECONDS:
             raise KeyboardInterrupt
 
     try:
-        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: the host program keeps its signals
-        before = {}
+        previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # raised outside the main thread
+        previous = {}
     try:
-        yield lambda: bool(seen)
+        yield lambda: bool(first_seen)
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""A real browser without a window. Where Chromium, its driver or selenium are missing the tests skip, loudly."""
+"""A headless Chromium. The tests are skipped, with a message, without Chromium, its driver or selenium."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ SWITCHES = (
 )
 
 
-def program(*names: str) -> str:
-    """The path of the first of these programs that is installed."""
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if found is None:
+def find_program(*names: str) -> str:
+    """Return the path of the first installed program; skip the test if there is none."""
+    path = next((path for name in names if (path := shutil.which(name))), None)
+    if path is None:
         pytest.skip(f"NOT TESTED in a browser: {names[0]} is not installed (apt-get install chromium chromium-driver)")
-    return found
+    return path
 
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """One browser for all tests, with a profile of its own."""
+    """One browser with an empty profile for all tests."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="NOT TESTED in a browser: selenium is not installed")
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
-    options.binary_location = program("chromium", "chromium-browser", "google-chrome")
+    options.binary_location = find_program("chromium", "chromium-browser", "google-chrome")
     for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, Service(program("chromedriver", "chromium.chromedriver")))
+    driver = webdriver.Chrome(options, Service(find_program("chromedriver", "chromium.chromedriver")))
     driver.set_page_load_timeout(60)
     yield Browser(driver)
     driver.quit()
@@ -49,6 +49,6 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(chromium: Browser) -> Browser:
-    """The browser on a desktop's screen, light."""
-    chromium.screen()
+    """The browser with a desktop screen and the light colour scheme."""
+    chromium.set_screen()
     return chromium

@@ -1,4 +1,4 @@
-"""The first answer of ``m3gal predict`` does not wait for what it does not need."""
+"""``m3gal predict`` with a built index and an ONNX encoder imports no slow library."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.cli import ENVIRONMENT, done, m3gal
-from tests.helpers.sample_town import write_town
-from tests.helpers.toy_models import weights_of
+from tests.helpers.sample_town import town_with_run
+from tests.helpers.toy_models import reranker_weights
 
 for name in ("onnx", "onnxruntime", "faiss"):
     pytest.importorskip(name, reason=f"NOT TESTED without torch: {name} is not installed")
+
+pytestmark = pytest.mark.integration
 
 SLOW = {"torch", "transformers", "scipy", "pandas", "accelerate", "shapely"}
 PROGRAM = """
@@ -29,19 +31,16 @@ finally:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cold")
-    runs = ("--runs-dir", folder / "runs", "--output-name", "only", "--max-steps", 1)
-    path = m3gal("pretrain", "--config", write_town(folder / "data"), *runs).run.resolve()
-    weights_of(dense=1.0, coverage=0.5, name=1.0, reference=2.0, near_700m=1.0, near_2500m=1.0).save(
-        path / "best"
-    )  # the hybrid score needs none of them either
+    path = town_with_run(tmp_path_factory.mktemp("cold")) / "runs/only"
+    reranker_weights(
+        dense_score=1.0, query_coverage=0.5, name_coverage=1.0, neighbour_coverage=2.0, nearness_700m=1.0
+    ).save(path / "best")
     return path
 
 
 @pytest.mark.parametrize("index", ["exact", "ann"])
 @pytest.mark.parametrize("area", [(), ("--within-km", 5)])
-def test_neither_torch_nor_pandas_is_imported(run: Path, index: str, area: tuple[object, ...]) -> None:
-    """Once the index and the encoder are made; the answer is that of a process which has torch."""
+def test_predict_imports_neither_torch_nor_pandas(run: Path, index: str, area: tuple[object, ...]) -> None:
     line = json.dumps({"query": "cafe", "lng": 24.92, "lat": 60.11}) + "\n"
     given = ("predict", "-", "--checkpoint", run, "--index", index, "--encoder-runtime", "onnx", *area)
     wanted = done(m3gal(*given, stdin=line))

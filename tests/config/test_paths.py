@@ -1,4 +1,4 @@
-"""Which files a data section means."""
+"""Paths of the data files and of the files that a run keeps."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from m3gal_cli.config.load import config_from_file, dump_config
 from m3gal_cli.config.paths import find_pois, find_records, find_views, resolve_data
 from m3gal_cli.config.schema import Config, DataConfig
 from m3gal_cli.errors import InputError
@@ -46,11 +47,6 @@ RECORDS = [
     ("val", {"suffix": "hz"}, ["val_dataset_use_gis_hz", "val_dataset_use_gis", "val_dataset"]),
     ("test", {"test_suffix": "1000"}, ["test_dataset_use_gis_1000", "test_dataset_use_gis", "test_dataset"]),
     ("train", {"test_suffix": "1000"}, ["train_dataset_use_gis", "train_dataset"]),
-    (
-        "val",
-        {"suffix": "hz", "test_suffix": "1000"},
-        ["val_dataset_use_gis_1000", "val_dataset_use_gis_hz", "val_dataset_use_gis", "val_dataset"],
-    ),
 ]
 
 
@@ -69,13 +65,6 @@ def test_records_by_the_first_published_name(
         assert find_records(data, split) == folder / name
     given = data.model_copy(update={split: "given.jsonl"})
     assert find_records(given, split) == Path("given.jsonl")
-
-
-def test_with_a_test_suffix_no_other_cut_is_taken(folder: Path) -> None:
-    touch(folder, "test_dataset_use_gis_20000.jsonl", "train_dataset_use_gis_1000.jsonl")
-    data = DataConfig(dir=str(folder), test_suffix="1000")
-    assert find_records(data, "test") is None
-    assert find_records(data, "train") is None, "it names no cut of the training records"
 
 
 def test_the_suffix_of_the_only_view_table_counts_for_the_other_files(folder: Path) -> None:
@@ -101,16 +90,31 @@ def test_poi_tables_by_the_first_published_name(folder: Path) -> None:
     assert find_pois(data.model_copy(update={"poi": "my.csv"})) == Path("my.csv")
 
 
-def test_resolved_paths_are_absolute_or_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder.parent)
-    touch(folder, "same_poi_views_town.csv", "train_dataset_use_gis.jsonl", "poi_database_town.parquet")
-    config = resolve_data(Config(data={"dir": "data", "val": "mine.jsonl"}))
+def test_a_run_names_its_data_relative_to_itself_so_that_the_project_can_move(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files inside the project become relative, others absolute, missing ones None."""
+    project, other = folder.parent, tmp_path_factory.mktemp("elsewhere")
+    touch(folder, "same_poi_views_town.csv", "train_dataset_use_gis.jsonl")
+    touch(other, "pois.parquet")
+    run = project / "runs" / "a"
+    run.mkdir(parents=True)
+    monkeypatch.chdir(project)
+    given = Config(data={"dir": "data", "val": "mine.jsonl", "poi": str(other / "pois.parquet")})
+    text = dump_config(resolve_data(given, Path("runs/a")))
+    assert str(project) not in text
+    (run / "config.yaml").write_text(text, encoding="utf-8")
+    moved = project.rename(project.with_name("moved"))
     monkeypatch.chdir("/")
-    data = config.data
-    assert data.views == str(folder / "same_poi_views_town.csv")
-    assert data.train == str(folder / "train_dataset_use_gis.jsonl")
-    assert data.val == str(folder.parent / "mine.jsonl")
-    assert data.poi == str(folder / "poi_database_town.parquet")
+    data = config_from_file(moved / "runs" / "a" / "config.yaml").data
+    assert data.dir == str(moved / folder.name)
+    assert data.views == str(moved / folder.name / "same_poi_views_town.csv")
+    assert data.train == str(moved / folder.name / "train_dataset_use_gis.jsonl")
+    assert data.val == str(moved / "mine.jsonl")
+    assert data.poi == str(other / "pois.parquet")
     assert data.test is None
-    (folder / "same_poi_views_city.csv").touch()
-    assert resolve_data(Config(data={"dir": str(folder)})).data.views is None, "two tables: none is meant"
+
+
+def test_no_view_table_is_chosen_among_two(folder: Path) -> None:
+    touch(folder, "same_poi_views_town.csv", "same_poi_views_city.csv")
+    assert resolve_data(Config(data={"dir": str(folder)}), folder.parent / "runs" / "a").data.views is None

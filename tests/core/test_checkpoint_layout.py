@@ -1,29 +1,22 @@
-"""What the vectors of POIs come from: a change to any of it shows, a change to anything else does not."""
+"""The files and settings on which the vectors of POIs depend: exactly their changes are noticed."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-from safetensors.torch import save_file
 
-from m3gal_cli.compat.checkpoint_sources import published_poi_sources
-from m3gal_cli.compat.checkpoints import save_published
 from m3gal_cli.core.checkpoint import save_checkpoint
 from m3gal_cli.core.checkpoint_layout import poi_sources
-from m3gal_cli.core.model_settings import ModelSettings
 from m3gal_cli.encoders.fingerprint import Fingerprint
 from m3gal_cli.errors import InputError
 from tests.helpers.toy_models import toy_checkpoint
 
 
-def hash_of(sources: tuple[list[Path], dict[str, Any]]) -> tuple[str, str]:
-    files, also = sources
-    return Fingerprint(tuple(files)).sha256(), json.dumps(also)
+def state(checkpoint: Path) -> tuple[str, str]:
+    files, settings = poi_sources(checkpoint)
+    return Fingerprint(tuple(files)).sha256(), json.dumps(settings)
 
 
 @pytest.fixture
@@ -33,70 +26,48 @@ def saved(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("file", "decides"),
+    ("file", "matters"),
     [
         ("poi_encoder/model.safetensors", True),
         ("location_encoder/model.safetensors", True),
-        ("query_encoder/tokenizer.json", True),  # the one that is read for both sides
+        ("query_encoder/tokenizer.json", True),  # the one that both sides read
         ("query_encoder/config.json", True),
         ("query_encoder/model.safetensors", False),
         ("location_encoder/online.safetensors", False),
         ("README.md", False),
     ],
 )
-def test_files_of_a_checkpoint(saved: Path, file: str, decides: bool) -> None:
-    before = hash_of(poi_sources(saved))
+def test_files_on_which_the_vectors_of_pois_depend(saved: Path, file: str, matters: bool) -> None:
+    before = state(saved)
     with (saved / file).open("ab") as opened:
         opened.write(b" ")
-    assert (hash_of(poi_sources(saved)) != before) == decides
+    assert (state(saved) != before) == matters
 
 
-def test_settings_of_a_checkpoint(tmp_path: Path, saved: Path) -> None:
-    before = hash_of(poi_sources(saved))
-    for number, (settings, decides) in enumerate(
-        [({}, False), ({"query_prefix": "q"}, False), ({"passage_prefix": "p"}, True), ({"max_length": 9}, True)]
-    ):
-        other = Path(shutil.copytree(saved, tmp_path / str(number)))
-        meta = json.loads((other / "m3gal.json").read_text())
-        (other / "m3gal.json").write_text(json.dumps(meta | {"epoch": 9, "settings": meta["settings"] | settings}))
-        assert (hash_of(poi_sources(other)) != before) == decides, settings
+@pytest.mark.parametrize(
+    ("settings", "matters"),
+    [({"query_prefix": "q"}, False), ({"passage_prefix": "p"}, True)],
+)
+def test_settings_on_which_the_vectors_of_pois_depend(saved: Path, settings: dict[str, str], matters: bool) -> None:
+    before = state(saved)
+    meta = json.loads((saved / "m3gal.json").read_text())
+    (saved / "m3gal.json").write_text(json.dumps(meta | {"epoch": 9, "settings": meta["settings"] | settings}))
+    assert (state(saved) != before) == matters
 
 
-def test_a_link_is_followed_once(tmp_path: Path, saved: Path) -> None:
-    (tmp_path / "best").symlink_to("one")
-    files, _ = poi_sources(tmp_path / "best")
-    assert all(path.is_relative_to(saved) for path in files)
+def test_format_1_has_one_file_of_weights(tmp_path: Path) -> None:
+    names = ("model.safetensors", "text_encoder/config.json", "text_encoder/vocab.txt")
+    (tmp_path / "text_encoder").mkdir()
+    for name in (*names, "text_encoder/pytorch_model.bin"):
+        (tmp_path / name).touch()
+    (tmp_path / "m3gal.json").write_text(json.dumps({"format": 1, "settings": {}}))
+    (tmp_path / "best").symlink_to(".")
+    assert poi_sources(tmp_path / "best") == ([tmp_path / name for name in names], {"format": 1, "settings": {}})
 
 
-def test_format_1(tmp_path: Path) -> None:
-    checkpoint = toy_checkpoint()
-    save_file(checkpoint.model.state_dict(), tmp_path / "model.safetensors")
-    checkpoint.model.encoder_q.text_encoder.config.save_pretrained(tmp_path / "text_encoder")
-    checkpoint.tokenizer.save_pretrained(tmp_path / "text_encoder")
-    meta = {"format": 1, "settings": checkpoint.model.settings.to_json()}
-    (tmp_path / "m3gal.json").write_text(json.dumps(meta))
-    files, also = poi_sources(tmp_path)
-    names = [str(path.relative_to(tmp_path)) for path in files]
-    assert names == ["model.safetensors", *sorted(f"text_encoder/{n}" for n in os.listdir(tmp_path / "text_encoder"))]
-    assert also["format"] == 1
-
-
-def test_a_published_file(tmp_path: Path, saved: Path) -> None:
-    path = tmp_path / "c.pth.tar"
-    save_published(path, toy_checkpoint(), {}, {})
-    encoder = saved / "query_encoder"
-    before = hash_of(published_poi_sources(path, str(encoder), ModelSettings()))
-    assert hash_of(published_poi_sources(path, str(encoder), ModelSettings(query_prefix="q"))) == before
-    assert hash_of(published_poi_sources(path, str(encoder), ModelSettings(append_sep=False))) != before
-    (encoder / "model.safetensors").unlink()
-    assert hash_of(published_poi_sources(path, str(encoder), ModelSettings())) == before, "its weights are not used"
-    files, also = published_poi_sources(path, "someone/encoder", ModelSettings())
-    assert (files, also["text_encoder"]) == ([path], "someone/encoder")
-
-
-def test_what_is_no_checkpoint(tmp_path: Path) -> None:
-    for text in (None, "{", "[]", '{"format": 2}', '{"format": 2, "settings": 3}'):
-        if text is not None:
-            (tmp_path / "m3gal.json").write_text(text)
-        with pytest.raises(InputError, match=r"cannot read the checkpoint|is no checkpoint"):
-            poi_sources(tmp_path)
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"format": 2, "settings": 3}'])
+def test_a_folder_without_settings_is_refused(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "m3gal.json").write_text(content)
+    with pytest.raises(InputError, match="cannot read the checkpoint"):
+        poi_sources(tmp_path)

@@ -1,4 +1,4 @@
-"""Chunks against every way to cut, tables against lists, and encoding in chunks against encoding in one."""
+"""Chunks against all ways to split, tables against lists, and encoding in chunks against encoding in one batch."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from m3gal_cli.core.model_settings import ModelSettings
-from m3gal_cli.core.token_batches import TokenTable, like_lengths
+from m3gal_cli.core.token_batches import TokenTable, length_chunks
 from m3gal_cli.core.tokenizer import TextTokenizer
 from tests.helpers.toy_models import TEXTS, toy_checkpoint
 
 CPU = torch.device("cpu")
 
 
-def cheapest(lengths: list[int], cost: int) -> int:
-    """Fewest padded tokens plus cost a chunk, over all ways to cut the rows in order of length."""
+def lowest_cost(lengths: list[int], cost: int) -> int:
+    """Return the fewest padded tokens plus cost per chunk, over all ways to split the rows in order of length."""
     rows = sorted(lengths)
     best = None
     for count in range(len(rows)):
@@ -29,29 +29,29 @@ def cheapest(lengths: list[int], cost: int) -> int:
     return best
 
 
-@pytest.mark.parametrize("cost", [0, 1, 5, 30, 1000])
-@pytest.mark.parametrize("seed", range(6))
-def test_no_other_cut_is_cheaper(cost: int, seed: int) -> None:
+@pytest.mark.parametrize("cost", [0, 5, 1000])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_other_split_costs_less(cost: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     lengths = random.integers(1, random.integers(3, 40), random.integers(1, 11))
-    chunks = like_lengths(lengths, cost)
+    chunks = length_chunks(lengths, cost)
     assert sorted(np.concatenate(chunks).tolist()) == list(range(len(lengths))), "every row once"
-    assert sum(len(c) * lengths[c].max() + cost for c in chunks) == cheapest(lengths.tolist(), cost)
+    assert sum(len(c) * lengths[c].max() + cost for c in chunks) == lowest_cost(lengths.tolist(), cost)
     tops = [(lengths[c].min(), lengths[c].max()) for c in chunks]
     assert all(high <= low for (_, high), (low, _) in pairwise(tops)), "shortest first"
     assert all((np.diff(c) > 0).all() for c in chunks), "in the order given"
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
-def test_a_chunk_holds_no_more_than_the_limit(limit: int) -> None:
+def test_a_chunk_has_at_most_the_limit_of_rows(limit: int) -> None:
     lengths = np.array([3, 3, 3, 9, 9, 3, 3, 20, 3, 3])
-    chunks = like_lengths(lengths, 4, limit)
+    chunks = length_chunks(lengths, 4, limit)
     assert sorted(np.concatenate(chunks).tolist()) == list(range(10))
     assert max(map(len, chunks)) == min(limit, 7)
     assert max(map(len, chunks)) - min(len(c) for c in chunks if lengths[c].max() == 3) <= 1, "equal parts"
 
 
-def test_a_table_is_a_list() -> None:
+def test_a_table_behaves_like_a_list_and_pads_rows_to_the_longest() -> None:
     rows = [[5, 6, 7], [8], [], [9, 10]]
     table = TokenTable(rows, 0)
     assert len(table) == 4
@@ -61,26 +61,17 @@ def test_a_table_is_a_list() -> None:
     for i in (4, -5):
         with pytest.raises(IndexError):
             table[i]
-    whole = TokenTable.joined([table, TokenTable([], 0), TokenTable([[1]], 0)], 0)
-    assert [row.tolist() for row in whole] == [*rows, [1]]
-    assert len(TokenTable.joined([], 0)) == 0
+    assert len(TokenTable([], 0)) == 0
     ids, mask = table.pad([3, 1, 3])
     assert ids.tolist() == [[9, 10], [8, 0], [9, 10]]
     assert mask.tolist() == [[1, 1], [1, 0], [1, 1]]
-
-
-def test_many_texts_are_tokenised_as_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenize = TextTokenizer(toy_checkpoint().tokenizer, ModelSettings(), 512)
-    wanted = [row.tolist() for row in tokenize(TEXTS)]
-    monkeypatch.setattr("m3gal_cli.core.tokenizer.TEXTS_AT_ONCE", 2)
-    assert [row.tolist() for row in tokenize(TEXTS)] == wanted
+    assert ids.dtype == mask.dtype == torch.int64
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("limit", [None, 1, 2])
-@pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
-def test_chunks_give_the_vectors_and_gradients_of_one_batch(pooling: str, limit: int | None, recompute: bool) -> None:
-    checkpoint = toy_checkpoint(pooling=pooling)
+@pytest.mark.parametrize("limit", [None, 2])
+def test_chunks_give_the_vectors_and_gradients_of_one_batch(limit: int | None, recompute: bool) -> None:
+    checkpoint = toy_checkpoint()
     encoder = checkpoint.model.encoder_q.eval()
     table = TextTokenizer(checkpoint.tokenizer, ModelSettings(), 512)(TEXTS)
     rows = np.array([3, 0, 2, 1, 3])
@@ -88,21 +79,20 @@ def test_chunks_give_the_vectors_and_gradients_of_one_batch(pooling: str, limit:
     assert batch.tokens == sum(len(table[i]) for i in rows)
     assert sum(len(ids) for ids, _ in batch.chunks) == len(rows)
     weight = torch.randn(len(rows), checkpoint.model.dim, generator=torch.Generator().manual_seed(0))
-    found = encoder.encode(batch, recompute)
-    (found * weight).sum().backward()
+    result = encoder.encode(batch, recompute)
+    (result * weight).sum().backward()
     gradients = {n: p.grad.clone() for n, p in encoder.named_parameters() if p.grad is not None}
     encoder.zero_grad()
     wanted = encoder(*table.pad(rows))
     (wanted * weight).sum().backward()
-    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
+    torch.testing.assert_close(result, wanted, atol=1e-6, rtol=0)
     assert gradients
     for name, p in encoder.named_parameters():
         if p.grad is not None:
             torch.testing.assert_close(gradients[name], p.grad, atol=1e-5, rtol=1e-5)
 
 
-def test_recomputing_repeats_its_dropout() -> None:
-    """With dropout, the gradient is that of the pass whose loss was taken."""
+def test_recomputing_repeats_the_dropout() -> None:
     checkpoint = toy_checkpoint()
     encoder = checkpoint.model.encoder_q.train()
     for module in encoder.modules():
@@ -114,9 +104,9 @@ def test_recomputing_repeats_its_dropout() -> None:
     for recompute in (False, True):
         torch.manual_seed(3)
         encoder.zero_grad()
-        found = encoder.encode(batch, recompute)
-        (found[:, 0].sum() + found[0].square()[3]).backward()
-        seen.append((found.detach(), {n: p.grad for n, p in encoder.named_parameters() if p.grad is not None}))
+        result = encoder.encode(batch, recompute)
+        (result[:, 0].sum() + result[0].square()[3]).backward()
+        seen.append((result.detach(), {n: p.grad for n, p in encoder.named_parameters() if p.grad is not None}))
     assert torch.equal(seen[0][0], seen[1][0])
     for name, gradient in seen[0][1].items():
         torch.testing.assert_close(seen[1][1][name], gradient, atol=1e-6, rtol=1e-5)

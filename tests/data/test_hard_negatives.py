@@ -1,183 +1,208 @@
-"""Mined candidate sets against brute force, and what must never be a negative."""
+"""Mined negatives: the share of each source, exclusions, determinism, and the options of ``data geotes``."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from m3gal_cli.data.hard_negatives import SHARES, TWIN_M, Miner, Pois, by_source, parts_of
-from m3gal_cli.text.tfidf import COMMON_LEAST, LexicalIndex, common_rows
+from m3gal_cli.data.geotes import GeotesOptions, build_geotes
+from m3gal_cli.data.hard_negatives import (
+    SAME_PLACE_M,
+    SHARES,
+    MiningTable,
+    NegativeMiner,
+    RecordNegativeMiner,
+    count_by_source,
+)
+from m3gal_cli.data.records import Passage, Record, read_records, write_records
+from m3gal_cli.errors import InputError
+from m3gal_cli.text.normalise import reading_key
+from m3gal_cli.text.tfidf import TfidfIndex
 
-RNG = np.random.default_rng(11)
 WORDS = ["harbour", "station", "market", "library", "museum", "garden", "bakery", "school"]
 
 
-def city(n: int = 120) -> Pois:
-    names = [f"{WORDS[i % 8]} {i // 8}" for i in range(n)]
+def table_of(names: list[str], east: list[float], keys: list[str] | None = None) -> MiningTable:
+    """A table with POIs on a line."""
+    texts, none = [f"{name} {i}" for i, name in enumerate(names)], [""] * len(names)
+    metres = np.array([[x, 0.0] for x in east])
+    return MiningTable(texts, keys or texts, names, none, metres, none, none, range(len(names)))
+
+
+@pytest.fixture(scope="module")
+def city() -> MiningTable:
+    """120 POIs of eight brands at random places."""
+    names = [f"{WORDS[i % 8]} {i // 8}" for i in range(120)]
     texts = [f"{name}, street {i % 13}, district {i % 3}" for i, name in enumerate(names)]
-    brands = [WORDS[i % 8] for i in range(n)]
-    return Pois(texts, [t.replace(" ", "") for t in texts], names, brands, RNG.uniform(-3000, 3000, (n, 2)))
+    metres = np.random.default_rng(11).uniform(-3000, 3000, (120, 2))
+    keys, brands, none = [t.replace(" ", "") for t in texts], [WORDS[i % 8] for i in range(120)], [""] * 120
+    return MiningTable(texts, keys, names, brands, metres, none, none, range(120))
 
 
-def lexical_neighbours(texts: list[str], queries: list[str], k: int) -> list[np.ndarray]:
-    return LexicalIndex(texts).nearest(queries, k)
-
-
-def mine(pois: Pois, queries: list[str], gold: list[int], n: int, seed: int) -> list[list[int]]:
-    return [found.rows for found in Miner(pois).mine(queries, gold, n, seed)]
-
-
-def brute_force(texts: list[str], query: str) -> np.ndarray:
-    """tf-idf cosine over character 1-2-grams, written out."""
-
-    def grams(text: str) -> Counter[str]:
-        return Counter(text) + Counter(text[i : i + 2] for i in range(len(text) - 1))
-
-    rows = [grams(t) for t in texts]
-    found = Counter(g for r in rows for g in r)
-    most = common_rows(len(rows))
-    idf = {g: math.log((1 + len(rows)) / (1 + n)) + 1 if n <= most else 0.0 for g, n in found.items()}
-    asked = {g: n * idf[g] for g, n in grams(query).items() if g in idf}
-
-    def cosine(row: Counter[str]) -> float:
-        weights = {g: n * idf[g] for g, n in row.items()}
-        dot = sum(w * asked.get(g, 0.0) for g, w in weights.items())
-        length = math.sqrt(sum(w * w for w in weights.values()) * sum(w * w for w in asked.values()))
-        return dot / length if length else 0.0
-
-    return np.array([cosine(r) for r in rows])
-
-
-def test_lexical_neighbours_equal_brute_force() -> None:
-    texts = list(city(60).texts)
-    queries = ["market 3 street 5", "libary 2", "district 1 zoo"]
-    found = lexical_neighbours(texts, queries, 10)
-    for query, rows in zip(queries, found, strict=True):
-        scores = brute_force(texts, query)
-        assert scores[rows] == pytest.approx(np.sort(scores)[::-1][:10], abs=1e-5)
-
-
-def test_common_grams_carry_no_weight() -> None:
-    rng = np.random.default_rng(3)
-    texts = [f"路{rng.integers(0, 400)}号{'东' if i % 3 else '西'}{rng.integers(0, 9)}" for i in range(1500)]
-    assert sum("路" in t for t in texts) > COMMON_LEAST == common_rows(1500)
-    queries = ["路17号东3", "399号西", "路", "nothing here"]
-    found = lexical_neighbours(texts, queries, 12)
-    for query, rows in zip(queries[:2], found[:2], strict=True):
-        scores = brute_force(texts, query)
-        assert scores[rows] == pytest.approx(np.sort(scores)[::-1][:12], abs=1e-5)
-    assert [len(rows) for rows in found[2:]] == [0, 0]  # "路" is too common, and nothing else is shared
-
-
-def test_ties_go_by_row_number() -> None:
-    found = lexical_neighbours(["a b", "x", "a b", "a b"], ["a b"], 2)[0]
-    assert found.tolist() == [0, 2]
-
-
-@pytest.mark.parametrize(("n", "rows"), [(10, 1000), (60_000, 1200), (3_000_000, 5000)])
-def test_what_is_common(n: int, rows: int) -> None:
-    assert common_rows(n) == rows
-
-
-def test_sets_are_full_distinct_and_without_the_gold() -> None:
-    pois = city()
-    gold = [0, 17, 119]
-    sets = mine(pois, [pois.texts[g] for g in gold], gold, 39, seed=5)
-    for g, rows in zip(gold, sets, strict=True):
-        assert len(rows) == len(set(rows)) == 39
-        assert g not in rows
-
-
-def test_same_seed_same_sets_other_seed_other_order() -> None:
-    pois = city()
-    once, again, other = (mine(pois, ["market 3"], [3], 20, seed) for seed in (1, 1, 2))
-    assert once == again
-    assert once != other
-
-
-def test_namesakes_neighbours_and_look_alikes_are_all_there() -> None:
-    pois = city()
-    (rows,) = mine(pois, ["bakery 2"], [22], 30, seed=1)
-    same_brand = [r for r in rows if pois.brands[r] == "bakery"]
-    assert len(same_brand) >= round(30 * SHARES["kin"])
-    away = np.hypot(*(pois.where - pois.where[22]).T)
-    assert len(set(np.argsort(away)[1:15]) & set(rows)) >= round(30 * SHARES["near"])
-    assert len(set(lexical_neighbours(pois.texts, ["bakery 2"], 12)[0]) & set(rows)) >= 10
-
-
-def test_what_reads_the_same_is_never_a_negative() -> None:
-    texts = ["Car park, West", "Car park, West", "Car Park West", "Kiosk, East", "Post, North"]
-    reads = ["carparkwest", "carparkwest", "carparkwest", "kioskeast", "postnorth"]
-    where = np.array([[0.0, 0.0], [500.0, 0.0], [0.0, 900.0], [50.0, 0.0], [80.0, 0.0]])
-    pois = Pois(texts, reads, ["carpark", "carpark", "carpark", "kiosk", "post"], [""] * 5, where)
-    assert sorted(mine(pois, ["car park west"], [0], 39, 1)[0]) == [3, 4]
-
-
-def test_a_namesake_at_hand_is_a_twin_and_one_farther_off_a_negative() -> None:
-    names = ["bank", "bank", "bank"]
-    where = np.array([[0.0, 0.0], [TWIN_M - 1, 0.0], [TWIN_M + 1, 0.0]])
-    pois = Pois(["bank a", "bank b", "bank c"], ["banka", "bankb", "bankc"], names, [""] * 3, where)
-    assert mine(pois, ["bank"], [0], 39, 1) == [[2]]
-
-
-def test_a_twin_of_any_gold_row_is_no_negative() -> None:
-    names = ["bank", "post", "post", "post"]
-    where = np.array([[0.0, 0.0], [5000.0, 0.0], [5000.0 + TWIN_M - 1, 0.0], [5000.0 + TWIN_M + 1, 0.0]])
-    texts = ["bank a", "post b", "post c", "post d"]
-    miner = Miner(Pois(texts, texts, names, [""] * 4, where))
-    assert [sorted(s.rows) for s in miner.mine(["a", "a"], [[0, 1], 0], 39, 1)] == [[3], [1, 2, 3]]
-
-
-def compound_city() -> Pois:
-    """Compounds of ten rows; crossings that have nothing to do with them; a brand of four branches far apart."""
+@pytest.fixture(scope="module")
+def compounds() -> MiningTable:
+    """Compounds of ten rows; crossings independent of them; a brand with four branches far apart; rows 0, 1 a group."""
     n = 200
     names = [f"n{i}" for i in range(n)]
     texts = [f"{name} text {i * 7919 % 1000}" for i, name in enumerate(names)]
     brands = ["brand" if i % 50 == 0 else "" for i in range(n)]
-    where = np.random.default_rng(5).uniform(-9000, 9000, (n, 2))
+    metres = np.random.default_rng(5).uniform(-9000, 9000, (n, 2))
     compounds, crossings = [i // 10 for i in range(n)], [i % 20 if i % 2 else -1 for i in range(n)]
-    return Pois(texts, texts, names, brands, where, compounds, crossings, [max(i, 1) for i in range(n)])
+    return MiningTable(texts, texts, names, brands, metres, compounds, crossings, [max(i, 1) for i in range(n)])
 
 
-def test_every_kind_that_hurts_gives_its_share() -> None:
-    pois, n = compound_city(), 20
-    (found,) = Miner(pois).mine(["n51"], [51], n, seed=2)
-    by_kind = {s: [r for r, t in zip(found.rows, found.sources, strict=True) if t == s] for s in set(found.sources)}
-    assert len(by_kind["compound"]) == round(n * SHARES["compound"])
-    assert {pois.compounds[r] for r in by_kind["compound"]} == {5}
-    assert len(by_kind["crossing"]) == round(n * SHARES["crossing"])
-    assert {pois.crossings[r] for r in by_kind["crossing"]} == {11}
-    (found,) = Miner(pois).mine(["n50"], [50], n, seed=2)
-    kin = [r for r, t in zip(found.rows, found.sources, strict=True) if t == "kin"]
-    away = np.hypot(*(pois.where - pois.where[50]).T)
-    assert sorted(kin) == [0, 100, 150]
-    assert "crossing" not in found.sources  # it has none, and -1 is no crossing
-    assert away[50] == 0
-    assert by_source([found])["lexical"] == max(by_source([found]).values())
+def mine(table: MiningTable, queries: list[str], gold: list[int], n: int, seed: int) -> list[list[int]]:
+    return [mined.rows for mined in NegativeMiner(table).mine(queries, gold, n, seed)]
 
 
-def test_group_mates_are_never_negatives() -> None:
-    sets = Miner(compound_city()).mine(["n0", "n1"], [0, 1], 198, seed=1)  # 0 and 1 are of one group
-    assert 1 not in sets[0].rows
-    assert 0 not in sets[1].rows
-    assert [len(s.rows) for s in sets] == [198, 198]
+def test_negatives_are_complete_distinct_without_the_gold_and_decided_by_the_seed(city: MiningTable) -> None:
+    gold = [0, 17, 119]
+    once, again, other = (mine(city, [city.texts[g] for g in gold], gold, 39, seed) for seed in (1, 1, 2))
+    for g, rows in zip(gold, once, strict=True):
+        assert len(rows) == len(set(rows)) == 39
+        assert g not in rows
+    assert once == again
+    assert once != other
+
+
+def test_brand_distance_and_text_each_give_their_share(city: MiningTable) -> None:
+    (rows,) = mine(city, ["bakery 2"], [22], 30, seed=1)
+    assert len([r for r in rows if city.brands[r] == "bakery"]) >= round(30 * SHARES["brand"])
+    distances = np.hypot(*(city.metres - city.metres[22]).T)
+    assert len(set(np.argsort(distances)[1:15]) & set(rows)) >= round(30 * SHARES["near"])
+    assert len(set(TfidfIndex(city.texts).nearest(["bakery 2"], 12)[0]) & set(rows)) >= 10
+
+
+def test_compound_and_crossing_each_give_their_share(compounds: MiningTable) -> None:
+    n = 20
+    (mined,) = NegativeMiner(compounds).mine(["n51"], [51], n, seed=2)
+    by_source = {s: [r for r, t in zip(mined.rows, mined.sources, strict=True) if t == s] for s in set(mined.sources)}
+    assert len(by_source["compound"]) == round(n * SHARES["compound"])
+    assert {compounds.compounds[r] for r in by_source["compound"]} == {5}
+    assert len(by_source["crossing"]) == round(n * SHARES["crossing"])
+    assert {compounds.crossings[r] for r in by_source["crossing"]} == {11}
+
+
+def test_a_source_without_rows_is_filled_up_by_others(compounds: MiningTable) -> None:
+    (mined,) = NegativeMiner(compounds).mine(["n50"], [50], 20, seed=2)
+    brand = [r for r, t in zip(mined.rows, mined.sources, strict=True) if t == "brand"]
+    assert sorted(brand) == [0, 100, 150]
+    assert "crossing" not in mined.sources  # the gold has no crossing
+    counts = count_by_source([mined])
+    assert counts["lexical"] == max(counts.values())
+    assert sum(counts.values()) == 20
 
 
 @pytest.mark.parametrize(
-    ("text", "parts"),
+    ("table", "gold", "negatives"),
     [
-        (
-            "大金(建塘路店),家电,建塘路与杭玻街路口西50米,江干区",
-            ("大金(建塘路店)", "大金", "建塘路与杭玻街路口西50", "建塘路与杭玻街路口西"),
+        (  # equal reading keys
+            table_of(
+                ["carpark", "carpark", "carpark", "kiosk", "post"], [0, 500, 900, 50, 80], ["w", "w", "w", "e", "n"]
+            ),
+            0,
+            [3, 4],
         ),
-        ("金星路,地名地址信息,道路名,萧山区,萧山区", ("金星路", "", "", "")),
-        ("Blue Cat, cafe, Main Street 12 B, Old Town", ("Blue Cat", "", "Main Street 12", "Main Street")),
-        ("Kiosk, shop, ７号, East", ("Kiosk", "", "７", "")),
-        ("，", ("", "", "", "")),
+        (table_of(["bank"] * 3, [0, SAME_PLACE_M - 1, SAME_PLACE_M + 1]), 0, [2]),  # equal names
+        (table_of(["bank", *["post"] * 3], [0, 5000, 5001, 5000 + SAME_PLACE_M + 1]), [0, 1], [3]),  # of any gold row
     ],
-)  # fmt: skip
-def test_parts_of_a_text(text: str, parts: tuple[str, str, str, str]) -> None:
-    assert parts_of(text) == parts
+)
+def test_a_row_that_may_be_the_gold_is_never_a_negative(table: MiningTable, gold: int, negatives: list[int]) -> None:
+    assert sorted(mine(table, ["bank post"], [gold], 39, 1)[0]) == negatives
+
+
+def test_rows_of_one_group_are_never_negatives_of_each_other(compounds: MiningTable) -> None:
+    mined = NegativeMiner(compounds).mine(["n0", "n1"], [0, 1], 198, seed=1)
+    assert 1 not in mined[0].rows
+    assert 0 not in mined[1].rows
+    assert [len(m.rows) for m in mined] == [198, 198]
+
+
+KINDS = ["茶馆", "药店", "书店", "停车场", "小学"]
+OWN = Passage("别处", 121.0, 31.0)
+
+
+def passages(n: int = 80) -> list[Passage]:
+    texts = [f"{'东西南北'[i % 4]}山{i // 8}号{KINDS[i % 5]}(一店),服务,山路{i // 4}号,区" for i in range(n)]
+    return [Passage(text, 120.0 + i / 500, 30.0 + i % 9 / 90) for i, text in enumerate(texts)]
+
+
+def records(rows: list[Passage], first: int = 0) -> list[Record]:
+    return [Record(f"东山{KINDS[i % 5]}", [rows[i]], [OWN], f"q{i}") for i in range(first, first + 10)]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GeoTES folder with a train and a dev split and a POI table; not to be changed."""
+    folder = tmp_path_factory.mktemp("geotes")
+    rows = passages()
+    named = [Passage(p.text, p.lng, p.lat, f"d{i}") for i, p in enumerate(rows)]
+    write_records([Record("东山茶馆", [named[0]], named[1:60]), *records(named)], folder / "train_dataset.jsonl")
+    write_records(records(rows, 20), folder / "dev_dataset.jsonl")
+    lines = [f'"{p.text}",{p.lng},{p.lat}' for p in rows]
+    (folder / "poi_database.csv").write_text("\n".join(["address,lng,lat", *lines]) + "\n", encoding="utf-8")
+    return folder
+
+
+def converted(source: Path, out: Path, options: GeotesOptions, name: str) -> list[Record]:
+    build_geotes(source, out, options)
+    return read_records(out / name)
+
+
+def test_mined_negatives_exclude_every_text_of_a_positive() -> None:
+    rows = passages()
+    elsewhere = Passage(rows[0].text, 120.4, 30.1)
+    miner = RecordNegativeMiner([*rows, rows[0], elsewhere])
+    assert len(miner) == 81
+    record = Record("东山茶馆", [rows[0], rows[7]], [], "q")
+    (new,), (mined,) = miner.mine([record], 20, seed=1)
+    assert new.positives == record.positives
+    assert len(new.negatives) == len(mined.rows) == 20
+    assert not {reading_key(p.text) for p in new.negatives} & {reading_key(p.text) for p in record.positives}
+    assert {p.key for p in new.negatives} <= {p.key for p in rows}
+
+
+def test_only_the_chosen_splits_are_mined(source: Path, tmp_path: Path) -> None:
+    """Mined passages keep the docids of the records."""
+    name = "val_dataset_use_gis_1000.jsonl"
+    dev = converted(source, tmp_path / "a", GeotesOptions(negatives=12, mine=True), name)
+    assert [r.negatives for r in dev] == [[OWN]] * 10
+    train = read_records(tmp_path / "a" / "train_dataset_use_gis.jsonl")
+    assert [len(r.negatives) for r in train] == [12] * 11
+    docids = {p.key: p.docid for r in read_records(source / "train_dataset.jsonl") for p in r.passages}
+    mined = [p for r in train for p in r.negatives]
+    assert sum(p.key in docids for p in mined) > 80
+    assert all(p.docid == docids.get(p.key) for p in mined)
+    dev = converted(source, tmp_path / "b", GeotesOptions(mine=True, mined=("train", "dev")), name)
+    assert [len(r.negatives) for r in dev] == [39] * 10
+
+
+def test_without_mining_the_first_negatives_are_kept(source: Path, tmp_path: Path) -> None:
+    first = converted(source, tmp_path, GeotesOptions(negatives=3), "train_dataset_use_gis.jsonl")[0]
+    assert first.negatives == read_records(source / "train_dataset.jsonl")[0].negatives[:3]
+
+
+def test_mined_passages_are_converted_from_the_datum_and_their_sources_noted(source: Path, tmp_path: Path) -> None:
+    notes = build_geotes(source, tmp_path, GeotesOptions(datum="gcj02", mine=True, negatives=5)).notes
+    train = read_records(tmp_path / "train_dataset_use_gis.jsonl")
+    lng = {p.text: p.lng for r in train for p in r.passages}
+    assert all(abs(lng[p.text] - p.lng) > 1e-3 for p in passages() if p.text in lng)  # about 400 m
+    assert any(note.startswith("train: negatives mined from 81 POIs") for note in notes)
+    assert any(note.startswith("dev: own negatives of the records") for note in notes)
+
+
+def test_a_single_file_is_mined_from_its_own_passages(tmp_path: Path) -> None:
+    rows = passages(30)
+    path = tmp_path / "own.jsonl"
+    write_records([Record("东山茶馆", [rows[i]], rows[i + 1 : i + 9]) for i in range(20)], path)
+    imported = converted(path, tmp_path / "o", GeotesOptions(mine=True, negatives=6), "own.jsonl")
+    assert [len(r.negatives) for r in imported] == [6] * 20
+
+
+def test_invalid_options_are_refused() -> None:
+    with pytest.raises(InputError, match="--seed must not be negative, got -1"):
+        GeotesOptions(seed=-1).check()
+    with pytest.raises(InputError, match="--negatives must be at least 1, got 0"):
+        GeotesOptions(negatives=0).check()

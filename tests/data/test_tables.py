@@ -1,62 +1,61 @@
-"""View tables and POI tables: what is refused and where, what is converted, what comes back."""
+"""View tables and POI tables: the position and message of errors, conversion, atomic writing."""
 
 from __future__ import annotations
 
 import gzip
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from m3gal_cli.data import tables
 from m3gal_cli.data.tables import (
     GEOHASH_COLUMNS,
     VIEW_COLUMNS,
+    iter_json_lines,
     parquet_twin,
     read_frame,
-    read_json_lines,
     read_pois,
     read_views,
+    views_writer,
+    with_geohash,
     write_pois,
     write_table,
     write_views,
 )
 from m3gal_cli.errors import InputError
-from m3gal_cli.geo.coordinates import geohash_digits, wgs84_to_gcj02
+from m3gal_cli.geo.datums import Datum
+from m3gal_cli.geo.geohash import geohash_digits
+from tests.helpers.datums import from_wgs84
 
 HEAD = "address,lng,lat\n"
 Reader = Callable[[Path], pd.DataFrame]
 
 
 def views_frame() -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "address1": ["湖边路3号", 'the "old" mill, north', "绿洲商场东门"],
-            "address2": ["市图书馆", "Mill Lane 2", "绿洲商场\n东门"],
-            "lng": [120.1234567, 24.9384, 120.2],
-            "lat": [30.2, 60.1699, 30.3],
-        }
-    )
+    rows = [("湖边路3号", "市图书馆", 120.1234567, 30.2), ('the "old" mill, north', "Mill Lane 2", 24.9384, 60.1699)]
+    return pd.DataFrame([*rows, ("绿洲商场东门", "绿洲商场\n东门", 120.2, 30.3)], columns=VIEW_COLUMNS)
 
 
 def pois_frame() -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "poi_id": ["n1", "w2", "r3"],
-            "address": ["市图书馆", "NA", "停车场, 北"],
-            "lng": [1.5, 2, 3],
-            "lat": [4, 5.25, 6],
-        }
-    )
+    rows = [("n1", "市图书馆", 1.5, 4), ("w2", "NA", 2, 5.25), ("r3", "停车场, 北", 3, 6)]
+    return pd.DataFrame(rows, columns=["poi_id", "address", "lng", "lat"])
+
+
+def write(frame: pd.DataFrame, path: Path) -> None:
+    if ".jsonl" in path.name:
+        frame.to_json(path, orient="records", lines=True, force_ascii=False)
+    else:
+        write_table(frame, path)
 
 
 def refused(path: Path, read: Reader = read_pois) -> InputError:
     with pytest.raises(InputError) as caught:
         read(path)
-    assert caught.value.hint, "every refusal says what to do next"
+    assert caught.value.hint, "every error gives a hint"
     return caught.value
 
 
@@ -67,42 +66,34 @@ def pois_file(tmp_path: Path, text: str | bytes, name: str = "pois.csv") -> Path
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.parquet", "t.jsonl", "t.jsonl.gz"])
-def test_a_table_comes_back_equal(tmp_path: Path, name: str) -> None:
-    write_table(pois_frame(), tmp_path / name)
+def test_a_table_is_read_as_it_was_written(tmp_path: Path, name: str) -> None:
+    write(pois_frame(), tmp_path / name)
     pd.testing.assert_frame_equal(read_pois(tmp_path / name), pois_frame(), check_dtype=False)
-    write_table(views_frame(), tmp_path / name)
+    write(views_frame(), tmp_path / name)
     pd.testing.assert_frame_equal(read_views(tmp_path / name), views_frame(), check_dtype=False)
 
 
-@pytest.mark.parametrize("name", ["v.csv", "v.csv.gz"])
-def test_the_csv_has_the_published_columns_and_the_twin_has_all(tmp_path: Path, name: str) -> None:
-    write_views(views_frame().assign(poi_id=["a", "b", "c"]), tmp_path / name)
-    assert read_frame(tmp_path / name).columns.tolist() == VIEW_COLUMNS
-    assert pd.read_parquet(tmp_path / "v.parquet").columns.tolist() == [*VIEW_COLUMNS, "poi_id"]
+def test_the_csv_has_the_published_columns_and_the_twin_has_all(tmp_path: Path) -> None:
+    write_views(views_frame().assign(poi_id=["a", "b", "c"]), tmp_path / "v.csv.gz")
+    assert read_frame(tmp_path / "v.csv.gz").columns.tolist() == [*VIEW_COLUMNS, *GEOHASH_COLUMNS]
+    assert pd.read_parquet(tmp_path / "v.parquet").columns.tolist() == [*VIEW_COLUMNS, *GEOHASH_COLUMNS, "poi_id"]
     digits = geohash_digits(views_frame()["lng"], views_frame()["lat"])
-    np.testing.assert_array_equal(read_frame(tmp_path / name)[GEOHASH_COLUMNS].astype(int), digits)
-    write_pois(pois_frame(), tmp_path / f"p{name[1:]}")
-    assert read_frame(tmp_path / f"p{name[1:]}").columns.tolist() == ["address", "lng", "lat"]
+    np.testing.assert_array_equal(read_frame(tmp_path / "v.csv.gz")[GEOHASH_COLUMNS].astype(int), digits)
+    write_pois(pois_frame(), tmp_path / "p.csv")
+    assert read_frame(tmp_path / "p.csv").columns.tolist() == ["address", "lng", "lat"]
     assert pd.read_parquet(tmp_path / "p.parquet").columns.tolist() == ["poi_id", "address", "lng", "lat"]
-    assert sorted(os.listdir(tmp_path)) == sorted(["p.parquet", f"p{name[1:]}", "v.parquet", name])
+    assert sorted(os.listdir(tmp_path)) == ["p.csv", "p.parquet", "v.csv.gz", "v.parquet"]
 
 
-def test_twins_and_csv_agree_on_coordinates(tmp_path: Path) -> None:
-    frame = pois_frame().assign(lng=[1.123456789, 2.0, 3.0])
-    write_pois(frame, tmp_path / "p.csv")
-    expected = [1.1234568, 2.0, 3.0]
-    assert read_pois(tmp_path / "p.csv")["lng"].tolist() == expected
-    assert read_pois(parquet_twin(tmp_path / "p.csv"))["lng"].tolist() == expected
+def test_csv_and_parquet_twin_have_the_same_coordinates(tmp_path: Path) -> None:
+    write_pois(pois_frame().assign(lng=[1.123456789, 2.0, 3.0]), tmp_path / "p.csv")
+    for path in (tmp_path / "p.csv", parquet_twin(tmp_path / "p.csv")):
+        assert read_pois(path)["lng"].tolist() == [1.1234568, 2.0, 3.0]
 
 
-def test_ids_are_row_numbers_where_the_file_has_none(tmp_path: Path) -> None:
-    path = pois_file(tmp_path, HEAD + "a,1,2\na,1,2\n")
-    assert read_pois(path)["poi_id"].tolist() == [0, 1], "equal rows are kept"
-
-
-def test_the_text_na_is_a_name_and_headers_may_have_blanks(tmp_path: Path) -> None:
-    frame = read_pois(pois_file(tmp_path, "address, lng, lat\nNA,1,2\nnull,3,4\n"))
-    assert frame["address"].tolist() == ["NA", "null"]
+def test_headers_are_trimmed_na_is_a_text_and_ids_are_row_numbers_by_default(tmp_path: Path) -> None:
+    frame = read_pois(pois_file(tmp_path, "address, lng, lat\nNA,1,2\nNA,1,2\n"))
+    assert (frame["address"].tolist(), frame["poi_id"].tolist()) == (["NA", "NA"], [0, 1])
 
 
 @pytest.mark.parametrize(
@@ -110,15 +101,12 @@ def test_the_text_na_is_a_name_and_headers_may_have_blanks(tmp_path: Path) -> No
     [
         (HEAD, "", "has no rows"),
         ("\n", "", "cannot read"),
-        ("address,lng\na,1\n", "", "has no column lat (it has: address, lng)"),
+        ("address,lng\na,1\n", "", "has no column lat (the columns are: address, lng)"),
         ("address;lng;lat\na;1;2\n", "", "has no column address, lng, lat"),
         (HEAD + "a,1,2\n  ,1,2\n", ":3: address", "expected text, got '  '"),
         (HEAD + "a,1,2\nb,east,2\n", ":3: lng", "expected degrees, got 'east'"),
-        (HEAD + "a,1,2\nb,1,\n", ":3: lat", "expected degrees, got ''"),
         (HEAD + "a,1,2\nb,1\n", ":3: lat", "expected degrees, got ''"),
-        (HEAD + "a,nan,2\n", ":2: lng", "expected degrees, got 'nan'"),
         (HEAD + "a,1,inf\n", ":2: lat", "expected degrees, got 'inf'"),
-        (HEAD + "a,181,2\n", ":2: lng", "181 is outside [-180, 180]"),
         (HEAD + "a,100,2\nb,170,-91\n", ":3: lat", "-91 is outside [-90, 90]"),
         (HEAD + "a,30.2,120.1\nb,30.3,120.2\n", ":2: lat", "120.1 is outside [-90, 90]: lng and lat look swapped"),
         (HEAD + 'a,1,2\n"x\ny",1,2\n\n"z",1,north\n', ":6: lat", "expected degrees, got 'north'"),
@@ -130,148 +118,123 @@ def test_the_text_na_is_a_name_and_headers_may_have_blanks(tmp_path: Path) -> No
         ("poi_id,address,lng,lat\n7,a,1,2\n ,b,1,2\n", ":3: poi_id", "the poi_id is empty"),
     ],
 )
-@pytest.mark.parametrize("name", ["pois.csv", "pois.csv.gz"])
-def test_a_bad_csv_is_refused_with_its_line(tmp_path: Path, text: str, where: str, words: str, name: str) -> None:
-    packed = gzip.compress(text.encode()) if name.endswith(".gz") else text
-    path = pois_file(tmp_path, packed, name)
-    error = refused(path)
-    assert error.where == f"{path}{where}"
-    assert words in error.what
+def test_an_invalid_csv_row_is_reported_with_its_line(tmp_path: Path, text: str, where: str, words: str) -> None:
+    for path in (pois_file(tmp_path, text), pois_file(tmp_path, gzip.compress(text.encode()), "pois.csv.gz")):
+        error = refused(path)
+        assert error.where == f"{path}{where}"
+        assert words in error.what
 
 
 @pytest.mark.parametrize(
     ("line", "column", "words"),
     [
-        ('{"address": "", "lng": 1, "lat": 2}', "address", "expected text, got ''"),
         ('{"address": 5, "lng": 1, "lat": 2}', "address", "expected text, got 5"),
         ('{"lng": 1, "lat": 2}', "address", "expected text, got nothing"),
-        ('{"address": "b", "lng": null, "lat": 2}', "lng", "expected degrees, got nothing"),
         ('{"address": "b", "lng": [1], "lat": 2}', "lng", "expected degrees, got [1]"),
         ('{"address": "b", "lng": NaN, "lat": 2}', "lng", "expected degrees, got nothing"),
         ('{"address": "b", "lng": 1, "lat": 95}', "lat", "95 is outside"),
     ],
 )
-def test_a_bad_line_of_json_is_refused_with_its_line(tmp_path: Path, line: str, column: str, words: str) -> None:
+def test_an_invalid_json_row_is_reported_with_its_line(tmp_path: Path, line: str, column: str, words: str) -> None:
     path = pois_file(tmp_path, f'{{"address": "a", "lng": 1, "lat": 2}}\n\n{line}\n', "pois.jsonl")
     error = refused(path)
     assert error.where == f"{path}:3: {column}"
     assert words in error.what
 
 
-def test_a_bad_row_of_parquet_is_refused_with_its_number(tmp_path: Path) -> None:
+def test_an_invalid_parquet_row_is_reported_with_its_number(tmp_path: Path) -> None:
     pois_frame().assign(lat=[1.0, None, 2.0]).to_parquet(tmp_path / "p.parquet")
     assert refused(tmp_path / "p.parquet").where == f"{tmp_path / 'p.parquet'}: row 2: lat"
     pois_frame().assign(poi_id=["a", "b", "a"]).to_parquet(tmp_path / "p.parquet")
     assert refused(tmp_path / "p.parquet").where == f"{tmp_path / 'p.parquet'}: row 3: poi_id"
 
 
-@pytest.mark.parametrize("read", [read_pois, read_views])
-def test_missing_folder_and_unknown_suffix(tmp_path: Path, read: Reader) -> None:
-    assert "no such" in refused(tmp_path / "none.csv", read).what
-    (tmp_path / "empty.csv").touch()
-    assert "is empty" in refused(tmp_path / "empty.csv", read).what
-    with pytest.raises(InputError, match="is a folder"):
-        read(tmp_path)
-    (tmp_path / "a.tsv").write_text("x")
-    assert "from .tsv" in refused(tmp_path / "a.tsv", read).what
-    (tmp_path / "bare").write_text("x")
-    assert "without suffix" in refused(tmp_path / "bare", read).what
-    with pytest.raises(InputError, match=r"as \.xlsx"):
-        write_table(pois_frame(), tmp_path / "a.xlsx")
+def test_missing_files_and_unknown_suffixes_are_input_errors(tmp_path: Path) -> None:
+    assert "no such" in refused(tmp_path / "none.csv").what
+    assert "from .tsv" in refused(pois_file(tmp_path, "x", "a.tsv")).what
+    assert "without suffix" in refused(pois_file(tmp_path, "x", "bare")).what
 
 
 @pytest.mark.parametrize("name", ["p.parquet", "p.csv.gz", "p.jsonl.gz"])
-@pytest.mark.parametrize("damage", ["truncated", "garbled", "of another format"])
-def test_damaged_files(tmp_path: Path, name: str, damage: str) -> None:
-    frame = pd.concat([pois_frame()] * 200).assign(poi_id=range(600))
-    write_table(frame, tmp_path / name)
+def test_damaged_files_are_input_errors(tmp_path: Path, name: str) -> None:
+    write(pd.concat([pois_frame()] * 200).assign(poi_id=range(600)), tmp_path / name)
     whole = (tmp_path / name).read_bytes()
-    middle = len(whole) // 2
-    broken = {
-        "truncated": whole[:middle],
-        "garbled": whole[:12] + bytes(255 - b for b in whole[12:]),
-        "of another format": b"plain text\n" * 20,
-    }
-    (tmp_path / name).write_bytes(broken[damage])
-    error = refused(tmp_path / name)
-    assert "cannot read" in error.what
-    assert "\n" not in error.what
+    truncated, garbled = whole[: len(whole) // 2], whole[:12] + bytes(255 - b for b in whole[12:])
+    for damaged in (truncated, garbled, b"plain text\n" * 20):
+        error = refused(pois_file(tmp_path, damaged, name))
+        assert "cannot read" in error.what
+        assert "\n" not in error.what
 
 
-def test_text_that_is_not_utf8(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_an_input_error(tmp_path: Path) -> None:
     path = pois_file(tmp_path, HEAD.encode() + "莫干山路东村,1,2\n".encode("gbk"))
     assert refused(path).hint == "Is it UTF-8?"
     path = pois_file(tmp_path, b'{"address": "\xff", "lng": 1, "lat": 2}\n', "pois.jsonl")
     assert "UTF-8" in str(refused(path).hint)
 
 
-@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
-    ("bad", "words"),
-    [
-        ("{'a': 1}", "not JSON"),
-        ('{"a": 1', "not JSON"),
-        ("[1, 2]", "got list"),
-        ("7", "got int"),
-        ("[" * 100_000, "not JSON"),
-    ],
+    ("bad", "words"), [("{'a': 1}", "not JSON"), ("[1, 2]", "got list"), ("7", "got int"), ("[" * 100_000, "not JSON")]
 )
-def test_the_line_of_broken_json_is_exact(tmp_path: Path, bad: str, words: str, packed: bool) -> None:
+def test_broken_json_is_reported_with_its_line(tmp_path: Path, bad: str, words: str) -> None:
     text = f'{{"a": 1}}\n\n  \n{{"a": 2}}\r\n{bad}\n{{"a": 3}}\n'.encode()
-    path = tmp_path / ("rows.jsonl.gz" if packed else "rows.jsonl")
-    path.write_bytes(gzip.compress(text) if packed else text)
+    path = pois_file(tmp_path, gzip.compress(text), "rows.jsonl.gz")
     with pytest.raises(InputError, match=words) as caught:
-        read_json_lines(path)
+        list(iter_json_lines(path))
     assert caught.value.where == f"{path}:5"
-
-
-def test_json_lines_keep_their_numbers_and_blank_files_are_refused(tmp_path: Path) -> None:
     path = pois_file(tmp_path, '\n{"a": 1}\n\n{"a": 2}', "rows.jsonl")
-    assert read_json_lines(path) == [(2, {"a": 1}), (4, {"a": 2})]
-    assert "holds no line" in refused(pois_file(tmp_path, "\n \n", "blank.jsonl")).what
+    assert list(iter_json_lines(path)) == [(2, {"a": 1}), (4, {"a": 2})]
+    assert "only blank lines" in refused(pois_file(tmp_path, "\n \n", "blank.jsonl")).what
 
 
-def test_swapped_views_are_told_by_their_geohash_where_the_range_cannot(tmp_path: Path) -> None:
-    frame = tables.with_geohash(views_frame().assign(lng=[24.93, 24.94, 24.95], lat=[60.16, 60.17, 60.18]))
+def test_swapped_views_in_range_are_detected_by_their_geohash(tmp_path: Path) -> None:
+    frame = with_geohash(views_frame().assign(lng=[24.93, 24.94, 24.95], lat=[60.16, 60.17, 60.18]))
     write_table(frame, tmp_path / "right.csv")
     assert len(read_views(tmp_path / "right.csv")) == 3
     write_table(frame.rename(columns={"lng": "lat", "lat": "lng"}), tmp_path / "swapped.csv")
     error = refused(tmp_path / "swapped.csv", read_views)
-    assert "geohash columns fit the swapped pair" in error.what
+    assert "geohash columns match the swapped pair" in error.what
     assert error.where == f"{tmp_path / 'swapped.csv'}:2: lng"
 
 
 @pytest.mark.parametrize("datum", ["gcj02", "bd09"])
-def test_the_datum_is_converted_at_the_door(tmp_path: Path, datum: str) -> None:
-    from m3gal_cli.geo.coordinates import gcj02_to_bd09
-
+def test_readers_convert_the_datum(tmp_path: Path, datum: Datum) -> None:
     frame = views_frame().iloc[[0, 2]].reset_index(drop=True)
-    lng, lat = wgs84_to_gcj02(frame["lng"], frame["lat"])
-    if datum == "bd09":
-        lng, lat = gcj02_to_bd09(lng, lat)
-    there = tables.with_geohash(frame.assign(lng=lng, lat=lat))
-    write_table(there, tmp_path / "v.csv")
-    read = read_views(tmp_path / "v.csv", datum)  # type: ignore[arg-type]
+    lng, lat = from_wgs84(frame["lng"], frame["lat"], datum)
+    shifted = with_geohash(frame.assign(lng=lng, lat=lat))
+    write_table(shifted, tmp_path / "v.csv")
+    read = read_views(tmp_path / "v.csv", datum)
     np.testing.assert_allclose(read[["lng", "lat"]], frame[["lng", "lat"]], atol=1e-7)
     np.testing.assert_array_equal(read[GEOHASH_COLUMNS], geohash_digits(frame["lng"], frame["lat"]))
-    write_table(there.rename(columns={"address1": "address"}), tmp_path / "p.csv")
-    pois = read_pois(tmp_path / "p.csv", datum)  # type: ignore[arg-type]
+    write_table(shifted.rename(columns={"address1": "address"}), tmp_path / "p.csv")
+    pois = read_pois(tmp_path / "p.csv", datum)
     np.testing.assert_allclose(pois[["lng", "lat"]], frame[["lng", "lat"]], atol=1e-7)
-    assert abs(there["lng"] - frame["lng"]).min() > 1e-3, "the datums differ by hundreds of metres there"
+    assert abs(shifted["lng"] - frame["lng"]).min() > 1e-3, "the datums differ by hundreds of metres there"
 
 
-def test_a_table_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_pois(pois_frame(), tmp_path / "p.csv")
-    before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+@pytest.mark.parametrize("cuts", [[0, 7, 7, 23, 39], list(range(40))])
+def test_views_written_in_pieces_equal_one_write(tmp_path: Path, cuts: list[int]) -> None:
+    views = pd.concat([views_frame()] * 13, ignore_index=True).assign(poi_id=[f"n{k}" for k in range(39)])
+    write_views(views, tmp_path / "one.csv")
+    with views_writer(tmp_path / "many.csv") as writer:
+        for start, end in pairwise(cuts):
+            writer.write(views.iloc[start:end])
+        assert not (tmp_path / "many.csv").exists()
+    assert writer.rows == 39
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "many.csv").read_bytes()
+    one, many = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("one", "many"))
+    pd.testing.assert_frame_equal(one, many)
+    assert (
+        one["address1"].tolist() == views["address1"].tolist() == read_frame(tmp_path / "one.csv")["address1"].tolist()
+    )
+    assert sorted(os.listdir(tmp_path)) == ["many.csv", "many.parquet", "one.csv", "one.parquet"]
 
-    def fail(self: pd.DataFrame, target: object, **_: object) -> None:
-        if isinstance(target, Path):
-            target.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
 
-    for method in ("to_csv", "to_parquet"):
-        monkeypatch.setattr(pd.DataFrame, method, fail)
-    for name in ("p.csv", "p.parquet"):
-        with pytest.raises(InputError, match="No space left on device"):
-            write_table(pois_frame().head(1), tmp_path / name)
-    assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
+def test_a_failing_views_writer_leaves_the_old_files_and_no_new_ones(tmp_path: Path) -> None:
+    write_views(views_frame(), tmp_path / "old.csv")
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    for name in ("old", "new"):
+        with pytest.raises(RuntimeError, match="midway"), views_writer(tmp_path / f"{name}.csv") as writer:  # noqa: PT012
+            writer.write(views_frame())
+            raise RuntimeError("midway")
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before

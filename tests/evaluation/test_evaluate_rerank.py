@@ -1,4 +1,4 @@
-"""Candidate sets against loops: ragged lists, ties, gold among the negatives."""
+"""The candidate-set evaluation against loops: lists of different lengths, ties, gold among the negatives."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from m3gal_cli.data.queries import Query
 from m3gal_cli.data.records import Passage, Record
-from m3gal_cli.encoders.encoder import TorchEncoder
-from m3gal_cli.evaluation.rerank import evaluate_rerank, rerank_scores
+from m3gal_cli.encoders.torch_encoder import TorchEncoder
+from m3gal_cli.errors import InputError
+from m3gal_cli.evaluation.rerank import evaluate_rerank, require_negatives, rerank_scores
 from m3gal_cli.evaluation.result import Evaluation
-from m3gal_cli.rerank.features import Candidates
+from m3gal_cli.matching.candidate_table import query_of
+from m3gal_cli.rerank.candidates import Candidates
 from m3gal_cli.rerank.linear import LinearReranker
-from m3gal_cli.text.bm25 import LexicalIndex
+from m3gal_cli.text.bm25 import Bm25Index
 from m3gal_cli.text.document_frequencies import DocumentFrequencies
 from tests.helpers import bruteforce
 from tests.helpers.bruteforce import poi, records
-from tests.helpers.toy_models import ToyEncoder, toy_checkpoint, weights_of
+from tests.helpers.toy_models import ToyEncoder, reranker_weights, toy_checkpoint
 
-EMBEDDER = ToyEncoder()
+ENCODER = ToyEncoder()
 
 
 @pytest.fixture(scope="module")
@@ -30,79 +31,63 @@ def rows() -> list[Record]:
 
 @pytest.fixture(scope="module")
 def evaluation(rows: list[Record]) -> Evaluation:
-    return evaluate_rerank(rows, EMBEDDER, bm25=True)
-
-
-def wanted(rows: list[Record], kind: str) -> list[tuple[float, float]]:
-    out = []
-    for record in rows:
-        values = [bruteforce.scores(EMBEDDER, record.query, p)[kind] for p in record.passages]
-        out.append(bruteforce.rank_and_error(values, record.passages, record))
-    return out
+    return evaluate_rerank(rows, ENCODER, bm25=True)
 
 
 @pytest.mark.parametrize("kind", bruteforce.KINDS)
-def test_metrics_against_loops(rows: list[Record], evaluation: Evaluation, kind: str) -> None:
-    by_loops = wanted(rows, kind)
-    assert evaluation.ranks[kind].tolist() == [rank for rank, _ in by_loops]
-    figures = bruteforce.figures(by_loops)
-    found = evaluation.metrics[kind]
-    assert {name: found[name] for name in figures} == pytest.approx(figures, rel=1e-9, abs=1e-6)
-    assert 0 < found["recall@1"] < 1
+def test_ranks_and_metrics_equal_those_of_loops(rows: list[Record], evaluation: Evaluation, kind: str) -> None:
+    bruteforce.assert_equal(evaluation, kind, bruteforce.results(ENCODER, rows, (), kind))
+    assert 0 < evaluation.metrics[kind]["recall@1"] < 1
 
 
-def test_bm25_over_the_distinct_candidates(rows: list[Record], evaluation: Evaluation) -> None:
+def test_bm25_counts_each_distinct_candidate_once(rows: list[Record], evaluation: Evaluation) -> None:
     texts = sorted({p.text for r in rows for p in r.passages})
-    lexical, by_loops = LexicalIndex(texts), []
+    bm25, expected = Bm25Index(texts), []
     for record in rows:
-        table = dict(zip(texts, lexical.scores(record.query).tolist(), strict=True))
-        by_loops.append(bruteforce.rank_and_error([table[p.text] for p in record.passages], record.passages, record))
-    assert evaluation.ranks["bm25"].tolist() == [rank for rank, _ in by_loops]
-    assert "bm25" not in evaluate_rerank(rows, EMBEDDER).metrics
+        table = dict(zip(texts, bm25.scores(record.query).tolist(), strict=True))
+        expected.append(bruteforce.rank_and_error([table[p.text] for p in record.passages], record.passages, record))
+    bruteforce.assert_equal(evaluation, "bm25", expected)
 
 
-def test_the_hybrid_row_takes_a_place_that_a_set_repeats_for_one(rows: list[Record]) -> None:
-    """Nearness counts for less where many places are as near: a place is one of them, however often it is there."""
+def test_repeated_candidates_are_reranked_as_one(rows: list[Record]) -> None:
+    """Nearness is smaller where many POIs are near: a repeated POI must count once."""
     rows = [replace(record, negatives=record.negatives * 6) for record in rows]
-    weights = weights_of(dense=0.02, near_2500m=1.0)
-    reranker = LinearReranker(
-        weights, DocumentFrequencies.of([text for text, _, _ in {p.key for r in rows for p in r.passages}])
-    )
-    by_loops = []
+    weights = reranker_weights(dense_score=0.02, nearness_2500m=1.0)
+    frequencies = DocumentFrequencies.of([text for text, _, _ in {p.key for r in rows for p in r.passages}])
+    reranker, expected = LinearReranker(weights.by_name, frequencies), []
     for record in rows:
         places = {p.key: p for p in record.passages}
-        dense = [bruteforce.scores(EMBEDDER, record.query, p)["fused"] for p in places.values()]
+        dense = [bruteforce.scores(ENCODER, record.query, p)["fused"] for p in places.values()]
         texts, lng, lat = zip(*places, strict=True)
-        found = Candidates(list(texts), np.array(dense), np.array(lng), np.array(lat))
-        query = Query(record.query_id, record.query, record.lng, record.lat)
-        table = dict(zip(places, reranker.scores(query, found).tolist(), strict=True))
-        by_loops.append(bruteforce.rank_and_error([table[p.key] for p in record.passages], record.passages, record))
-    evaluation = evaluate_rerank(rows, EMBEDDER, reranker=weights)
-    assert evaluation.ranks["reranked"].tolist() == [rank for rank, _ in by_loops]
-    assert evaluation.metrics["reranked"]["median_error_m"] == pytest.approx(
-        np.median([m for _, m in by_loops]), rel=1e-9
-    )
+        candidates = Candidates(list(texts), np.array(dense), np.array(lng), np.array(lat))
+        table = dict(zip(places, reranker.score(query_of(record), candidates).tolist(), strict=True))
+        expected.append(bruteforce.rank_and_error([table[p.key] for p in record.passages], record.passages, record))
+    bruteforce.assert_equal(evaluate_rerank(rows, ENCODER, reranker=weights), "reranked", expected)
 
 
-def test_slices_and_the_form_that_is_printed(rows: list[Record], evaluation: Evaluation) -> None:
-    by_loops = bruteforce.slices(rows, evaluation.ranks["fused"].tolist())
-    assert len(by_loops) == 2
-    for name, values in by_loops.items():
-        assert {k: evaluation.slices[name][k] for k in values} == pytest.approx(values)
+def test_slices_and_json(rows: list[Record], evaluation: Evaluation) -> None:
+    bruteforce.assert_equal_slices(evaluation.slices, rows, evaluation.ranks["fused"].tolist())
+    assert evaluate_rerank([replace(r, lng=None, lat=None) for r in rows], ENCODER).slices == {}
     printed = evaluation.to_json("runs/a")
     widest = max(len(r.passages) for r in rows)
     assert (printed["checkpoint"], printed["n_queries"], printed["n_candidates"]) == ("runs/a", 60, widest)
     assert printed["metrics"] == evaluation.metrics
     assert "n_pois" not in printed
-    for kind, row in printed["intervals"].items():
-        for name, (low, high) in row.items():
-            mean = evaluation.metrics[kind].get(name)
-            assert low <= high
-            assert mean is None or low <= mean <= high
+    for kind, intervals in printed["intervals"].items():
+        means = evaluation.metrics[kind]
+        assert all(low <= means.get(name, low) <= high for name, (low, high) in intervals.items())
 
 
-def test_queries_of_unknown_place_are_in_no_slice(rows: list[Record]) -> None:
-    assert evaluate_rerank([replace(r, lng=None, lat=None) for r in rows], EMBEDDER).slices == {}
+def test_records_without_negatives_are_refused_or_counted(rows: list[Record]) -> None:
+    gold = poi(1)
+    without = [Record("a", [gold], []), Record("b", [gold], [replace(gold, docid="7")])]
+    with pytest.raises(InputError, match="no record has a negative passage"):
+        require_negatives(without)
+    require_negatives([*without, rows[0]])
+    notes = evaluate_rerank([*without, Record("c", [gold], [poi(2)])], ENCODER).notes
+    assert notes == ["2 of 3 records have no negative passage: their ranks are always 1"]
+    leaked = evaluate_rerank(rows[:9], ENCODER, training_records=rows[4:6]).notes[-1]
+    assert leaked.startswith("label leakage: 2 of 9 queries")
 
 
 def test_a_negative_equal_to_the_gold_is_gold_and_any_other_tie_loses() -> None:
@@ -113,44 +98,42 @@ def test_a_negative_equal_to_the_gold_is_gold_and_any_other_tie_loses() -> None:
         ([same_text, equal], {"text": 2}),
         ([same_place, same_place], {"location": 3}),
     ):
-        found = evaluate_rerank([Record("q", [gold], others)], EMBEDDER).ranks
-        assert {kind: found[kind].tolist() for kind in ranks} == {kind: [rank] for kind, rank in ranks.items()}
+        evaluation = evaluate_rerank([Record("q", [gold], others)], ENCODER)
+        assert {kind: evaluation.ranks[kind].tolist() for kind in ranks} == {kind: [r] for kind, r in ranks.items()}
 
 
-def test_a_model_without_scores_is_last_not_first() -> None:
-    class Silent(ToyEncoder):
-        """Its training ran away: every vector is nan."""
-
-        def vector(self, what: str) -> np.ndarray:
+def test_with_vectors_of_nan_the_gold_is_last() -> None:
+    class DivergedEncoder(ToyEncoder):
+        def vector(self, key: str) -> np.ndarray:
             return np.full(3, np.nan, np.float32)
 
     gold, others = poi(1), [poi(n) for n in range(2, 12)]
-    found = evaluate_rerank([Record("q", [gold], others), Record("q", [gold], others[:4])], Silent())
-    assert found.ranks["fused"].tolist() == [11, 5], "the empty end of a shorter list is no candidate"
-    away = [bruteforce.metres(p.lng, p.lat, gold.lng, gold.lat) for p in others]
-    assert found.metrics["fused"]["median_error_m"] == pytest.approx((max(away) + max(away[:4])) / 2, rel=1e-9)
+    evaluation = evaluate_rerank([Record("q", [gold], others), Record("q", [gold], others[:4])], DivergedEncoder())
+    assert evaluation.ranks["fused"].tolist() == [11, 5], "padding is no candidate"
+    metres = [bruteforce.metres(p.lng, p.lat, gold.lng, gold.lat) for p in others]
+    assert evaluation.metrics["fused"]["median_error_m"] == pytest.approx((max(metres) + max(metres[:4])) / 2, rel=1e-9)
 
 
-def test_texts_are_cut_for_the_scores_and_whole_for_the_gold() -> None:
-    """As published: candidates that read the same up to the cut tie, but are not gold for that."""
+def test_texts_are_cut_for_the_scores_but_not_for_the_gold() -> None:
+    """As published: candidates with equal text up to the cut tie, but are not gold."""
     gold, twin = Passage("abcd north", 120.0, 30.0), Passage("abcd south", 120.0, 30.0)
     record = Record("some query", [gold], [twin])
-    cut = rerank_scores([record], EMBEDDER, max_chars=4)["fused"][0]
-    short = bruteforce.scores(EMBEDDER, "some", Passage("abcd", 120.0, 30.0))["fused"]
+    cut = rerank_scores([record], ENCODER, max_chars=4)["fused"][0]
+    short = bruteforce.scores(ENCODER, "some", Passage("abcd", 120.0, 30.0))["fused"]
     assert cut.tolist() == [short, short]
-    assert evaluate_rerank([record], EMBEDDER, max_chars=4).ranks["fused"].tolist() == [2]
+    assert evaluate_rerank([record], ENCODER, max_chars=4).ranks["fused"].tolist() == [2]
 
 
-def test_scores_by_a_real_model_are_row_products_and_bit_equal_for_equal_candidates(rows: list[Record]) -> None:
+def test_scores_of_a_real_model_are_row_products_and_bit_equal_for_equal_candidates(rows: list[Record]) -> None:
     encoder = TorchEncoder(toy_checkpoint(), batch_tokens=40)
-    found = rerank_scores(rows[:8], encoder)
+    scores = rerank_scores(rows[:8], encoder)
     seen: dict[tuple, list[float]] = {}
     for i, record in enumerate(rows[:8]):
-        query = encoder.queries([record.query])[0].astype(np.float64)
+        query = encoder.encode_queries([record.query])[0].astype(np.float64)
         for j, p in enumerate(record.passages):
-            text = query @ encoder.poi_texts([p.text])[0]
-            place = query @ encoder.locations([p.lng], [p.lat])[0]
-            values = [found[kind][i, j] for kind in bruteforce.KINDS]
-            assert values == pytest.approx([text, place, text + place], abs=1e-5)
+            text = query @ encoder.encode_poi_texts([p.text])[0]
+            location = query @ encoder.encode_locations([p.lng], [p.lat])[0]
+            values = [scores[kind][i, j] for kind in bruteforce.KINDS]
+            assert values == pytest.approx([text, location, text + location], abs=1e-5)
             assert seen.setdefault((i, p.key), values) == values
-        assert (found["fused"][i, len(record.passages) :] == -np.inf).all()
+        assert (scores["fused"][i, len(record.passages) :] == -np.inf).all()

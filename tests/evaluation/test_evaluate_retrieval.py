@@ -1,195 +1,149 @@
-"""The whole POI table against loops: repeated rows, ties, gold that is not there."""
+"""The full-database evaluation against loops: repeated rows, ties, missing gold, reranking."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from m3gal_cli.data.queries import Query
 from m3gal_cli.data.records import Passage, Record
 from m3gal_cli.errors import InputError
-from m3gal_cli.evaluation import reranked as evaluation_hybrid
-from m3gal_cli.evaluation import retrieval
-from m3gal_cli.evaluation import score_stream as stream
 from m3gal_cli.evaluation.ranks import MISS
-from m3gal_cli.evaluation.retrieval import Options, evaluate_retrieval
-from m3gal_cli.rerank import linear as hybrid_module
-from m3gal_cli.rerank.features import Candidates
+from m3gal_cli.evaluation.result import Evaluation, TopMatches
+from m3gal_cli.evaluation.retrieval import RetrievalOptions, evaluate_retrieval
+from m3gal_cli.evaluation.score_stream import BlockSizes
+from m3gal_cli.matching.candidate_table import query_of
+from m3gal_cli.rerank.candidates import Candidates
 from m3gal_cli.rerank.linear import LinearReranker
-from m3gal_cli.text.bm25 import LexicalIndex
+from m3gal_cli.text.bm25 import Bm25Index
 from m3gal_cli.text.document_frequencies import DocumentFrequencies
 from tests.helpers import bruteforce
-from tests.helpers.bruteforce import poi, records
-from tests.helpers.toy_models import CrowdedEncoder, ToyEncoder, weights_of
+from tests.helpers.bruteforce import DISTINCT, FIRST_ROWS, ROWS, poi, records, table
+from tests.helpers.toy_models import ClusteredEncoder, ToyEncoder, reranker_weights
 
-EMBEDDER = ToyEncoder()
-ROWS = [poi(n) for n in [*range(3, 20), 5, 5, 9, 17]]  # repeated rows; 0, 1 and 2 are missing
-FIRST = [[p.key for p in ROWS].index(p.key) for p in ROWS]  # of each row, the first that is the same place
-PLACES = sorted(set(FIRST))
-
-
-def table(rows: list[Passage]) -> pd.DataFrame:
-    return pd.DataFrame([(p.text, p.lng, p.lat) for p in rows], columns=["address", "lng", "lat"])
+ENCODER = ToyEncoder()
+QUERIES = records(47, seed=3)
+WEIGHTS = reranker_weights(
+    dense_score=0.002, name_coverage=0.3, neighbour_coverage=0.2, nearness_700m=1.5, nearness_2500m=0.5
+)
 
 
-def wanted(queries: list[Record], kind: str) -> list[tuple[float, float]]:
-    out = []
-    for record in queries:
-        if kind == "bm25":
-            values = LexicalIndex([p.text for p in ROWS]).scores(record.query).tolist()
-        else:
-            values = [bruteforce.scores(EMBEDDER, record.query, p)[kind] for p in ROWS]
-        out.append(bruteforce.rank_and_error(values, ROWS, record))
-    return out
+def evaluate(
+    queries: Sequence[Record] = QUERIES, rows: Sequence[Passage] = ROWS, encoder: ToyEncoder = ENCODER, **options: Any
+) -> tuple[Evaluation, TopMatches]:
+    evaluation = evaluate_retrieval(queries, table(rows), encoder, RetrievalOptions(**options))
+    assert evaluation.top is not None
+    return evaluation, evaluation.top
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 4096])
-def test_metrics_against_loops(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    for name in ("ROWS_AT_ONCE", "QUERIES_AT_ONCE"):
-        monkeypatch.setattr(stream, name, {"cpu": at_once})
-    monkeypatch.setattr(stream, "PLACES_AT_ONCE", max(2, at_once))
-    queries = records(47, seed=3)  # the last run of queries is a short one
-    found = evaluate_retrieval(queries, table(ROWS), EMBEDDER, Options(bm25=True))
-    assert set(found.metrics) == {*bruteforce.KINDS, "bm25"}
-    for kind, metrics in found.metrics.items():
-        by_loops = wanted(queries, kind)
-        assert [np.inf if r == MISS else r for r in found.ranks[kind].tolist()] == [rank for rank, _ in by_loops]
-        figures = bruteforce.figures(by_loops)
-        assert {name: metrics[name] for name in figures} == pytest.approx(figures, rel=1e-9, abs=1e-6)
-    missing = int((found.ranks["fused"] == MISS).sum())
+@pytest.mark.parametrize("size", [1, 3, 4096])
+def test_ranks_and_metrics_equal_those_of_loops(size: int) -> None:
+    evaluation, _ = evaluate(bm25=True, sizes=BlockSizes(size, size, max(2, size)))
+    assert set(evaluation.metrics) == {*bruteforce.KINDS, "bm25"}
+    for kind in bruteforce.KINDS:
+        bruteforce.assert_equal(evaluation, kind, bruteforce.results(ENCODER, QUERIES, ROWS, kind))
+    bm25 = Bm25Index([p.text for p in ROWS])
+    expected = [bruteforce.rank_and_error(bm25.scores(r.query).tolist(), ROWS, r) for r in QUERIES]
+    bruteforce.assert_equal(evaluation, "bm25", expected)
+    missing = int((evaluation.ranks["fused"] == MISS).sum())
     assert 0 < missing < 47
-    assert found.notes == [f"{missing} of 47 queries have no gold in the database: counted as misses"]
-    for name, values in bruteforce.slices(queries, found.ranks["fused"].tolist()).items():
-        assert {k: found.slices[name][k] for k in values} == pytest.approx(values)
-    printed = found.to_json("runs/a")
+    assert evaluation.notes == [f"{missing} of 47 queries have no gold in the database: counted as misses"]
+    bruteforce.assert_equal_slices(evaluation.slices, QUERIES, evaluation.ranks["fused"].tolist())
+    printed = evaluation.to_json("runs/a")
     assert (printed["n_queries"], printed["n_pois"]) == (47, len(ROWS))
     assert "n_candidates" not in printed
 
 
-def test_the_hybrid_row_scores_the_best_candidates_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the first 6 places by fused scores the order is by the hybrid, the rest stay behind.
-
-    Rows of one place are one candidate, as in an index, and count for the ranks, unless they are gold.
-    """
-    for module in (retrieval, hybrid_module, evaluation_hybrid):
-        monkeypatch.setattr(module, "DEPTH", 6)
-    weights = weights_of(dense=0.002, name=0.3, reference=0.2, near_700m=1.5, near_2500m=0.5)
-    queries, frame = records(47, seed=3), table(ROWS)
-    found = evaluate_retrieval(queries, frame, EMBEDDER, Options(reranker=weights, depth=3))
-    assert found.found is not None
-    assert found.found.reranker is not None
-    document_frequencies = DocumentFrequencies.of(frame.drop_duplicates()["address"])
+def test_the_best_pois_are_reranked_and_the_rest_stay_below() -> None:
+    """Duplicates are one candidate, as in an index, and each of them counts for the ranks, unless it is gold."""
+    evaluation, top = evaluate(reranker=WEIGHTS, depth=3, rerank_depth=6)
+    assert top.reranked_best is not None
+    reranker = LinearReranker(WEIGHTS.by_name, DocumentFrequencies.of(table(ROWS).drop_duplicates()["address"]))
     moved = repeated = 0
-    for i, record in enumerate(queries):
-        fused = [bruteforce.scores(EMBEDDER, record.query, p)["fused"] for p in ROWS]
+    for i, record in enumerate(QUERIES):
+        fused = [bruteforce.scores(ENCODER, record.query, p)["fused"] for p in ROWS]
         gold = [p.key in record.gold for p in ROWS]
-        best = sorted(PLACES, key=lambda j: (-fused[j], gold[j], j))[:6]
+        best = sorted(DISTINCT, key=lambda j: (-fused[j], gold[j], j))[:6]
         rows = [ROWS[j] for j in best]
-        place = np.array([(p.lng, p.lat) for p in rows])
-        own = Candidates([p.text for p in rows], np.array([fused[j] for j in best]), *place.T)
-        scores = (
-            LinearReranker(weights, document_frequencies)
-            .scores(Query(i, record.query, record.lng, record.lat), own)
-            .tolist()
-        )
+        degrees = np.array([(p.lng, p.lat) for p in rows])
+        candidates = Candidates([p.text for p in rows], np.array([fused[j] for j in best]), *degrees.T)
+        scores = reranker.score(query_of(record), candidates).tolist()
         by_key = {p.key: score for p, score in zip(rows, scores, strict=True)}
-        every = [p for p in ROWS if p.key in by_key]
-        rank, _ = bruteforce.rank_and_error([by_key[p.key] for p in every], every, record)
-        wanted = rank if rank < np.inf else found.ranks["fused"][i]
-        assert found.ranks["reranked"][i] == wanted
-        top = {j for j, p in enumerate(ROWS) if by_key.get(p.key) == max(scores)}
-        assert found.found.reranker[i] in top
-        assert (found.found.reranker[i] in {j for j, g in enumerate(gold) if g}) == (wanted == 1)
-        moved += wanted != found.ranks["fused"][i]
-        repeated += len(every) > 6
-    assert moved > 5
-    assert repeated > 5
-    assert "reranked" in found.metrics
-    assert found.found is not None
-    assert {len(rows) for rows, _ in found.found.matches} == {3}, "the run file asks for fewer"
-    plain = evaluate_retrieval(queries, frame, EMBEDDER, Options(depth=3))
-    assert (plain.ranks["fused"] == found.ranks["fused"]).all()
-    assert "reranked" not in plain.metrics
+        all_rows = [p for p in ROWS if p.key in by_key]
+        rank, _ = bruteforce.rank_and_error([by_key[p.key] for p in all_rows], all_rows, record)
+        expected = rank if rank < np.inf else evaluation.ranks["fused"][i]
+        assert evaluation.ranks["reranked"][i] == expected
+        first = top.reranked_best[i]
+        assert first in {j for j, p in enumerate(ROWS) if by_key.get(p.key) == max(scores)}
+        assert gold[first] == (expected == 1)
+        moved += expected != evaluation.ranks["fused"][i]
+        repeated += len(all_rows) > 6
+    assert min(moved, repeated) > 5
+    assert {len(rows) for rows, _ in top.matches} == {3}
 
 
-@pytest.mark.parametrize("at_once", [13, 4096])
-def test_a_table_that_repeats_all_its_rows_has_the_same_candidates(
-    monkeypatch: pytest.MonkeyPatch, at_once: int
-) -> None:
-    """As many places are looked at, however many rows they fill: the best one stays the best."""
-    monkeypatch.setattr(stream, "ROWS_AT_ONCE", {"cpu": at_once})
-    for module in (retrieval, hybrid_module, evaluation_hybrid):
-        monkeypatch.setattr(module, "DEPTH", 6)
-    queries, places = records(47, seed=3), [ROWS[row] for row in PLACES]
-    options = Options(reranker=weights_of(dense=0.002, name=0.3, reference=0.2, near_700m=1.5, near_2500m=0.5))
-    once, often = (evaluate_retrieval(queries, table(places * n), EMBEDDER, options) for n in (1, 4))
-    assert ((once.ranks["reranked"] == 1) == (often.ranks["reranked"] == 1)).all()
-    best = [[found.found.reranker[i] % len(places) for i in range(47)] for found in (once, often) if found.found]
-    assert best[0] == best[1]
+@pytest.mark.parametrize("size", [13, 4096])
+def test_a_table_with_all_rows_repeated_has_the_same_candidates(size: int) -> None:
+    pois = [ROWS[row] for row in DISTINCT]
+    best, first = [], []
+    for copies in (1, 4):
+        evaluation, top = evaluate(rows=pois * copies, reranker=WEIGHTS, rerank_depth=6, sizes=BlockSizes(rows=size))
+        assert top.reranked_best is not None
+        best.append((top.reranked_best % len(pois)).tolist())
+        first.append((evaluation.ranks["reranked"] == 1).tolist())
+    assert (best[0], first[0]) == (best[1], first[1])
     assert len(set(best[0])) > 5
 
 
-def test_matches_in_the_order_of_the_hybrid_score(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its candidates first, as its ranks say; behind them what the vectors found next, in their order."""
-    for module in (retrieval, hybrid_module, evaluation_hybrid):
-        monkeypatch.setattr(module, "DEPTH", 6)
-    weights = weights_of(dense=0.002, name=0.3, reference=0.2, near_700m=1.5, near_2500m=0.5)
-    queries, frame = records(47, seed=3), table(ROWS)
-    by = {
-        order: evaluate_retrieval(queries, frame, EMBEDDER, Options(reranker=weights, depth=11, order=order))
-        for order in ("fused", "reranked")
-    }
-    fused, found = by["fused"].found, by["reranked"].found
-    assert fused is not None
-    assert found is not None
+def test_matches_in_reranked_order_end_with_the_rest_in_fused_order() -> None:
+    (fused, before), (reranked, after) = (
+        evaluate(reranker=WEIGHTS, depth=11, order=order, rerank_depth=6) for order in ("fused", "reranked")
+    )
+    assert after.reranked_best is not None
     moved = 0
-    for i, record in enumerate(queries):
-        (rows, scores), (before, as_fused) = found.matches[i], fused.matches[i]
-        places = list(dict.fromkeys(FIRST[row] for row in before))[:6]
-        own = sum(FIRST[row] in places for row in before)  # rows of the candidates
-        assert set(rows[:own]) == set(before[:own])
-        assert rows[own:].tolist() == before[own:].tolist()
+    for i, record in enumerate(QUERIES):
+        (rows, scores), (fused_rows, fused_scores) = after.matches[i], before.matches[i]
+        candidates = list(dict.fromkeys(FIRST_ROWS[row] for row in fused_rows))[:6]
+        n = sum(FIRST_ROWS[row] in candidates for row in fused_rows)
+        assert set(rows[:n]) == set(fused_rows[:n])
+        assert rows[n:].tolist() == fused_rows[n:].tolist()
         assert (np.diff(scores) <= 0).all()
-        assert np.diff(scores[own - 1 :]) == pytest.approx(np.diff(as_fused[own - 1 :]))
-        moved += rows.tolist() != before.tolist()
+        assert np.diff(scores[n - 1 :]) == pytest.approx(np.diff(fused_scores[n - 1 :]))
+        moved += rows.tolist() != fused_rows.tolist()
         gold = np.array([ROWS[row].key in record.gold for row in rows])
         if gold.any():
-            assert by["reranked"].ranks["reranked"][i] == np.flatnonzero(gold)[0] + 1
+            assert reranked.ranks["reranked"][i] == np.flatnonzero(gold)[0] + 1
     assert moved > 20
-    wanted = bruteforce.slices(queries, by["reranked"].ranks["reranked"].tolist())
-    for name, values in wanted.items():
-        assert {k: by["reranked"].reranked_slices[name][k] for k in values} == pytest.approx(values)
-    assert by["reranked"].to_json("runs/a")["reranked_slices"] == by["fused"].reranked_slices != by["fused"].slices
-    assert found.reranker is not None
-    assert found.reranker.tolist() == [rows[0] for rows, _ in found.matches]
+    bruteforce.assert_equal_slices(reranked.reranked_slices, QUERIES, reranked.ranks["reranked"].tolist())
+    assert reranked.to_json("runs/a")["reranked_slices"] == fused.reranked_slices != fused.slices
+    assert after.reranked_best.tolist() == [rows[0] for rows, _ in after.matches]
 
 
 def test_rows_equal_to_the_gold_are_gold_and_any_other_tie_loses() -> None:
     gold = Passage("gold", 120.0, 30.0)
-    record = Record("q", [gold], [])
     for rows, ranks in (
         ([gold, gold, gold], {"text": 1, "location": 1, "fused": 1}),
         ([gold, gold, Passage("gold", 120.1, 30.0)], {"text": 2}),
         ([Passage("else", 120.0, 30.0), gold, Passage("more", 120.0, 30.0)], {"location": 3}),
+        ([Passage(" gold ", 120.0 + 1e-9, 30.0)], {"fused": 1}),  # white space and millimetres make no difference
     ):
-        found = evaluate_retrieval([record], table(rows), EMBEDDER).ranks
-        assert {kind: found[kind].tolist() for kind in ranks} == {kind: [rank] for kind, rank in ranks.items()}
-
-
-def test_blanks_and_millimetres_do_not_hide_the_gold() -> None:
-    row = Passage(" gold ", 120.0 + 1e-9, 30.0)
-    found = evaluate_retrieval([Record("q", [Passage("gold", 120.0, 30.0)], [])], table([row]), EMBEDDER)
-    assert found.ranks["fused"].tolist() == [1]
-    assert found.notes == []
+        evaluation, _ = evaluate([Record("q", [gold], [])], rows)
+        assert {kind: evaluation.ranks[kind].tolist() for kind in ranks} == {kind: [r] for kind, r in ranks.items()}
 
 
 def test_a_table_of_other_pois_is_refused() -> None:
     with pytest.raises(InputError, match="no positive passage of the records is in the POI table"):
-        evaluate_retrieval([Record("q", [poi(0)], [poi(3)])], table(ROWS), EMBEDDER)
+        evaluate([Record("q", [poi(0)], [poi(3)])])
+
+
+def test_queries_of_the_training_records_are_reported_as_leakage() -> None:
+    others = [Record(QUERIES[1].query, [poi(19)], []), Record("another query", QUERIES[0].positives, [])]
+    note = evaluate(training_records=[*QUERIES[5:8], *others])[0].notes[-1]
+    assert note.startswith("label leakage: 3 of 47 queries are among the training records")
+    assert not any("leakage" in note for note in evaluate(training_records=others)[0].notes)
 
 
 @pytest.fixture
@@ -197,108 +151,85 @@ def two_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
-    assert torch.get_num_threads() == 2, "what the workers set is theirs"
+    assert torch.get_num_threads() == 2, "the number of threads is restored"
     torch.set_num_threads(before)
 
 
-def crowd(seed: int = 5) -> tuple[list[Record], list[Passage]]:
-    """Queries, and a table of rows of which hundreds differ by less than float32 products can tell."""
-    draw = np.random.default_rng(seed)
-    rows = [
-        Passage(f"poi {t}", 120 + p % 9 / 100, 30 + p // 9 / 100)
-        for t, p in zip(draw.integers(0, 150, 400), draw.integers(0, 60, 400), strict=True)
-    ]
+def test_ranks_are_those_of_float64_where_float32_cannot_decide(two_threads: None) -> None:
+    """For blocks of any size and any number of threads; hundreds of rows differ by less than the float32 error."""
+    draw = np.random.default_rng(5)
+    numbers = zip(draw.integers(0, 150, 400), draw.integers(0, 60, 400), strict=True)
+    rows = [Passage(f"poi {t}", 120 + p % 9 / 100, 30 + p // 9 / 100) for t, p in numbers]
     queries = [Record(f"typed {i}", [rows[j] for j in draw.integers(0, 400, 1 + i % 2)], []) for i in range(40)]
-    return queries, rows
-
-
-def test_where_float32_cannot_tell(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> None:
-    """Whatever the blocks are, and with any number of threads, ranks are those of float64."""
-    queries, rows = crowd()
-    encoder = CrowdedEncoder()
-    text = encoder.poi_texts([p.text for p in rows]).astype(np.float64)
-    place = encoder.locations([p.lng for p in rows], [p.lat for p in rows]).astype(np.float64)
-    asked = encoder.queries([r.query for r in queries]).astype(np.float64)
-    # By cumulative sums, which add in the order of the columns for every row: equal rows are equal.
+    encoder = ClusteredEncoder()
+    vectors = encoder.encode_queries([r.query for r in queries]).astype(np.float64)
+    text = encoder.encode_poi_texts([p.text for p in rows])
+    location = encoder.encode_locations([p.lng for p in rows], [p.lat for p in rows])
+    # Cumulative sums add in the order of the columns for every row: equal rows have equal scores.
     scores = {
-        kind: np.stack([(v * q).cumsum(axis=1)[:, -1] for q in asked])
-        for kind, v in (("text", text), ("location", place))
+        kind: np.stack([(side.astype(np.float64) * q).cumsum(axis=1)[:, -1] for q in vectors])
+        for kind, side in (("text", text), ("location", location))
     }
     scores["fused"] = scores["text"] + scores["location"]
-    narrow = np.sort(scores["fused"], axis=1)[:, -12]
-    assert (scores["fused"].max(axis=1) - narrow < 1e-5).mean() > 0.5, "too far apart: this test would show little"
-    found = []
-    for block, run, places in ((7, 5, 3), (64, 40, 16), (4096, 256, 8192)):
-        monkeypatch.setattr(stream, "ROWS_AT_ONCE", {"cpu": block})
-        monkeypatch.setattr(stream, "QUERIES_AT_ONCE", {"cpu": run})
-        monkeypatch.setattr(stream, "PLACES_AT_ONCE", places)
-        found.append(evaluate_retrieval(queries, table(rows), encoder, Options(depth=20)))
-    for kind, every in scores.items():
-        by_loops = [
-            bruteforce.rank_and_error(line.tolist(), rows, record) for line, record in zip(every, queries, strict=True)
-        ]
-        for one in found:
-            assert one.ranks[kind].tolist() == [rank for rank, _ in by_loops]
-            figures = bruteforce.figures(by_loops)
-            assert {n: one.metrics[kind][n] for n in figures} == pytest.approx(figures, rel=1e-9, abs=1e-6)
-    for one in found[1:]:
-        for (rows_a, scores_a), (rows_b, scores_b) in zip(one.found.matches, found[0].found.matches, strict=True):
-            assert rows_a.tolist() == rows_b.tolist()
-            assert scores_a.tolist() == scores_b.tolist()
+    twelfth = np.sort(scores["fused"], axis=1)[:, -12]
+    assert (scores["fused"].max(axis=1) - twelfth < 1e-5).mean() > 0.5, "else the test would show little"
+    sizes = [BlockSizes(7, 5, 3), BlockSizes(64, 40, 16), BlockSizes(4096, 256, 8192)]
+    evaluations = [evaluate(queries, rows, encoder, depth=20, sizes=size) for size in sizes]
+    for kind, by_query in scores.items():
+        expected = [bruteforce.rank_and_error(s.tolist(), rows, r) for s, r in zip(by_query, queries, strict=True)]
+        for evaluation, _ in evaluations:
+            bruteforce.assert_equal(evaluation, kind, expected)
+    for matches in zip(*(top.matches for _, top in evaluations), strict=True):
+        assert len({(tuple(rows), tuple(s)) for rows, s in matches}) == 1
 
 
 @pytest.mark.parametrize("depth", [1, 7, 100])
-def test_the_first_matches_are_a_sort_with_gold_last_among_equals(monkeypatch: pytest.MonkeyPatch, depth: int) -> None:
-    monkeypatch.setattr(stream, "ROWS_AT_ONCE", {"cpu": 9})
-    monkeypatch.setattr(stream, "PLACES_AT_ONCE", 4)
-    queries = records(47, seed=3)
-    found = evaluate_retrieval(queries, table(ROWS), EMBEDDER, Options(depth=depth)).found
-    for number, (record, (rows, scores)) in enumerate(zip(queries, found.matches, strict=True)):
-        own = [row for row, p in enumerate(ROWS) if p.key not in record.gold or FIRST[row] == row]
-        values = {row: bruteforce.scores(EMBEDDER, record.query, ROWS[row])["fused"] for row in own}
-        wanted = sorted(own, key=lambda row: (-values[row], ROWS[row].key in record.gold, FIRST[row], row))[:depth]
-        assert rows.tolist() == wanted
-        assert scores.tolist() == [values[row] for row in wanted]
-        gold = found.gold[found.gold[:, 0] == number, 1].tolist()
-        assert gold == [row for row in PLACES if ROWS[row].key in record.gold]
+def test_top_matches_are_a_sort_with_gold_last_among_equals(depth: int) -> None:
+    _, top = evaluate(depth=depth, sizes=BlockSizes(rows=9, locations=4))
+    for number, (record, (rows, scores)) in enumerate(zip(QUERIES, top.matches, strict=True)):
+        own = [row for row, p in enumerate(ROWS) if p.key not in record.gold or FIRST_ROWS[row] == row]
+        values = {row: bruteforce.scores(ENCODER, record.query, ROWS[row])["fused"] for row in own}
+        order = sorted(own, key=lambda row: (-values[row], ROWS[row].key in record.gold, FIRST_ROWS[row], row))[:depth]
+        assert rows.tolist() == order
+        assert scores.tolist() == [values[row] for row in order]
+        gold = top.gold[top.gold[:, 0] == number, 1].tolist()
+        assert gold == [row for row in DISTINCT if ROWS[row].key in record.gold]
 
 
-class Partly(ToyEncoder):
-    """A model of which some vectors are none."""
+class PartlyBrokenEncoder(ToyEncoder):
+    """An encoder with some vectors that are not finite."""
 
-    def vector(self, what: str) -> np.ndarray:
-        found = super().vector(what)
-        return np.full_like(found, np.nan) if what in BROKEN else found
+    BROKEN = frozenset({"query typed 3", "poi poi 5", "poi poi 6", "place (120.01, 30.02)"})
+
+    def vector(self, key: str) -> np.ndarray:
+        vector = super().vector(key)
+        return np.full_like(vector, np.nan) if key in self.BROKEN else vector
 
 
-BROKEN = {"query typed 3", "poi poi 5", "poi poi 6", "place (120.01, 30.02)"}
-
-
-def test_what_has_no_score_is_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "ROWS_AT_ONCE", {"cpu": 6})
-    queries, encoder = records(20, seed=3), Partly()
-    found = evaluate_retrieval(queries, table(ROWS), encoder, Options(depth=40))
+def test_rows_without_a_finite_score_are_last() -> None:
+    encoder = PartlyBrokenEncoder()
+    evaluation, top = evaluate(encoder=encoder, depth=40, sizes=BlockSizes(rows=6), reranker=WEIGHTS)
     for kind in bruteforce.KINDS:
-        by_loops = []
-        for record in queries:
+        expected = []
+        for record in QUERIES:
             values = [bruteforce.scores(encoder, record.query, p)[kind] for p in ROWS]
             values = [-np.inf if np.isnan(v) else v for v in values]
-            by_loops.append(bruteforce.rank_and_error(values, ROWS, record))
-        assert [np.inf if r == MISS else r for r in found.ranks[kind].tolist()] == [rank for rank, _ in by_loops]
-        figures = bruteforce.figures(by_loops)
-        assert {n: found.metrics[kind][n] for n in figures} == pytest.approx(figures, rel=1e-9, abs=1e-6)
-    assert not len(found.found.matches[3][0])
+            expected.append(bruteforce.rank_and_error(values, ROWS, record))
+        bruteforce.assert_equal(evaluation, kind, expected)
+    assert not len(top.matches[3][0])
+    assert evaluation.ranks["reranked"][3] == evaluation.ranks["fused"][3], "there is nothing to rerank"
+    assert top.reranked_best is not None
+    assert np.flatnonzero(top.reranked_best < 0).tolist() == [3]
 
 
-def test_stages_are_told_to_their_ends() -> None:
-    told: dict[str, list[tuple[int, int]]] = {}
-    queries = records(12, seed=3)
+def test_progress_reaches_the_end_of_every_stage() -> None:
+    calls: dict[str, list[tuple[int, int]]] = {}
     evaluate_retrieval(
-        queries,
+        QUERIES,
         table(ROWS),
-        EMBEDDER,
-        Options(bm25=True),
-        lambda stage, done, total: told.setdefault(stage, []).append((done, total)),
+        ENCODER,
+        RetrievalOptions(bm25=True, reranker=WEIGHTS),
+        lambda stage, done, total: calls.setdefault(stage, []).append((done, total)),
     )
-    assert told["counting"][-1] == (len(ROWS), len(ROWS))
-    assert told["BM25"] == [(i, 12) for i in range(1, 13)]
+    assert calls["counting"][-1] == (len(ROWS), len(ROWS))
+    assert calls["BM25"] == calls["reranked"] == [(i, 47) for i in range(1, 48)]

@@ -1,4 +1,4 @@
-"""Tells of every change to a disk before it happens, and runs work in copies of this process, which may die of it."""
+"""Observe every change to the disk before it happens, and run work in forked processes that may be killed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-# Audit events (PEP 578) of what changes a disk; each is told before it happens.
+# Audit events (PEP 578) of changes to the disk; each is raised before the change.
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.symlink", "os.link", "os.chmod", "os.truncate"}
 _NOW: list[Callable[[], None]] = []
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
-    """Tell the listener of every change; a hook cannot be removed, so that it stays and mostly does nothing."""
+    """Call the listener at every change. An audit hook cannot be removed, so it stays and does nothing."""
     writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
     if _NOW and (writes or event in CHANGES):
         _NOW[0]()
@@ -23,7 +23,7 @@ sys.addaudithook(_hook)
 
 
 def listening(listener: Callable[[], None], work: Callable[[], Any]) -> None:
-    """Do a piece of work, ``listener`` being called before every change to a disk."""
+    """Run ``work`` and call ``listener`` before every change to the disk."""
     _NOW.append(listener)
     try:
         work()
@@ -32,7 +32,7 @@ def listening(listener: Callable[[], None], work: Callable[[], Any]) -> None:
 
 
 def in_child(work: Callable[[], Any]) -> int:
-    """Run ``work`` in a copy of this process; its number. A copy that ends by itself ends with 0, or 70 if it fails."""
+    """Run ``work`` in a forked process and return its pid. Its exit code is 0, or 70 if ``work`` raises."""
     pid = os.fork()
     if pid == 0:
         code = 70
@@ -46,5 +46,5 @@ def in_child(work: Callable[[], Any]) -> int:
 
 
 def code_of(pid: int) -> int:
-    """The exit code of a copy, or minus the signal that ended it; waits for that."""
+    """Wait for a forked process; return its exit code, or minus the number of the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

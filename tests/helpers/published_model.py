@@ -1,11 +1,12 @@
-"""The published model's forward pass in plain torch, written from its description; shares no line with m3gal_cli."""
+"""Reference implementation of the published model in plain torch, written from its description without m3gal_cli."""
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import linear, normalize, relu
@@ -15,7 +16,7 @@ Vectors = NDArray[np.float32]
 
 
 class PublishedModel:
-    """A published checkpoint file with its text encoder: texts and places to unit vectors."""
+    """Encode texts and locations with a published checkpoint file and its text encoder."""
 
     def __init__(self, checkpoint: Path, text_encoder: Path) -> None:
         self.state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
@@ -31,7 +32,7 @@ class PublishedModel:
         return encoder
 
     def texts(self, side: str, texts: list[str]) -> Vectors:
-        """[CLS] and the tokens, no [SEP]; the pooled output, one text at a time."""
+        """Encode texts one at a time: [CLS] and the tokens without [SEP], pooler output. Shape: -> (N, D)."""
         rows = []
         with torch.no_grad():
             for text in texts:
@@ -41,17 +42,12 @@ class PublishedModel:
         return torch.stack(rows).numpy()
 
     def places(self, lng: list[float], lat: list[float]) -> Vectors:
-        """The key location encoder on the published z-score."""
-        z = np.stack(
-            [
-                (np.array(lng) - 120.22537389613467) / 0.13344521724616895,
-                (np.array(lat) - 30.265117058856283) / 0.10241391371600085,
-            ],
-            axis=1,
-        )
+        """Encode locations with the key location encoder and the published z-score. Shape: (N,), (N,) -> (N, D)."""
+        z_lng = (np.array(lng) - 120.22537389613467) / 0.13344521724616895
+        z_lat = (np.array(lat) - 30.265117058856283) / 0.10241391371600085
         names = sorted(n for n in self.state if n.startswith("gc_encoder_shadow.") and n.endswith(".weight"))
         names.sort(key=lambda name: [int(part) for part in name.split(".") if part.isdigit()])
-        x = torch.from_numpy(z.astype(np.float32))
+        x = torch.from_numpy(np.stack([z_lng, z_lat], axis=1).astype(np.float32))
         for i, name in enumerate(names):
             x = linear(x, self.state[name], self.state[name.replace(".weight", ".bias")])
             x = relu(x) if i < len(names) - 1 else x
@@ -59,26 +55,19 @@ class PublishedModel:
         return out
 
 
-def read_pois(path: Path) -> tuple[list[str], list[float], list[float]]:
-    """Columns address, lng, lat."""
-    with path.open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [r["address"] for r in rows], [float(r["lng"]) for r in rows], [float(r["lat"]) for r in rows]
+def read_pois(path: Path) -> list[Any]:
+    """Return the columns address, lng and lat."""
+    table = pd.read_csv(path, float_precision="round_trip")
+    return [table[name].tolist() for name in ("address", "lng", "lat")]
 
 
-def worst_rank(scores: NDArray[np.float32], gold: list[int]) -> int:
-    """Rank of the best gold, every tie lost."""
-    best = max(scores[i] for i in gold)
-    return 1 + sum(1 for i, s in enumerate(scores) if i not in gold and s >= best)
-
-
-def kindest_rank(scores: NDArray[np.float32], gold: list[int]) -> int:
-    """Rank of the best gold, every tie won."""
-    best = max(scores[i] for i in gold)
-    return 1 + sum(1 for i, s in enumerate(scores) if i not in gold and s > best)
+def rank_bounds(scores: NDArray[np.float32], gold: list[int]) -> tuple[int, int]:
+    """Return the ranks of the best gold if it wins all ties, and if it loses all ties."""
+    best, others = max(scores[i] for i in gold), [s for i, s in enumerate(scores) if i not in gold]
+    return 1 + sum(s > best for s in others), 1 + sum(s >= best for s in others)
 
 
 def metrics(ranks: list[int]) -> dict[str, float]:
-    """recall@k and MRR@k for k = 1, 3, 5."""
+    """Return recall@k and MRR@k for k = 1, 3, 5."""
     out = {f"recall@{k}": sum(r <= k for r in ranks) / len(ranks) for k in (1, 3, 5)}
     return out | {f"mrr@{k}": sum(1 / r for r in ranks if r <= k) / len(ranks) for k in (1, 3, 5)}

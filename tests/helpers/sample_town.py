@@ -1,4 +1,4 @@
-"""A made-up town of 32 places, small enough that a training takes a second: tables, records and a profile for it."""
+"""An invented town of 32 places on which a training takes less than a second: tables, records and a profile."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.cli import Answer, done, m3gal
+
 KINDS = ("cafe", "bakery", "school", "library", "pharmacy", "hotel", "museum", "station")
 STREETS = ("north street", "harbour road", "mill lane", "castle hill")
 PLACES, VIEWS, BATCH = 32, 64, 16
-STEPS = VIEWS // BATCH  # of pretraining, an epoch
+STEPS = VIEWS // BATCH  # per epoch of pretraining
 SPLITS = {"train": 16, "val": 12, "test": 8}
 
 PROFILE = """\
@@ -21,21 +23,27 @@ model:
   text_encoder: scratch
   max_length: 24
   scratch: {vocab_size: 300, hidden: 16, layers: 1, heads: 2, dropout: 0.1}
-momentum: {queue_size: 40, m: 0.9, m_location: 0.9, m_location_increment: 0.4, temperature: 0.1}
+momentum: {queue_size: 40, text: 0.9, location: 0.9, location_increment: 0.4, temperature: 0.1}
 optim: {precision: fp32, name: adamw, lr: 0.01, location_lr: 0.01, epochs: 3, batch_size: 16}
 run: {print_freq: 1, tensorboard: false}
 """
 
 
+def train(stage: str, profile: Path, name: str, *options: object) -> Answer:
+    """Run ``m3gal STAGE`` with a profile of the town; the runs are in ``runs`` beside the profile."""
+    given = ("--config", profile, "--runs-dir", profile.parent / "runs", "--run-name", name)
+    return m3gal(stage, *given, *options)
+
+
 def place(i: int) -> tuple[str, float, float]:
-    """address, lng, lat of a place; no two read the same or lie together."""
+    """Return address, lng, lat of a place; all addresses and all coordinates differ."""
     i %= PLACES
     address = f"{KINDS[i % 8]} {STREETS[i // 8]} {3 + 2 * i}"
     return address, round(24.9 + 0.013 * (i % 6), 6), round(60.1 + 0.011 * (i // 6), 6)
 
 
 def views() -> list[list[Any]]:
-    """address1, address2, lng, lat: two pairs a place."""
+    """Return address1, address2, lng, lat: two pairs per place."""
     rows: list[list[Any]] = []
     for i in range(PLACES):
         address, lng, lat = place(i)
@@ -45,7 +53,7 @@ def views() -> list[list[Any]]:
 
 
 def record(i: int, negatives: int = 5, **changes: Any) -> dict[str, Any]:
-    """A query for place i; it was typed at the next place."""
+    """Return a record with a query for place i; the query location is the next place."""
     _, lng, lat = place(i + 1)
     others = [(i + 3 * j + 1) % PLACES for j in range(negatives)]
     query = f"{STREETS[i % PLACES // 8]} {KINDS[i % 8]}"
@@ -65,14 +73,14 @@ def write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> Path:
 
 
 def write_lines(path: Path, rows: list[Any]) -> Path:
-    """A JSON object a line; a text stays as it is."""
+    """Write one JSON object per line; a string is written unchanged."""
     text = (row if isinstance(row, str) else json.dumps(row) for row in rows)
     path.write_text("".join(line + "\n" for line in text), encoding="utf-8")
     return path
 
 
 def write_town(folder: Path) -> Path:
-    """All files of the town under the published names, and ``tiny.yaml``, whose path this returns."""
+    """Write all files of the town under the published names and a profile ``tiny.yaml``; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "same_poi_views_town.csv", ["address1", "address2", "lng", "lat"], views())
     write_csv(folder / "poi_database_town.csv", ["address", "lng", "lat"], [list(place(i)) for i in range(PLACES)])
@@ -83,3 +91,10 @@ def write_town(folder: Path) -> Path:
     profile = folder / "tiny.yaml"
     profile.write_text(PROFILE.replace("FOLDER", str(folder)), encoding="utf-8")
     return profile
+
+
+def town_with_run(folder: Path, name: str = "only", steps: int = 1) -> Path:
+    """Write ``data`` and pretrain ``runs/NAME`` in a folder; return the folder."""
+    runs = ("--runs-dir", folder / "runs", "--run-name", name, "--max-steps", steps)
+    done(m3gal("pretrain", "--config", write_town(folder / "data"), *runs))
+    return folder

@@ -1,4 +1,4 @@
-"""Models of a few thousand weights, and an embedder that needs none, to try core, retrieval and evaluation on."""
+"""Models of a few thousand weights, and encoders that draw vectors from the text without any weights."""
 
 from __future__ import annotations
 
@@ -15,15 +15,24 @@ from m3gal_cli.core.checkpoint import Checkpoint
 from m3gal_cli.core.model_settings import ModelSettings
 from m3gal_cli.core.text_encoder import build_text_model
 from m3gal_cli.core.tiny_encoder import small_config, train_tokenizer
-from m3gal_cli.encoders.encoder import TorchEncoder
-from m3gal_cli.rerank.features import FEATURES
-from m3gal_cli.rerank.linear import RerankerWeights
+from m3gal_cli.encoders.torch_encoder import TorchEncoder
+from m3gal_cli.rerank.weights import RerankerWeights
 
 TEXTS = ["north gate, harbour mall", "harbour street 3", "莫干山路东村43幢", "Castle Hill Library", "北门 停车场"]
+LONG_TEXTS = [*TEXTS, "harbour street 莫干山路东村 north gate mall " * 5, "x", "Äpfel, 3!"]
+# Model settings that together have every pooling, prefix, truncation, location encoder, and both values of append_sep.
+MODEL_SETTINGS: list[dict[str, Any]] = [
+    {"pooling": "mean", "query_prefix": "query: ", "passage_prefix": "passage: "},
+    {"pooling": "mean", "append_sep": False, "max_length": 7, "passage_prefix": "门 "},
+    {"pooling": "cls", "append_sep": False, "query_prefix": "问：", "location_encoder": "fourier"},
+    {"pooling": "cls", "max_length": 6},
+    {"pooling": "pooler", "append_sep": False, "location_encoder": "fourier"},
+    {"pooling": "pooler", "max_length": 4, "query_prefix": "q "},
+]
 
 
 def toy_checkpoint(hidden: int = 16, seed: int = 0, **settings: Any) -> Checkpoint:
-    """A random model whose query and key encoders differ, as after training, and a tokenizer of ``TEXTS``."""
+    """Return a random model whose query and key encoders differ, as after training, with a tokenizer of ``TEXTS``."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(TEXTS, 200)
@@ -35,7 +44,7 @@ def toy_checkpoint(hidden: int = 16, seed: int = 0, **settings: Any) -> Checkpoi
 
 
 class ToyEncoder(TorchEncoder):
-    """Vectors of small whole numbers, drawn by the text or place: scores are exact, and many are equal."""
+    """Encoder of small integer vectors, drawn by the text or location: scores are exact, and many are equal."""
 
     def __init__(self, width: int = 3, reach: int = 1) -> None:
         self.width, self.reach = width, reach
@@ -45,40 +54,50 @@ class ToyEncoder(TorchEncoder):
     def dim(self) -> int:
         return self.width
 
-    def normalised(self, lng: ArrayLike, lat: ArrayLike) -> NDArray[np.float64]:
+    def normalize_locations(self, lng: ArrayLike, lat: ArrayLike) -> NDArray[np.float64]:
         return np.stack([np.asarray(lng, float), np.asarray(lat, float)], axis=-1)
 
-    def vector(self, what: str) -> NDArray[np.float32]:
-        draw = np.random.default_rng(zlib.crc32(what.encode()))
+    def vector(self, key: str) -> NDArray[np.float32]:
+        draw = np.random.default_rng(zlib.crc32(key.encode()))
         return draw.integers(-self.reach, self.reach + 1, self.width).astype(np.float32)
 
-    def queries(self, texts: Sequence[str], progress: Any = None) -> NDArray[np.float32]:
+    def encode_queries(self, texts: Sequence[str], progress: Any = None) -> NDArray[np.float32]:
         return np.stack([self.vector(f"query {t}") for t in texts])
 
-    def poi_texts(self, texts: Sequence[str], progress: Any = None) -> NDArray[np.float32]:
+    def encode_poi_texts(self, texts: Sequence[str], progress: Any = None) -> NDArray[np.float32]:
         return np.stack([self.vector(f"poi {t}") for t in texts])
 
-    def locations(self, lng: ArrayLike, lat: ArrayLike) -> NDArray[np.float32]:
+    def encode_locations(self, lng: ArrayLike, lat: ArrayLike) -> NDArray[np.float32]:
         pairs = zip(np.asarray(lng, float).tolist(), np.asarray(lat, float).tolist(), strict=True)
         return np.stack([self.vector(f"place {pair}") for pair in pairs])
 
 
-class CrowdedEncoder(ToyEncoder):
-    """Vectors of numbers that float32 cannot add exactly, in crowds of which the members differ in the last digits."""
+class ClusteredEncoder(ToyEncoder):
+    """Encoder of unit vectors in four clusters, whose members differ in the last digits, so that float32 sums round."""
 
-    def __init__(self, width: int = 40, crowds: int = 4) -> None:
-        super().__init__(width)
-        self.crowds = crowds
+    def __init__(self) -> None:
+        super().__init__(width=40)
 
-    def vector(self, what: str) -> NDArray[np.float32]:
-        seed = zlib.crc32(what.encode())
-        found = np.random.default_rng(seed).normal(size=self.width)
-        if not what.startswith("query"):
-            found = np.random.default_rng(seed % self.crowds).normal(size=self.width) + 1e-6 * found
-        return (found / np.linalg.norm(found)).astype(np.float32)
+    def vector(self, key: str) -> NDArray[np.float32]:
+        seed = zlib.crc32(key.encode())
+        vector = np.random.default_rng(seed).normal(size=self.width)
+        if not key.startswith("query"):
+            vector = np.random.default_rng(seed % 4).normal(size=self.width) + 1e-6 * vector
+        return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
-def weights_of(queries: int = 30, **named: float) -> RerankerWeights:
-    """Weights of the hybrid score, 0 for evidence that is not named."""
-    assert set(named) <= set(FEATURES)
-    return RerankerWeights(tuple(named.get(name, 0.0) for name in FEATURES), queries)
+def reranker_weights(queries: int = 30, **by_name: float) -> RerankerWeights:
+    """Return reranker weights; features that are not named weigh 0."""
+    return RerankerWeights(by_name, queries)
+
+
+def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    """Return whether two modules have equal state dicts."""
+    a, b = one.state_dict(), other.state_dict()
+    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def encode_both_sides(checkpoint: Checkpoint, texts: list[str]) -> dict[str, NDArray[np.float32]]:
+    """Return the vectors of texts as queries and as POIs, by the folder of the encoder."""
+    encoder = TorchEncoder(checkpoint)
+    return {"query_encoder": encoder.encode_queries(texts), "poi_encoder": encoder.encode_poi_texts(texts)}

@@ -1,4 +1,4 @@
-"""Approximate search: recall as measured by brute force, scores and order as of exact search, kept and tuned anew."""
+"""Approximate search: recall as measured by brute force, exact scores, and stored parameters."""
 
 from __future__ import annotations
 
@@ -10,212 +10,161 @@ import numpy as np
 import pytest
 
 from m3gal_cli.errors import InputError
-from m3gal_cli.geo.filters import Area
-from m3gal_cli.index import ann as module
-from m3gal_cli.index.ann import AnnSearcher, families_for, open_ann
+from m3gal_cli.geo.filters import GeoFilter
+from m3gal_cli.index.ann import SAMPLE_STEP, AnnSearcher, Tuner, factory_strings, open_ann, search_codes, train_ivf
 from m3gal_cli.index.exact import ExactSearcher
 from m3gal_cli.index.index import Index
-from m3gal_cli.index.searcher import products
-from tests.helpers.vector_indexes import GivenVectors, MakeIndex, clustered, make_index  # noqa: F401
+from m3gal_cli.index.searcher import inner_products
+from tests.helpers.indexes import GivenVectors, Matrix, clustered_vectors, index_of_vectors
 
 faiss = pytest.importorskip("faiss")
 DIM = 32
-VECTORS = clustered(2500, DIM, 20)
+VECTORS = clustered_vectors(2500, DIM, 20)
+ENCODER = GivenVectors(VECTORS)
 
 
-def opened(index: Index, recall: float = 0.9, **options: Any) -> tuple[AnnSearcher, list[str]]:
-    said: list[str] = []
-    searcher = open_ann(index, GivenVectors(VECTORS), recall, said.append, lambda *_: None, **options)  # type: ignore[arg-type]
-    return searcher, said
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    return index_of_vectors(tmp_path / "index", VECTORS, shard_rows=512)
 
 
-def queries(count: int) -> np.ndarray:
-    return GivenVectors(VECTORS).queries([str(37 * i) for i in range(count)])
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> AnnSearcher:
+    """A searcher that tests must not change."""
+    return opened(index_of_vectors(tmp_path_factory.mktemp("ann") / "index", VECTORS))[0]
 
 
-@pytest.mark.parametrize("families", [["IVF16,SQ8"], ["IVF16,PQ16x4fs"], ["IVF16,Flat"], None])
-def test_recall_as_told_and_scores_as_exact(make_index: MakeIndex, families: list[str] | None) -> None:  # noqa: F811
-    index = make_index(VECTORS, shard_rows=512)
-    searcher, said = opened(index, families=families)
-    asked = queries(150)
-    found, true = searcher.search(asked, 10), ExactSearcher(index).search(asked, 10)
-    recall = np.mean([np.isin(t, f).mean() for t, f in zip(true.rows, found.rows, strict=True)])
-    assert recall >= 0.9 - 0.04, "of other queries than those it was tuned with"
+def opened(
+    index: Index, recall: float = 0.9, factory: str = "IVF16,SQ8", **options: Any
+) -> tuple[AnnSearcher, list[str]]:
+    messages: list[str] = []
+    options = {"factories": [factory]} | options
+    return open_ann(index, ENCODER, recall, messages.append, lambda *_: None, **options), messages
+
+
+def queries(count: int) -> Matrix:
+    return ENCODER.encode_queries([str(37 * i) for i in range(count)])
+
+
+def mean_recall(nearest: np.ndarray, found: np.ndarray) -> float:
+    return float(np.mean([np.isin(n, f).mean() for n, f in zip(nearest, found, strict=True)]))
+
+
+@pytest.mark.parametrize("factories", [["IVF16,SQ8"], ["IVF16,PQ16x4fs"], ["IVF16,Flat"], None])
+def test_recall_reaches_the_target_and_scores_are_exact(index: Index, factories: list[str] | None) -> None:
+    searcher, messages = opened(index, factories=factories)
+    result, exact = searcher.search(queries(150), 10), ExactSearcher(index).search(queries(150), 10)
     assert searcher.setting.recall >= 0.9
-    assert any(f"recall@10 {searcher.setting.recall:.3f}" in line for line in said)
-    for query, rows, scores in zip(asked, found.rows, found.scores, strict=True):
-        own = products(index.vectors(rows), query)
-        assert scores.tolist() == own.tolist()
-        assert np.lexsort((rows, -own)).tolist() == list(range(10))
+    assert mean_recall(exact.rows, result.rows) >= 0.9 - 0.04, "for other queries than those of the tuning"
+    assert any(f"recall@10 {searcher.setting.recall:.3f}" in line for line in messages)
+    for query, rows, scores in zip(queries(150), result.rows, result.scores, strict=True):
+        expected = inner_products(index.vectors(rows), query)
+        assert scores.tolist() == expected.tolist()
+        assert np.lexsort((rows, -expected)).tolist() == list(range(10))
 
 
-def test_the_measured_recall_is_that_of_brute_force(make_index: MakeIndex) -> None:  # noqa: F811
-    index = make_index(VECTORS)
-    searcher, _ = opened(index, recall=0.5, families=["IVF16,PQ4x4fs"])
-    probes = module._Probes(index, GivenVectors(VECTORS))  # type: ignore[arg-type]
-    found = searcher.search(probes.vectors, 10).rows
-    shares = []
-    for query, rows in zip(probes.vectors, found, strict=True):
-        true = np.argsort(-(VECTORS.astype(np.float64) @ query))[:10]
-        shares.append(np.isin(true, rows).mean())
-    # Codes that tie are taken in another order where more are asked for.
-    assert searcher.setting.recall == pytest.approx(np.mean(shares), abs=0.01)
+def test_the_measured_recall_is_that_of_brute_force(index: Index) -> None:
+    searcher, _ = opened(index, 0.5, "IVF16,PQ4x4fs")
+    tuning = Tuner(index, ENCODER).queries
+    nearest = np.argsort(-(tuning.astype(np.float64) @ VECTORS.T.astype(np.float64)), axis=1)[:, :10]
+    # The order of equal codes depends on the number of results.
+    assert searcher.setting.recall == pytest.approx(mean_recall(nearest, searcher.search(tuning, 10).rows), abs=0.01)
 
 
-def test_built_once_and_tuned_for_every_target(make_index: MakeIndex, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    index = make_index(VECTORS)
-    low, _ = opened(index, recall=0.6, families=["IVF16,SQ8"])
-    monkeypatch.setattr(module, "train_cells", None)
-    high, _ = opened(index, recall=0.97)
-    again, said = opened(index, recall=0.6)
-    assert again.setting == low.setting
-    assert not said
-    assert high.setting.recall >= 0.97
-    assert set(json.loads((index.path / "ann" / "ann.json").read_text())["settings"]) == {"0.6", "0.97"}
+@pytest.mark.parametrize("factory", ["IVF16,SQ8", "IVF16,PQ16x4fs"])
+def test_an_index_is_built_once_mapped_and_tuned_for_each_target(index: Index, factory: str) -> None:
+    path = index.path / "ann" / "cells.faiss"
+    first = opened(index, 0.6, factory)[0]
+    expected, stored = first.search(queries(40), 10), (path.read_bytes(), path.stat().st_ino)
+    (again, messages), other = opened(index, 0.6), opened(index, 0.7)[0]
+    assert (again.setting, messages) == (first.setting, [])
+    assert other.setting.recall >= 0.7
+    for searcher in (again, other):
+        lists = faiss.downcast_InvertedLists(searcher.ivf.invlists)
+        assert isinstance(lists, faiss.OnDiskInvertedLists) == ("PQ" not in factory)
+    result = again.search(queries(40), 10)
+    assert result.rows.tolist() == expected.rows.tolist()
+    assert result.scores.tobytes() == expected.scores.tobytes()
+    assert (path.read_bytes(), path.stat().st_ino) == stored
+    assert set(json.loads((index.path / "ann" / "ann.json").read_text())["settings"]) == {"0.6", "0.7"}
 
 
-def test_codes_that_are_too_coarse_are_found_out_on_a_sample(
-    make_index: MakeIndex,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """All rows are added for the family that is taken alone, and cells are looked for once."""
-    filled: list[str] = []
-    centres: list[np.ndarray] = []
-    fill = module.fill_cells
-
-    def note(index: module.Index, cells: Any, progress: module.Progress) -> None:
-        filled.append(type(cells).__name__)
-        centres.append(cells.quantizer.reconstruct_n(0, cells.nlist))
-        fill(index, cells, progress)
-
-    monkeypatch.setattr(module, "fill_cells", note)
-    monkeypatch.setattr(module, "REORDERED", (10, 20))
-    index = make_index(VECTORS)
-    searcher, said = opened(index, recall=0.9, families=["IVF16,PQ2x4fs", "IVF16,SQ8"])
-    assert filled == ["IndexIVFScalarQuantizer"]
-    assert len([line for line in said if line.endswith("too coarse for these vectors")]) == 1
+def test_codes_that_are_too_coarse_are_rejected_on_a_sample(index: Index) -> None:
+    """The next index type takes over the centroids."""
+    searcher, messages = opened(index, factories=["IVF16,PQ2x4fs", "IVF16,SQ8"], refine_sizes=(10, 20))
+    assert type(searcher.ivf).__name__ == "IndexIVFScalarQuantizer"
+    assert len([line for line in messages if "codes of IVF16,PQ2x4fs are too coarse" in line]) == 1
     assert searcher.setting.recall >= 0.9
-    coarse = module.train_cells(index, "IVF16,PQ2x4fs", said.append)
-    assert (centres[0] == coarse.quantizer.reconstruct_n(0, 16)).all()
-    probes = module._Probes(index, GivenVectors(VECTORS))  # type: ignore[arg-type]
-    rows = np.arange(0, len(VECTORS), module.TRIAL)
-    shares = []
-    share = probes.trial(coarse)
+    coarse = train_ivf(index, "IVF16,PQ2x4fs", messages.append)
+    assert (searcher.ivf.quantizer.reconstruct_n(0, 16) == coarse.quantizer.reconstruct_n(0, 16)).all()
+    tuner, rows = Tuner(index, ENCODER, (10, 20)), np.arange(0, len(VECTORS), SAMPLE_STEP)
+    code_recall = tuner.code_recall(coarse)
     assert coarse.ntotal == 0
     coarse.add(VECTORS[rows])
-    near = module._probe(coarse, probes.vectors, 16, 10) * module.TRIAL
-    for query, own in zip(probes.vectors, near, strict=True):
-        shares.append(np.isin(rows[np.argsort(-(VECTORS[rows] @ query))[:10]], own).mean())
-    assert share == pytest.approx(np.mean(shares), abs=0.01)
+    nearest = rows[np.argsort(-(tuner.queries @ VECTORS[rows].T), axis=1)[:, :10]]
+    found = search_codes(coarse, tuner.queries, 16, 10) * SAMPLE_STEP
+    assert code_recall == pytest.approx(mean_recall(nearest, found), abs=0.01)
 
 
-@pytest.mark.parametrize("family", ["IVF16,SQ8", "IVF16,Flat", "IVF16,PQ16x4fs"])
-def test_codes_are_mapped_and_stay_as_they_are(make_index: MakeIndex, family: str) -> None:  # noqa: F811
-    """Opened again, and tuned for another target, the file is neither read whole nor written."""
-    index, asked = make_index(VECTORS), queries(40)
-    path = index.path / "ann" / "cells.faiss"
-    first = opened(index, recall=0.6, families=[family])[0]
-    made = first.search(asked, 10)
-    before = path.read_bytes(), path.stat().st_ino
-    again, other = opened(index, recall=0.6)[0], opened(index, recall=0.7)[0]
-    for searcher in (again, other):
-        lists = faiss.downcast_InvertedLists(searcher.cells.invlists)
-        assert isinstance(lists, faiss.OnDiskInvertedLists) == ("PQ" not in family)
-    found = again.search(asked, 10)
-    assert found.rows.tolist() == made.rows.tolist()
-    assert found.scores.tolist() == made.scores.tolist()
-    assert other.setting.recall >= 0.7
-    assert (path.read_bytes(), path.stat().st_ino) == before
-
-
-def test_a_file_that_was_cut_short(make_index: MakeIndex) -> None:  # noqa: F811
-    """To look beyond the end of what is mapped would end the process."""
-    index = make_index(VECTORS)
-    path = index.path / "ann" / "cells.faiss"
-    opened(index, families=["IVF16,SQ8"])
+@pytest.mark.parametrize("damage", ["truncated codes", "other codes", "other settings"])
+def test_damaged_files_are_built_again(index: Index, damage: str) -> None:
+    """Without the check of the size, reading beyond the end of a mapped file would end the process."""
+    opened(index)
+    path = index.path / "ann" / ("ann.json" if damage == "other settings" else "cells.faiss")
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    searcher, said = opened(index, families=["IVF16,SQ8"])
-    assert said
-    assert len(path.read_bytes()) == len(whole), "threads that train add up in another order: the bytes may differ"
+    path.write_bytes(whole[: len(whole) // 2] if damage == "truncated codes" else b"{}")
+    searcher, messages = opened(index)
+    assert messages
     assert (searcher.search(queries(40), 10).rows >= 0).all()
 
 
-@pytest.mark.parametrize("file", ["cells.faiss", "ann.json"])
-def test_damaged_files_are_made_anew(make_index: MakeIndex, file: str) -> None:  # noqa: F811
-    index = make_index(VECTORS)
-    opened(index, families=["IVF16,SQ8"])
-    Path(index.path / "ann" / file).write_bytes(b"{}")
-    searcher, said = opened(index, families=["IVF16,SQ8"])
-    assert said
-    assert searcher.search(queries(1), 10).rows.shape == (1, 10)
+def test_a_target_that_is_not_reached_is_reported(index: Index) -> None:
+    _, messages = opened(index, 0.999999, "IVF16,PQ2x4fs", refine_sizes=(10,))
+    assert messages[-1] == "recall 0.999999 is not reached; --index exact searches all POIs"
 
 
-def test_a_target_out_of_reach_is_told(make_index: MakeIndex, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    monkeypatch.setattr(module, "REORDERED", (10,))
-    _, said = opened(make_index(VECTORS), recall=0.999999, families=["IVF16,PQ2x4fs"])
-    assert said[-1] == "recall 0.999999 is not reached: --index exact finds all"
+@pytest.mark.parametrize("max_exact_rows", [0, 100_000])
+def test_filters_are_exact_for_few_pois_and_complete_for_many(shared: AnnSearcher, max_exact_rows: int) -> None:
+    index = shared.index
+    searcher = AnnSearcher(index, shared.ivf, shared.setting, max_exact_rows)
+    large, small = GeoFilter((-60.0, -40.0, 90.0, 50.0)), GeoFilter((0.0, 0.0, 8.0, 8.0))
+    assert len(index.rows_in(small)) < 10
+    filters = [large, None, small] * 3
+    result, exact = searcher.search(queries(9), 10, filters), ExactSearcher(index).search(queries(9), 10, filters)
+    for geo_filter, rows, expected in zip(filters, result.rows, exact.rows, strict=True):
+        allowed = index.rows_in(geo_filter) if geo_filter else np.arange(len(index))
+        assert np.isin(rows[rows >= 0], allowed).all()
+        assert (rows >= 0).sum() == min(10, len(allowed))
+        if geo_filter is small or (max_exact_rows and geo_filter is large):
+            assert (rows == expected).all()
+        assert np.isin(rows, expected).mean() >= 0.7
 
 
-@pytest.mark.parametrize("few_rows", [0, 100_000])
-def test_areas(make_index: MakeIndex, monkeypatch: pytest.MonkeyPatch, few_rows: int) -> None:  # noqa: F811
-    """Small areas are exact; in large ones all that is found lies inside, and nothing is missing that could be."""
-    monkeypatch.setattr(module, "FEW_ROWS", few_rows)
-    index = make_index(VECTORS)
-    searcher, _ = opened(index, families=["IVF16,SQ8"])
-    box, tiny = Area((120.0, 30.0, 120.05, 30.002)), Area((120.0, 30.0, 120.002, 30.0))
-    asked, areas = queries(9), [box, None, tiny] * 3
-    found, true = searcher.search(asked, 10, areas), ExactSearcher(index).search(asked, 10, areas)
-    for area, one, two in zip(areas, found.rows, true.rows, strict=True):
-        inside = index.rows_in(area) if area else np.arange(len(index))
-        assert np.isin(one[one >= 0], inside).all()
-        assert (one >= 0).sum() == min(10, len(inside))
-        if area is tiny or (few_rows and area is box):
-            assert (one == two).all()
-        assert np.isin(one, two).mean() >= 0.7
-
-
-@pytest.mark.parametrize("k", [1, 25, 4000])
-def test_any_k(make_index: MakeIndex, k: int) -> None:  # noqa: F811
-    index = make_index(VECTORS)
-    rows = opened(index, recall=0.95, families=["IVF16,SQ8"])[0].search(queries(5), k).rows
-    assert rows.shape == (5, k)
-    for own in rows:
-        assert len(set(own[own >= 0])) == min(k, len(VECTORS))
-
-
-@pytest.mark.parametrize("k", [25, 100, 400])
-def test_what_lies_deeper_is_found_as_well_as_the_best_ten(make_index: MakeIndex, k: int) -> None:  # noqa: F811
-    """In few more cells: the fourth root of k times as many, and no fewer than hold so many places."""
-    index = make_index(VECTORS)
-    searcher, _ = opened(index, recall=0.9, families=["IVF16,SQ8"])
-    true = ExactSearcher(index).search(queries(60), k).rows
-    found = searcher.search(queries(60), k).rows
-    assert np.mean([np.isin(t, f).mean() for t, f in zip(true, found, strict=True)]) >= 0.9
+@pytest.mark.parametrize("k", [1, 100, 4000])
+def test_recall_holds_for_any_k(shared: AnnSearcher, k: int) -> None:
+    result = shared.search(queries(60), k).rows
+    assert result.shape == (60, k)
+    for rows in result:
+        assert len(set(rows[rows >= 0])) == min(k, len(VECTORS))
+    assert mean_recall(ExactSearcher(shared.index).search(queries(60), k).rows, result) >= 0.87
 
 
 @pytest.mark.parametrize("count", [1, 3, 40])
-def test_tiny_tables(make_index: MakeIndex, count: int) -> None:  # noqa: F811
-    vectors = clustered(count, DIM, 5)
-    searcher = open_ann(make_index(vectors), GivenVectors(vectors), 0.9, lambda _: None, lambda *_: None)  # type: ignore[arg-type]
+def test_tiny_tables_are_searched(tmp_path: Path, count: int) -> None:
+    vectors = clustered_vectors(count, DIM, 5)
+    index = index_of_vectors(tmp_path / "index", vectors)
+    searcher = open_ann(index, GivenVectors(vectors), 0.9, lambda _: None, lambda *_: None)
     assert searcher.search(vectors[:1], 3).rows[0, 0] == 0
 
 
-@pytest.mark.parametrize("recall", [0.0, 1.0, -1.0, 7.0])
-def test_no_share(make_index: MakeIndex, recall: float) -> None:  # noqa: F811
-    with pytest.raises(InputError, match="out of range"):
-        opened(make_index(VECTORS), recall=recall)
+def test_a_recall_out_of_range_is_refused(index: Index) -> None:
+    for recall in (0.0, 1.0):
+        with pytest.raises(InputError, match="out of range"):
+            opened(index, recall)
 
 
-@pytest.mark.parametrize(
-    ("rows", "dim", "wanted"),
-    [
-        (1_000_000, 768, ["IVF4096,PQ192x4fs", "IVF4096,SQ8"]),
-        (3_000_000, 384, ["IVF4096,PQ96x4fs", "IVF4096,SQ8"]),
-        (20_000_000, 768, ["IVF16384,PQ192x4fs", "IVF16384,SQ8"]),
-        (100, 768, ["IVF2,Flat"]),
-        (5_000, 30, ["IVF125,SQ8"]),
-    ],
-)
-def test_families(rows: int, dim: int, wanted: list[str]) -> None:
-    assert families_for(rows, dim) == wanted
+def test_the_index_type_suits_the_size() -> None:
+    assert factory_strings(1_000_000, 768) == ["IVF4096,PQ192x4fs", "IVF4096,SQ8"]
+    assert factory_strings(20_000_000, 768) == ["IVF16384,PQ192x4fs", "IVF16384,SQ8"]
+    assert factory_strings(100, 768) == ["IVF2,Flat"]
+    assert factory_strings(5_000, 30) == ["IVF125,SQ8"]

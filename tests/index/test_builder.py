@@ -1,4 +1,4 @@
-"""Building an index: by one process or several, killed at any moment, on a full disk, stale, or in a foreign folder."""
+"""Building an index: by several processes, killed at any moment, on a full disk, and in folders of other content."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 import resource
 import shutil
 import signal
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,118 +18,144 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from m3gal_cli import files as data_files
+from m3gal_cli import files as files_module
 from m3gal_cli.encoders.fingerprint import Fingerprint
+from m3gal_cli.encoders.vector_shards import shard_path
 from m3gal_cli.errors import InputError
-from m3gal_cli.index import builder as bulk
-from m3gal_cli.index.builder import Share, Sources
+from m3gal_cli.index import builder
+from m3gal_cli.index.builder import IndexSources, Worker
 from m3gal_cli.index.index import Index
 from tests.helpers.disk_events import code_of, in_child, listening
-from tests.helpers.indexes import Given, build, index_of, sources_of, table_of
+from tests.helpers.indexes import GivenVectors, build, index_of, index_sources, poi_table
 from tests.helpers.toy_models import ToyEncoder
 
-POIS = table_of(30)
+POIS = poi_table(30)
 
 
 def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def refuse() -> Any:
-    raise AssertionError("asked for without need")
+def not_needed() -> Any:
+    raise AssertionError("neither the table nor the model is needed")
 
 
-def test_a_whole_index_needs_neither_table_nor_model(tmp_path: Path) -> None:
-    sources = sources_of(POIS, ToyEncoder())
+def file_sources(folder: Path, pois: pd.DataFrame) -> IndexSources:
+    """Sources with the fingerprints of a table and a model in a folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / "pois.csv").write_text(pois.to_csv())
+    (folder / "model.bin").write_text("weights")
+    table, model = (Fingerprint((folder / name,)) for name in ("pois.csv", "model.bin"))
+    return IndexSources(model, table, lambda: pois, ToyEncoder)
+
+
+def make_incomplete(path: Path, *missing_shards: int) -> None:
+    """Turn a complete index into an interrupted build."""
+    (path / "manifest.json").rename(path / "building.json")
+    for number in missing_shards:
+        shard_path(path, number).unlink()
+
+
+def test_a_complete_index_is_opened_without_its_table_and_model(tmp_path: Path) -> None:
+    sources = index_sources(POIS, ToyEncoder())
     build(tmp_path / "index", sources, 8)
     before = content(tmp_path)
-    assert set(before) == {
-        *("index/manifest.json", "index/pois.parquet"),
-        *(f"index/vectors/00000{i}{end}.npy" for i in range(4) for end in ("", ".rest")),
-    }
-    said: list[str] = []
-    again = build(tmp_path / "index", Sources(sources.model, sources.table, refuse, refuse), 8, said)
+    vectors = {f"index/vectors/00000{i}{end}.npy" for i in range(4) for end in ("", ".rest")}
+    assert set(before) == {"index/manifest.json", "index/pois.parquet"} | vectors
+    messages: list[str] = []
+    again = build(tmp_path / "index", replace(sources, read_pois=not_needed, load_encoder=not_needed), 8, messages)
     assert again is not None
-    assert (len(again), said) == (30, [])
+    assert messages == []
     assert content(tmp_path) == before
 
 
-def test_rows_equal_in_text_and_place_are_one(tmp_path: Path) -> None:
+def test_a_complete_index_is_used_if_its_table_is_missing(tmp_path: Path) -> None:
+    path, messages = tmp_path / "index", list[str]()
+    sources = file_sources(tmp_path / "data", POIS)
+    build(path, sources)
+    without_table = replace(sources, table=None, read_pois=not_needed, load_encoder=not_needed)
+    assert build(path, without_table, messages=messages) is not None
+    assert messages == [f"index {path}: used without its POI table (pois.csv), which is missing"]
+    other_model = replace(without_table, model=Fingerprint((), {"name": "other"}))
+    with pytest.raises(AssertionError):  # read_pois is called, which reports the missing table
+        build(path, other_model)
+    assert len(Index(path)) == 30, "the old index is kept"
+
+
+def test_an_index_that_was_moved_with_its_sources_is_not_built_again(tmp_path: Path) -> None:
+    build(tmp_path / "here" / "index", file_sources(tmp_path / "here", POIS), 8)
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert str(tmp_path) not in (tmp_path / "there/index/manifest.json").read_text()
+    sources = file_sources(tmp_path / "there", POIS)
+    assert build(tmp_path / "there/index", replace(sources, read_pois=not_needed)) is not None
+
+
+def test_pois_of_equal_address_and_coordinates_are_indexed_once(tmp_path: Path) -> None:
     pois = pd.concat([POIS, POIS.assign(poi_id=POIS["poi_id"] + 100), POIS[:3].assign(lng=1.0)], ignore_index=True)
     index = index_of(tmp_path / "index", pois, ToyEncoder(), 8)
     assert index.pois["poi_id"].to_pylist() == [*range(30), 0, 1, 2]
 
 
-@pytest.mark.parametrize("shard_rows", [1, 29, 30, 31])
-def test_the_size_of_shards_changes_no_vector(tmp_path: Path, shard_rows: int) -> None:
-    index = index_of(tmp_path / "index", POIS, ToyEncoder(), shard_rows)
-    wanted = index_of(tmp_path / "other", POIS, ToyEncoder(), 7)
-    assert index.vectors(np.arange(30)).tolist() == wanted.vectors(np.arange(30)).tolist()
+def test_the_shard_size_changes_no_vector_and_is_not_mixed(tmp_path: Path) -> None:
+    vectors = []
+    for size in (7, 1, 29, 30, 31):
+        index = index_of(tmp_path / "index", POIS, ToyEncoder(), size)
+        assert index.shard_rows == size
+        vectors.append(index.vectors(np.arange(30)).tolist())
+        make_incomplete(index.path)
+    assert vectors == [vectors[0]] * 5
 
 
 @pytest.mark.parametrize(
     ("model", "table", "words"),
     [
-        ("other", "table", "an index of another model"),
-        ("model", "other", "an index of another table"),
-        ("other", "other", "an index of another model and another table"),
+        ("other", "other", "with another model and from another POI table"),
+        ("model", "table", "by another version of m3gal"),
     ],
 )
-@pytest.mark.parametrize("half", [False, True])
-def test_a_stale_index_is_named_and_made_anew(tmp_path: Path, model: str, table: str, words: str, half: bool) -> None:
-    path, said = tmp_path / "index", list[str]()
+@pytest.mark.parametrize("incomplete", [False, True])
+def test_an_index_of_other_sources_is_replaced(
+    tmp_path: Path, model: str, table: str, words: str, incomplete: bool
+) -> None:
+    path, messages = tmp_path / "index", list[str]()
     index_of(path, POIS, ToyEncoder(), 8)
-    if half:
-        (path / "manifest.json").rename(path / "building.json")
-        (path / "vectors" / "000002.npy").unlink()
-    index = build(path, sources_of(POIS[:9], ToyEncoder(4), model, table), 8, said)
-    assert said == [f"index {path}: {words}; it is made anew"]
+    (path / "ann").mkdir()
+    if words == "by another version of m3gal":
+        manifest = json.loads((path / "manifest.json").read_text())
+        (path / "manifest.json").write_text(json.dumps(manifest | {"format": 0}))
+    if incomplete:
+        make_incomplete(path, 2)
+    index = build(path, index_sources(POIS[:9], ToyEncoder(4), model, table), 8, messages)
+    assert messages == [f"index {path} was built {words}: building it again"]
     assert index is not None
     assert (len(index), index.dim) == (9, 4)
+    assert sorted(os.listdir(path)) == ["manifest.json", "pois.parquet", "vectors"]
     assert os.listdir(tmp_path) == ["index"]
 
 
-def test_an_index_of_another_format(tmp_path: Path) -> None:
-    path, said = tmp_path / "index", list[str]()
-    index_of(path, POIS, ToyEncoder(), 8)
-    manifest = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps(manifest | {"format": 0}))
-    build(path, sources_of(POIS, ToyEncoder()), 8, said)
-    assert said == [f"index {path}: an index of another version of m3gal; it is made anew"]
-    assert json.loads((path / "manifest.json").read_text()) == manifest
-
-
-@pytest.mark.parametrize("kind", ["files", "a file", "json"])
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("name", ["index", "index/manifest.json", "index/letter.txt"])
+def test_other_files_are_never_removed(tmp_path: Path, name: str) -> None:
     path = tmp_path / "index"
-    if kind == "a file":
-        path.write_text("mine")
-    else:
-        path.mkdir()
-        (path / ("manifest.json" if kind == "json" else "letter.txt")).write_text("{}")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{}")
     before = content(tmp_path)
-    with pytest.raises(InputError, match="holds something else than an index"):
-        build(path, sources_of(POIS, ToyEncoder()), 8)
+    with pytest.raises(InputError, match="not an index: the folder holds other files"):
+        build(path, index_sources(POIS, ToyEncoder()), 8)
     assert content(tmp_path) == before
 
 
-def test_shards_of_other_measures_are_not_taken(tmp_path: Path) -> None:
-    """Of the same model and table, but begun with shards of another size."""
-    path, wanted = tmp_path / "index", index_of(tmp_path / "wanted", POIS, ToyEncoder(), 8)
-    index_of(path, POIS, ToyEncoder(), 5)
-    (path / "manifest.json").rename(path / "building.json")
-    index_of(path, POIS, ToyEncoder(), 8)
-    assert content(path) == content(wanted.path)
-
-
-def test_killed_at_every_single_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whenever it dies, the next start makes the very index, and nothing else is left."""
+@pytest.mark.integration
+@pytest.mark.parametrize("replacing", [False, True], ids=["new", "replacing another index"])
+def test_a_build_that_is_killed_at_any_disk_change_is_completed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replacing: bool
+) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    wanted = content(index_of(tmp_path / "wanted", POIS, ToyEncoder(), 15).path)
-    sources, changes = sources_of(POIS, ToyEncoder()), 0
-    goes_on = 0
+    expected = content(index_of(tmp_path / "expected", POIS, ToyEncoder(), 15).path)
+    sources, changes, resumed = index_sources(POIS, ToyEncoder()), 0, 0
     while True:
-        path, said = tmp_path / f"index {changes}", list[str]()
+        path, messages = tmp_path / f"index {changes}", list[str]()
+        if replacing:
+            build(path, index_sources(POIS[:20], ToyEncoder(), "other", "other"), 15)
         left = [changes]
 
         def die(left: list[int] = left) -> None:
@@ -139,126 +167,129 @@ def test_killed_at_every_single_change(tmp_path: Path, monkeypatch: pytest.Monke
             listening(die, lambda: build(path, sources, 15))
 
         code = code_of(in_child(work))
-        build(path, sources, 15, said)
-        assert content(path) == wanted, changes
-        goes_on += any("goes on after" in line for line in said)
+        build(path, sources, 15, messages)
+        assert content(path) == expected, changes
+        resumed += any("resuming after" in line for line in messages)
         shutil.rmtree(path)
         if code == 0:
             break
         assert code == 9
         changes += 1
     assert changes > 30
-    assert goes_on > 20, "most deaths leave something to go on with"
+    assert resumed > 15, "most kills leave something to resume"
 
 
-def test_what_is_gone_on_with(tmp_path: Path) -> None:
-    path, said = tmp_path / "index", list[str]()
+def test_only_missing_shards_are_encoded(tmp_path: Path) -> None:
+    path, messages = tmp_path / "index", list[str]()
     index_of(path, POIS, ToyEncoder(), 8)
-    (path / "manifest.json").rename(path / "building.json")
-    for number in (1, 3):
-        (path / "vectors" / f"00000{number}.npy").unlink()
-    told: list[tuple[int, int]] = []
+    make_incomplete(path, 1, 3)
+    reported: list[tuple[int, int]] = []
 
-    class Telling(ToyEncoder):
-        def poi_texts(self, texts: Any, progress: Any = None) -> Any:
+    class ReportingEncoder(ToyEncoder):
+        def encode_poi_texts(self, texts: Any, progress: Any = None) -> Any:
             for done in range(1, len(texts) + 1):
                 progress(done, len(texts))
-            return super().poi_texts(texts)
+            return super().encode_poi_texts(texts)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bulk, "SHARD_ROWS", 8)
-        bulk.open_or_build(path, sources_of(POIS, Telling()), said.append, lambda *rows: told.append(rows))
-    assert said == [f"index {path}: goes on after 16 of 30 POIs"]
-    assert told == [(done, 14) for done in range(1, 15)], "the missing rows alone are encoded"
+    sources = index_sources(POIS, ReportingEncoder())
+    builder.open_or_build(path, sources, messages.append, lambda *rows: reported.append(rows), shard_rows=8)
+    assert messages == [f"index {path}: resuming after 16 of 30 POIs"]
+    assert reported == [(done, 14) for done in range(1, 15)]
 
 
-@pytest.mark.parametrize("world", [2, 3, 5])
-def test_several_processes_make_the_index_of_one(tmp_path: Path, world: int) -> None:
-    """Real processes, which meet in the folder alone; one has died before."""
-    sources, path = sources_of(POIS, ToyEncoder()), tmp_path / "index"
-    wanted = content(index_of(tmp_path / "wanted", POIS, ToyEncoder(), 4).path)
+def test_several_processes_build_the_same_index_as_one(tmp_path: Path) -> None:
+    sources, path = index_sources(POIS, ToyEncoder()), tmp_path / "index"
+    expected = content(index_of(tmp_path / "expected", POIS, ToyEncoder(), 4).path)
 
     def take_part(rank: int) -> None:
-        assert build(path, sources, 4, share=Share(rank, world)) is None
+        assert build(path, sources, 4, worker=Worker(rank, 5)) is None
 
-    children = [in_child(partial(take_part, rank)) for rank in range(1, world)]
-    index = build(path, sources, 4, share=Share(0, world))
+    children = [in_child(partial(take_part, rank)) for rank in range(1, 5)]
+    assert build(path, sources, 4, worker=Worker(0, 5)) is not None
+    assert [code_of(pid) for pid in children] == [0] * 4
+    assert content(path) == expected
+
+
+def test_the_first_process_waits_for_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources, path, messages = index_sources(POIS, ToyEncoder()), tmp_path / "index", list[str]()
+    monkeypatch.setattr(builder.time, "sleep", lambda _: build(path, sources, 8, worker=Worker(1, 2)))
+    assert build(path, sources, 8, messages, Worker(0, 2)) is not None
+    assert messages == [f"index {path}: waiting for the shards of the other processes"]
+
+
+@pytest.mark.parametrize("locks", [True, False], ids=["locks", "file system without locks"])
+def test_of_two_builds_of_different_tables_one_fails_with_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locks: bool
+) -> None:
+    """With locks, the first build completes; without, the second one. The index that is left is complete."""
+    if not locks:
+        monkeypatch.setattr("m3gal_cli.index.folder_lock.fcntl", None)
+    path, errors = tmp_path / "index", list[str]()
+    first, second = (file_sources(tmp_path / name, POIS[:rows]) for name, rows in (("first", 30), ("second", 20)))
+
+    def run(sources: IndexSources) -> Index | None:
+        try:
+            return build(path, sources, 8)
+        except InputError as error:
+            errors.append(str(error))
+            return None
+
+    class PausingEncoder(ToyEncoder):
+        def encode_poi_texts(self, texts: Any, progress: Any = None) -> Any:
+            if not errors and not (path / "manifest.json").exists():
+                thread = threading.Thread(target=run, args=[second])
+                thread.start()
+                thread.join()
+            return super().encode_poi_texts(texts)
+
+    run(replace(first, load_encoder=PausingEncoder))
+    assert len(errors) == 1
+    assert f"{path}: another process is building an index from another POI table (pois.csv) in this folder" in errors[0]
+    assert "--index-dir" in errors[0]
+    assert len(Index(path)) == (30 if locks else 20)
+
+
+def test_builds_of_the_same_index_do_not_hinder_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, sources = tmp_path / "index", index_sources(POIS, ToyEncoder())
+    fsync, calls = files_module.os.fsync, [0]
+
+    def build_too(handle: int) -> None:
+        calls[0] += 1
+        if calls[0] == 6:  # while a shard is written
+            build(path, sources, 8)
+        fsync(handle)
+
+    monkeypatch.setattr(files_module.os, "fsync", build_too)
+    index = build(path, sources, 8)
     assert index is not None
-    assert [code_of(pid) for pid in children] == [0] * (world - 1)
-    assert content(path) == wanted
+    assert content(path) == content(index_of(tmp_path / "expected", POIS, ToyEncoder(), 8).path)
 
 
-def test_a_process_waits_for_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    sources, path = sources_of(POIS, ToyEncoder()), tmp_path / "index"
+@pytest.mark.parametrize("limit", [0, 200, 3000])
+def test_a_build_on_a_full_disk_is_resumed_later(tmp_path: Path, limit: int) -> None:
+    """The system limits the size of files, in bytes."""
+    pois = poi_table(200)
+    expected = content(index_of(tmp_path / "expected", pois, ToyEncoder(), 60).path)
+    path, sources = tmp_path / "index", index_sources(pois, ToyEncoder())
 
-    def help_out(_: float) -> None:
-        build(path, sources, 8, share=Share(1, 2))
-
-    monkeypatch.setattr(bulk.time, "sleep", help_out)
-    assert build(path, sources, 8, said, Share(0, 2)) is not None
-    assert said == [f"index {path}: waits for the shards of the other processes"]
-
-
-def test_the_first_process_discards_what_another_takes_for_its_own(tmp_path: Path) -> None:
-    """Same files, another datum: the second process must not count the old shards as done."""
-    old = Sources(Fingerprint((), {}), Fingerprint((), {"datum": "gcj02"}), lambda: POIS, ToyEncoder)
-    path = tmp_path / "index"
-    build(path, old, 8)
-    new = {"format": 1, "rows": 30, "dim": 3, "shard_rows": 8}
-    new |= {"model": old.model.record(), "table": Fingerprint((), {"datum": "wgs84"}).record()}
-    assert not bulk._same(path, new)
-    assert bulk._same(path, new | {"table": old.table.record()})
-
-
-@pytest.mark.parametrize("room", [0, 50, 200, 3000])
-def test_a_full_disk(tmp_path: Path, room: int) -> None:
-    """A limit that the system sets. What fits stays, and with room the build goes on to the very index."""
-    pois = table_of(200)
-    wanted = content(index_of(tmp_path / "wanted", pois, ToyEncoder(), 60).path)
-    path, sources = tmp_path / "index", sources_of(pois, ToyEncoder())
-
-    def limited() -> None:
+    def build_with_limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         with pytest.raises(InputError, match=r"cannot write \(File too large\)|cannot write \(.*27.*\)"):
             build(path, sources, 60)
         assert not [p for p in path.rglob("*") if p.name.endswith(".tmp")]
 
-    assert code_of(in_child(limited)) == 0
+    assert code_of(in_child(build_with_limit)) == 0
     assert not (path / "manifest.json").exists()
     build(path, sources, 60)
-    assert content(path) == wanted
-
-
-def test_a_folder_where_one_cannot_write(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write"):
-        build(tmp_path / "file" / "index", sources_of(POIS, ToyEncoder()), 8)
+    assert content(path) == expected
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e6])
-def test_vectors_that_are_not_finite(tmp_path: Path, wrong: float) -> None:
+def test_vectors_that_are_not_finite_in_float16_are_refused(tmp_path: Path, wrong: float) -> None:
     vectors = np.ones((30, 4), np.float32)
     vectors[17, 2] = wrong
-    with pytest.raises(InputError, match="gives no finite vector for '17'"):
-        build(tmp_path / "index", sources_of(POIS, Given(vectors)), 8)
-    with pytest.raises(InputError, match="is no index"):
+    with pytest.raises(InputError, match="a vector that is not finite for '17'"):
+        build(tmp_path / "index", index_sources(POIS, GivenVectors(vectors)), 8)
+    with pytest.raises(InputError, match="not an index"):
         Index(tmp_path / "index")
-
-
-def test_another_process_made_the_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two that build the same at the same time do not hinder each other."""
-    path, sources = tmp_path / "index", sources_of(POIS, ToyEncoder())
-    real, calls = data_files.os.fsync, [0]
-
-    def build_too(handle: int) -> None:
-        calls[0] += 1
-        if calls[0] == 6:  # in the middle of a shard
-            build(path, sources, 8)
-        real(handle)
-
-    monkeypatch.setattr(data_files.os, "fsync", build_too)
-    index = build(path, sources, 8)
-    assert index is not None
-    assert content(path) == content(index_of(tmp_path / "wanted", POIS, ToyEncoder(), 8).path)

@@ -1,4 +1,4 @@
-"""Which search is chosen, and what the others are called with."""
+"""The choice of a searcher, and the change from numpy to torch."""
 
 from __future__ import annotations
 
@@ -7,74 +7,85 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from m3gal_cli.errors import InputError
-from m3gal_cli.index import factory as choose
+from m3gal_cli.geo.filters import GeoFilter
 from m3gal_cli.index.exact import ExactSearcher
-from m3gal_cli.index.exact_numpy import PlainSearcher
-from m3gal_cli.index.factory import make_searcher
-from tests.helpers.indexes import index_of, table_of
+from m3gal_cli.index.factory import NumpyFirstSearcher, SearchOptions, make_searcher
+from tests.helpers.indexes import assert_same_as_sorting, index_of, index_of_vectors, poi_table
 from tests.helpers.toy_models import ToyEncoder
+
+NORTH = GeoFilter((-180.0, 0.0, 180.0, 90.0))
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("kind", "most", "device", "wanted"),
+    ("kind", "max_exact_pois", "recall", "device", "expected"),
     [
-        ("exact", 1, "cpu", "exact"),
-        ("auto", 10, "cpu", "exact"),
-        ("auto", 9, "cpu", "ann"),
-        ("auto", 9, "meta", "exact"),
-        ("ann", 10, "cpu", "ann"),
-        ("milvus", 10, "cpu", "milvus"),
+        ("exact", 1, 0.9, "cpu", "exact"),
+        ("auto", 10, 0.9, "cpu", "exact"),
+        ("auto", 9, 0.9, "cpu", "ann"),
+        ("auto", 9, 0.9, "meta", "exact"),
+        ("auto", 9, 1.0, "cpu", "exact"),
+        ("ann", 10, 0.9, "cpu", "ann"),
+        ("milvus", 10, 0.9, "cpu", "milvus"),
     ],
 )
-def test_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, most: int, device: str, wanted: str) -> None:
-    said, told = [].append, lambda done, total: None
-    encoder = ToyEncoder()
-    index = index_of(tmp_path / "index", table_of(10), encoder)
-    others = {
-        "ann": SimpleNamespace(open_ann=lambda *given: ("ann", *given)),
-        "milvus": SimpleNamespace(open_milvus=lambda *given: ("milvus", *given)),
+def test_kind_size_recall_and_device_choose_the_searcher(
+    tmp_path: Path, monkeypatch: Any, kind: Any, max_exact_pois: int, recall: float, device: str, expected: str
+) -> None:
+    index = index_of(tmp_path / "index", poi_table(10), ToyEncoder())
+    stand_ins = {
+        "ann": SimpleNamespace(open_ann=lambda index, encoder, recall, log, progress: ("ann", recall)),
+        "milvus": SimpleNamespace(open_milvus=lambda index, uri, progress: ("milvus", uri)),
     }
-    for name, module in others.items():
+    for name, module in stand_ins.items():
         monkeypatch.setitem(sys.modules, f"m3gal_cli.index.{name}", module)
-    monkeypatch.setattr(choose, "EXACT_POIS", most)
-    found: Any = make_searcher(kind, index, encoder, lambda: torch.device(device), "here", 0.9, said, told)
-    if wanted == "exact":
+    options = SearchOptions(kind, recall, "pois.db", max_exact_pois)
+    found: Any = make_searcher(options, index, ToyEncoder(), lambda: torch.device(device), print, print)
+    if expected == "exact":
         assert isinstance(found, ExactSearcher)
         assert str(found.device) == device
     else:
-        assert (
-            found
-            == {
-                "ann": ("ann", index, encoder, 0.9, said, told),
-                "milvus": ("milvus", index, "here", told),
-            }[wanted]
-        )
+        assert found == (expected, {"ann": recall, "milvus": "pois.db"}[expected])
 
 
-def test_all_of_the_answer_is_exact_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "EXACT_POIS", 9)
-    index = index_of(tmp_path / "index", table_of(10), ToyEncoder())
-    found = make_searcher("auto", index, ToyEncoder(), lambda: torch.device("cpu"), None, 1.0, print, print)
-    assert isinstance(found, ExactSearcher)
-
-
-@pytest.mark.parametrize(("rows", "kind"), [(10, PlainSearcher), (9, ExactSearcher)])
-def test_few_rows_are_searched_without_torch_until_it_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, kind: type
+@pytest.mark.parametrize(("max_numpy_pois", "expected"), [(10, NumpyFirstSearcher), (9, ExactSearcher)])
+def test_small_indexes_are_searched_without_torch_until_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_numpy_pois: int, expected: type
 ) -> None:
-    index = index_of(tmp_path / "index", table_of(10), ToyEncoder())
-    given: Any = ("exact", index, ToyEncoder(), lambda: torch.device("cpu"), None, 0.9, print, print)
+    index = index_of(tmp_path / "index", poi_table(10), ToyEncoder())
+    options = SearchOptions("exact", max_numpy_pois=max_numpy_pois)
+    given: Any = (options, index, ToyEncoder(), lambda: CPU, print, print)
     assert isinstance(make_searcher(*given), ExactSearcher)
-    monkeypatch.setattr(choose, "PLAIN_ROWS", rows)
     monkeypatch.delitem(sys.modules, "torch")
-    assert isinstance(make_searcher(*given), kind)
+    assert isinstance(make_searcher(*given), expected)
+    with pytest.raises(InputError, match="needs a URI"):
+        make_searcher(SearchOptions("milvus"), *given[1:])
 
 
-def test_an_unknown_kind(tmp_path: Path) -> None:
-    index = index_of(tmp_path / "index", table_of(3), ToyEncoder())
-    with pytest.raises(InputError, match="unknown index 'annoy'"):
-        make_searcher("annoy", index, ToyEncoder(), lambda: torch.device("cpu"), None, 0.9, print, print)  # type: ignore[arg-type]
+@pytest.mark.parametrize("filters", [None, [NORTH, None, NORTH, GeoFilter((0.0, 0.0, 1e-9, 1e-9))]])
+def test_numpy_first_equals_sorting(tmp_path: Path, filters: list[GeoFilter | None] | None) -> None:
+    index = index_of(tmp_path / "index", poi_table(90), ToyEncoder(), 40)
+    queries = ToyEncoder().encode_queries(["a", "b", "c", "d"])
+    result = NumpyFirstSearcher(index, lambda: pytest.fail("torch is not needed")).search(queries, 7, filters)
+    assert_same_as_sorting(result, index, queries, 7, filters)
+
+
+@pytest.mark.parametrize("limits", [{"max_queries": 3}, {"max_rows_read": 600}], ids=["large batch", "many searches"])
+def test_torch_takes_over_with_bitwise_equal_results(tmp_path: Path, limits: dict[str, int]) -> None:
+    generator = np.random.default_rng(0)
+    index = index_of_vectors(tmp_path / "index", generator.standard_normal((300, 24)).astype(np.float32), 128)
+    queries = generator.standard_normal((4, 24)).astype(np.float32)
+    searcher = NumpyFirstSearcher(index, lambda: CPU, **limits)
+    expected = searcher.search(queries[:3], 9)
+    searcher.search(queries[:3], 9)
+    assert "torch_searcher" not in searcher.__dict__
+    assert searcher.search(queries, 9).rows.tolist() == ExactSearcher(index).search(queries, 9).rows.tolist()
+    assert "torch_searcher" in searcher.__dict__
+    searcher.torch_searcher.search = lambda *_: "torch"  # type: ignore[method-assign, assignment, return-value]
+    assert searcher.search(queries[:3], 9) == "torch", "all further queries use torch"
+    assert ExactSearcher(index).search(queries[:3], 9).scores.tobytes() == expected.scores.tobytes()

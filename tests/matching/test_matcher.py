@@ -1,8 +1,7 @@
-"""Answers to queries: places once each, best first, with distances, in an area where one is asked for."""
+"""Answers of the matcher against loops: order, filters, distances, reranking."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +9,17 @@ import pandas as pd
 import pytest
 
 from m3gal_cli.data.queries import Query
-from m3gal_cli.geo.coordinates import EARTH_RADIUS_M
+from m3gal_cli.data.records import Passage
 from m3gal_cli.index.exact import ExactSearcher
 from m3gal_cli.matching.matcher import Matcher
-from m3gal_cli.rerank.features import Candidates
+from m3gal_cli.rerank.candidates import Candidates
 from m3gal_cli.rerank.linear import LinearReranker, open_document_frequencies
+from tests.helpers import bruteforce
+from tests.helpers.bruteforce import metres
 from tests.helpers.indexes import index_of
-from tests.helpers.toy_models import ToyEncoder, weights_of
+from tests.helpers.toy_models import ToyEncoder
 
-# Rows 0 and 3 are one place; 1 shares its text, 2 its coordinates.
+# Rows 0 and 3 are equal; row 1 has their text and row 2 their coordinates.
 POIS = pd.DataFrame(
     {
         "poi_id": ["first", "far", "other", "again", "last"],
@@ -27,93 +28,65 @@ POIS = pd.DataFrame(
         "lat": [60.17, 60.17, 60.17, 60.17, 60.20],
     }
 )
+BOXES = [None, (24.0, 60.0, 25.0, 60.18), (25.0, 60.0, 24.92, 61.0)]
+Box = tuple[float, float, float, float]
 
 
-def metres(lng1: float, lat1: float, lng2: float, lat2: float) -> float:
-    """Along the sphere, by the angle between two vectors from its centre."""
-    a, b = (
-        np.array([math.cos(y) * math.cos(x), math.cos(y) * math.sin(x), math.sin(y)])
-        for x, y in ((math.radians(lng1), math.radians(lat1)), (math.radians(lng2), math.radians(lat2)))
-    )
-    return EARTH_RADIUS_M * math.atan2(float(np.linalg.norm(np.cross(a, b))), float(a @ b))
+def queries(count: int, text: str = "typed") -> list[Query]:
+    """Queries of which every other has a location."""
+    return [Query(i, f"{text} {i}", *((24.95, 60.16) if i % 2 else (None, None))) for i in range(count)]
 
 
-@pytest.mark.parametrize("top_k", [1, 3, 10])
+@pytest.mark.parametrize("top_k", [1, 3, 10**9])
 @pytest.mark.parametrize("within_km", [None, 0.5, 5.0])
-@pytest.mark.parametrize("box", [None, (24.0, 60.0, 25.0, 60.18), (25.0, 60.0, 24.92, 61.0)])
-def test_matches_against_loops(
-    tmp_path: Path, top_k: int, within_km: float | None, box: tuple[float, float, float, float] | None
-) -> None:
+@pytest.mark.parametrize("box", BOXES)
+def test_matches_equal_those_of_loops(tmp_path: Path, top_k: int, within_km: float | None, box: Box | None) -> None:
     encoder = ToyEncoder(reach=5)
-    queries = [Query(i, f"typed {i}", 24.95 if i % 2 else None, 60.16 if i % 2 else None) for i in range(8)]
     index = index_of(tmp_path / "index", POIS, encoder, 3)
-    matcher = Matcher(index, encoder, ExactSearcher(index))
-    answers = matcher.answer(queries, top_k, within_km, box)
-    assert [(a["id"], a["query"]) for a in answers] == [(q.id, q.text) for q in queries]
+    answers = Matcher(index, encoder, ExactSearcher(index)).answer(queries(8), top_k, within_km, box)
+    assert [(a["id"], a["query"]) for a in answers] == [(q.id, q.text) for q in queries(8)]
     distinct = POIS.drop(index=3)
-    for query, answer in zip(queries, answers, strict=True):
-        vector = encoder.queries([query.text])[0]
+    west, south, east, north = box or (-180, -90, 180, 90)
+    for query, answer in zip(queries(8), answers, strict=True):
         rows = []
-        for place, row in enumerate(distinct.itertuples(index=False)):
-            placed = query.lng is not None and within_km is not None
-            if placed and metres(query.lng, query.lat, row.lng, row.lat) > 1000 * within_km:
+        for number, row in enumerate(distinct.itertuples(index=False)):
+            limited = query.lng is not None and within_km is not None
+            if limited and metres(query.lng, query.lat, row.lng, row.lat) > 1000 * within_km:
                 continue
-            if box is not None:
-                west, south, east, north = box
-                across = west <= row.lng <= east if west <= east else row.lng >= west or row.lng <= east
-                if not (across and south <= row.lat <= north):
-                    continue
-            key, where = encoder.poi_texts([row.address])[0], encoder.locations([row.lng], [row.lat])[0]
-            rows.append((-float(vector @ key + vector @ where), place, row))
-        wanted = sorted(rows)[:top_k]
+            across = west <= row.lng <= east if west <= east else row.lng >= west or row.lng <= east
+            if across and south <= row.lat <= north:
+                score = bruteforce.scores(encoder, query.text, Passage(row.address, row.lng, row.lat))["fused"]
+                rows.append((-score, number, row))
         assert [m["rank"] for m in answer["matches"]] == list(range(1, min(top_k, len(rows)) + 1))
-        for match, (negative, _, row) in zip(answer["matches"], wanted, strict=True):
+        for match, (negative, _, row) in zip(answer["matches"], sorted(rows)[:top_k], strict=True):
             assert {k: match[k] for k in ("poi_id", "address", "lng", "lat")} == row._asdict()
             assert match["score"] == -negative
+            assert {type(v) for v in match.values()} <= {int, float, str}, "JSON types"
             if query.lng is None:
                 assert "distance_m" not in match
             else:
                 assert match["distance_m"] == pytest.approx(metres(query.lng, query.lat, row.lng, row.lat), abs=0.06)
 
 
-def test_answers_are_plain_values(tmp_path: Path) -> None:
-    encoder = ToyEncoder()
-    index = index_of(tmp_path / "index", POIS, encoder)
-    matcher = Matcher(index, encoder, ExactSearcher(index))
-    (answer,) = matcher.answer([Query("q", "typed", 24.95, 60.16)], 2)
-    for match in answer["matches"]:
-        assert {type(v) for v in match.values()} <= {int, float, str}
-
-
-@pytest.mark.parametrize("top_k", [1, 3, 10])
-@pytest.mark.parametrize("box", [None, (24.0, 60.0, 25.0, 60.18)])
-def test_a_hybrid_score_orders_what_the_search_finds(
-    tmp_path: Path, top_k: int, box: tuple[float, float, float, float] | None
-) -> None:
-    """All that the search finds is scored again; the answers are the best of it, with their probabilities."""
+@pytest.mark.parametrize("top_k", [1, 10])
+@pytest.mark.parametrize("box", BOXES[:2])
+def test_the_reranker_orders_the_candidates_by_probability(tmp_path: Path, top_k: int, box: Box | None) -> None:
     encoder = ToyEncoder(reach=5)
     index = index_of(tmp_path / "index", POIS, encoder, 3)
-    reranker = LinearReranker(
-        weights_of(dense=0.001, coverage=0.5, name=2.0, reference=1.0, near_700m=3.0, near_2500m=1.0),
-        open_document_frequencies(index),
-        depth=4,
-    )
-    search = ExactSearcher(index)
-    matcher, plain = Matcher(index, encoder, search, reranker), Matcher(index, encoder, search)
-    queries = [Query(i, f"bakery typed {i}", 24.95 if i % 2 else None, 60.16 if i % 2 else None) for i in range(6)]
-    answers = matcher.answer(queries, top_k, box=box)
-    for query, answer, dense in zip(queries, answers, plain.answer(queries, max(4, top_k), box=box), strict=True):
-        found = dense["matches"]
-        own = Candidates(
-            [m["address"] for m in found],
-            np.array([m["score"] for m in found], np.float32),
-            *(np.array([m[name] for m in found]) for name in ("lng", "lat")),  # type: ignore[literal-required]
-        )
-        scores = reranker.scores(query, own)
-        share = np.exp(scores) / np.exp(scores).sum()
-        order = sorted(range(len(found)), key=lambda i: -scores[i])[:top_k]
-        assert [m["poi_id"] for m in answer["matches"]] == [found[i]["poi_id"] for i in order]
-        assert [m["score"] for m in answer["matches"]] == pytest.approx([share[i] for i in order], rel=1e-5)
-        assert [m["rank"] for m in answer["matches"]] == list(range(1, len(order) + 1))
-    first = matcher.answer([Query(0, "bakery")], 1)[0]["matches"][0]
-    assert first["address"] == "bakery", "its name is typed"
+    weights = {"dense_score": 0.001, "query_coverage": 0.5, "name_coverage": 2.0, "neighbour_coverage": 1.0}
+    weights |= {"nearness_700m": 3.0, "nearness_2500m": 1.0}
+    reranker, search = LinearReranker(weights, open_document_frequencies(index), depth=4), ExactSearcher(index)
+    matcher, first_stage = Matcher(index, encoder, search, reranker), Matcher(index, encoder, search)
+    asked = queries(6, "bakery typed")
+    answers = matcher.answer(asked, top_k, box=box)
+    for query, answer, dense in zip(asked, answers, first_stage.answer(asked, max(4, top_k), box=box), strict=True):
+        found = pd.DataFrame(dense["matches"])
+        columns = (found[name].to_numpy() for name in ("score", "lng", "lat"))
+        logits = reranker.score(query, Candidates(found["address"].tolist(), *columns))
+        found["score"] = np.exp(logits) / np.exp(logits).sum()
+        expected = found.sort_values("score", ascending=False, kind="stable")[:top_k]
+        assert [m["poi_id"] for m in answer["matches"]] == expected["poi_id"].tolist()
+        assert [m["score"] for m in answer["matches"]] == pytest.approx(expected["score"].tolist(), rel=1e-5)
+        assert [m["rank"] for m in answer["matches"]] == list(range(1, len(expected) + 1))
+    best = matcher.answer([Query(0, "bakery")], 1)[0]["matches"][0]
+    assert best["address"] == "bakery", "the query has its name"

@@ -1,4 +1,4 @@
-"""Answers written and read again, by other hands than ours."""
+"""Answers written by the writers and read again by independent readers."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ from typing import Any
 
 import pytest
 
-from m3gal_cli.matching.writers import COLUMNS, answer_writer
+from m3gal_cli.errors import InputError
+from m3gal_cli.matching.writers import COLUMNS, answer_writer, output_format
 
 
 def match(rank: int, **more: Any) -> dict[str, Any]:
-    known = {
-        "poi_id": f"p{rank}",
-        "address": f'"莫干山路", {rank}\n号',
-        "lng": 120.1 + rank,
-        "lat": 30.2,
-        "score": 1 / rank,
-    }
-    return {"rank": rank, **known, **more}
+    known = {"poi_id": f"p{rank}", "address": f'"莫干山路", {rank}\n号', "lng": 120.1 + rank, "lat": 30.2}
+    return {"rank": rank, **known, "score": 1 / rank, **more}
 
 
 ANSWERS: list[Any] = [
@@ -33,13 +28,13 @@ FAILURE: Any = {"id": 4, "line": 7, "error": "empty query"}
 
 
 def pieces(form: Any, answers: list[Any], failures: bool) -> list[str]:
-    """What is written answer by answer, and the end."""
+    """Return the text of each answer, and the end."""
     writer = answer_writer(form, failures)
     return [*(writer.text([answer]) for answer in answers), writer.end()]
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "geojson"])
-def test_batches_change_nothing_and_lines_are_whole(form: Any) -> None:
+def test_batches_do_not_change_the_text_and_end_with_whole_lines(form: Any) -> None:
     answers = [*ANSWERS, FAILURE]
     parts = pieces(form, answers, True)
     writer = answer_writer(form, True)
@@ -59,31 +54,30 @@ def test_csv(failures: bool) -> None:
     text = "".join(pieces("csv", [*ANSWERS, *([FAILURE] if failures else [])], failures))
     rows = list(csv.DictReader(io.StringIO(text)))
     assert list(rows[0]) == [*COLUMNS, *(["line", "error"] if failures else [])]
-    wanted: list[dict[str, Any]] = []
-    for answer in ANSWERS:
-        own = str(answer["id"]) if not isinstance(answer["id"], dict) else '{"x": [1]}'
-        head = dict.fromkeys(rows[0], "") | {"id": own, "query": answer["query"]}
-        wanted += [head | {k: str(v) for k, v in m.items()} for m in answer["matches"] or [{}]]
+    expected: list[dict[str, Any]] = []
+    for answer, query_id in zip(ANSWERS, ("1", '{"x": [1]}', "none"), strict=True):
+        query = dict.fromkeys(rows[0], "") | {"id": query_id, "query": answer["query"]}
+        expected += [query | {k: str(v) for k, v in m.items()} for m in answer["matches"] or [{}]]
     if failures:
-        wanted.append(dict.fromkeys(rows[0], "") | {"id": "4", "line": "7", "error": "empty query"})
-    assert rows == wanted
+        expected.append(dict.fromkeys(rows[0], "") | {"id": "4", "line": "7", "error": "empty query"})
+    assert rows == expected
 
 
-def test_geojson_is_json_whenever_it_ends() -> None:
+def test_geojson_is_valid_after_any_number_of_batches() -> None:
     parts = pieces("geojson", [*ANSWERS, FAILURE], True)
     for count in range(1, 5):
         found = json.loads("".join(parts[:count]) + parts[-1])
         assert found["type"] == "FeatureCollection"
     features = found["features"]
-    wanted = [(answer["id"], m) for answer in ANSWERS for m in answer["matches"] or [None]]
-    for feature, (own, m) in zip(features[:-1], wanted, strict=True):
+    expected = [(answer["id"], m) for answer in ANSWERS for m in answer["matches"] or [None]]
+    for feature, (own, m) in zip(features[:-1], expected, strict=True):
         assert feature["properties"]["id"] == own
         assert feature["geometry"] == (m and {"type": "Point", "coordinates": [m["lng"], m["lat"]]})
         assert {k: v for k, v in (m or {}).items() if k not in ("lng", "lat")}.items() <= feature["properties"].items()
     assert features[-1] == {"type": "Feature", "geometry": None, "properties": FAILURE}
 
 
-def test_geopandas_opens_it(tmp_path: Path) -> None:
+def test_geopandas_reads_geojson(tmp_path: Path) -> None:
     geopandas = pytest.importorskip("geopandas")
     path = tmp_path / "answers.geojson"
     path.write_text("".join(pieces("geojson", [*ANSWERS[:1], ANSWERS[2]], False)), encoding="utf-8")
@@ -93,3 +87,11 @@ def test_geopandas_opens_it(tmp_path: Path) -> None:
     assert frame["query"].tolist() == ['a "b", c', 'a "b", c', "far out"]
     assert frame["address"][0] == ANSWERS[0]["matches"][0]["address"]
     assert frame["distance_m"].tolist()[:2] == [12.5, 99.0]
+
+
+def test_the_suffix_decides_the_format() -> None:
+    forms = {"a.jsonl": "jsonl", "a": "jsonl", "a.json": "jsonl", "a.CSV.gz": "csv", "a.geojson": "geojson"}
+    assert {name: output_format(Path(name)) for name in forms} == forms
+    for name in ("a.xlsx.gz", "a.geojsonl"):
+        with pytest.raises(InputError, match="no output format has the suffix"):
+            output_format(Path(name))

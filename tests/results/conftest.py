@@ -13,10 +13,10 @@ TRAIN, DEV = 30, 10
 
 @pytest.fixture
 def geotes(tmp_path: Path) -> Path:
-    """Queries for places of the town, some of them for the same; the table has one place twice."""
+    """Write a GeoTES folder in which some queries share a gold POI and the table holds one POI twice."""
     folder = tmp_path / "geotes"
     folder.mkdir()
-    words = [place(i)[0].split() for i in range(TRAIN + DEV)]  # of every third only the kind of place is typed
+    words = [place(i)[0].split() for i in range(TRAIN + DEV)]  # every third query names only the category
     rows = [record(i, query=f"{' '.join(w if i % 3 else w[:1])} no. {i}") for i, w in enumerate(words)]
     write_lines(folder / "train_dataset.jsonl", rows[:TRAIN])
     write_lines(folder / "dev_dataset.jsonl", rows[TRAIN:])

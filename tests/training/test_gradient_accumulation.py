@@ -1,4 +1,4 @@
-"""A batch taken in parts, or with activations computed again, trains as the plain step does."""
+"""A batch processed in parts, or with recomputed activations, trains as the whole batch does."""
 
 from __future__ import annotations
 
@@ -8,78 +8,72 @@ import pytest
 import torch
 
 from m3gal_cli.core.checkpoint import load_checkpoint
-from tests.helpers.cli import m3gal, steps
-from tests.helpers.sample_town import write_town
+from m3gal_cli.core.tokenizer import TextTokenizer
+from tests.helpers.cli import steps
+from tests.helpers.sample_town import train
+from tests.helpers.toy_models import TEXTS, toy_checkpoint
 
-EXACT = ("--set", "model.scratch.dropout=0", "--set", "optim.name=sgd", "--lr", 0.3, "--max-steps", 6)
-STAGES = {"pretrain": ["--loss", "fused"], "finetune": ["--batch-size", 6, "--set", "optim.in_batch=true"]}
-WAYS = {
-    "two parts": ["--accumulate", 2],
-    "uneven parts": ["--accumulate", 5],
-    "more parts than rows": ["--accumulate", 99],
-    "one text at a time": ["--encode-chunk", 1],
-    "chunks": ["--encode-chunk", 3],
-    "both": ["--accumulate", 2, "--encode-chunk", 3],
-}
+EXACT = ("--set", "model.scratch.dropout=0", "--set", "optim.name=sgd", "--lr", 0.3, "--max-steps", 3)
+IN_BATCH = ("--set", "optim.in_batch=true")
+BASES = {"pretrain": (), "finetune": ("--batch-size", 6), "finetune in batch": ("--batch-size", 6, *IN_BATCH)}
+# accumulation excludes in-batch negatives
+CASES = [
+    ("pretrain", ("--accumulate", 5)),
+    ("pretrain", ("--accumulate", 99)),
+    ("pretrain", ("--accumulate", 2, "--encode-chunk", 3)),
+    ("finetune", ("--accumulate", 4, "--encode-chunk", 3)),
+    ("finetune in batch", ("--encode-chunk", 1)),
+]
 
 
 @pytest.fixture(scope="module")
-def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_town(tmp_path_factory.mktemp("parts"))
+def whole(profile: Path) -> dict[str, Path]:
+    """Runs that process each batch at once."""
+    return {base: train(base.split(maxsplit=1)[0], profile, base, *EXACT, *more).run for base, more in BASES.items()}
 
 
-def train(profile: Path, stage: str, name: str, *more: object) -> Path:
-    runs = profile.parent / "runs"
-    given = ("--config", profile, "--runs-dir", runs, "--output-name", f"{stage} {name}", *EXACT, *STAGES[stage])
-    return m3gal(stage, *given, *more).run
+@pytest.mark.parametrize(("base", "options"), CASES)
+def test_parts_give_the_losses_and_weights_of_the_whole_batch(
+    profile: Path, whole: dict[str, Path], base: str, options: tuple[object, ...]
+) -> None:
+    name = f"{base} {' '.join(map(str, options))}"
+    own = train(base.split(maxsplit=1)[0], profile, name, *EXACT, *BASES[base], *options).run
+    assert len(steps(own)) == 3
+    for row, wanted in zip(steps(own), steps(whole[base]), strict=True):
+        for key in ("text_loss", "location_loss", "fused_loss", "grad_norm", "queue_accuracy"):
+            assert row[key] == pytest.approx(wanted[key], abs=1e-5, rel=1e-5), (row["step"], key)
+    checkpoints = [load_checkpoint(run / "last", with_trainer=True) for run in (own, whole[base])]
+    states = [c.model.state_dict() for c in checkpoints]
+    states = [s | (c.trainer or {}).get("queue", {}) for s, c in zip(states, checkpoints, strict=True)]
+    for key, value in states[1].items():
+        torch.testing.assert_close(states[0][key], value, atol=1e-5, rtol=1e-6)
 
 
-@pytest.mark.parametrize("way", list(WAYS))
-@pytest.mark.parametrize("stage", list(STAGES))
-def test_the_same_losses_and_weights(profile: Path, stage: str, way: str) -> None:
-    apart = ["--set", "optim.in_batch=false"] if stage == "finetune" and "--accumulate" in WAYS[way] else []
-    plain, own = train(profile, stage, f"plain for {way}", *apart), train(profile, stage, way, *WAYS[way], *apart)
-    assert len(steps(own)) == 6
-    for row, wanted in zip(steps(own), steps(plain), strict=True):
-        for kind in ("text_loss", "location_loss", "fused_loss", "grad_norm", "queue_accuracy"):
-            assert row[kind] == pytest.approx(wanted[kind], abs=1e-5, rel=1e-5), (row["step"], kind)
-    weights = [load_checkpoint(run / "last", with_trainer=True) for run in (own, plain)]
-    for name, value in weights[1].model.state_dict().items():
-        torch.testing.assert_close(weights[0].model.state_dict()[name], value, atol=1e-5, rtol=1e-6)
-    if stage == "pretrain":
-        queues = [checkpoint.trainer["queue"] for checkpoint in weights if checkpoint.trainer]
-        for name, value in queues[1].items():
-            torch.testing.assert_close(queues[0][name], value, atol=1e-5, rtol=0)
-
-
-def test_parts_of_a_batch_whose_rows_meet_are_refused(profile: Path) -> None:
-    given = ("--config", profile, "--accumulate", 2, "--set", "optim.in_batch=true")
-    answer = m3gal("finetune", *given)
+def test_accumulation_with_in_batch_negatives_is_refused(profile: Path) -> None:
+    answer = train("finetune", profile, "refused", "--batch-size", 6, "--accumulate", 2, *IN_BATCH)
     assert answer.code == 2
-    assert "optim.encode_chunk" in answer.err
+    assert "--encode-chunk" in answer.err
 
 
-def test_activations_of_one_chunk_are_held(profile: Path) -> None:
-    """What autograd keeps for backward: with chunks of 2, little more than a tenth of what the plain pass keeps."""
-    from m3gal_cli.core.tokenizer import TextTokenizer
-    from tests.helpers.toy_models import TEXTS, toy_checkpoint
-
+def test_only_the_activations_of_one_chunk_are_kept() -> None:
+    """Chunks of 2 of 100 texts: autograd keeps little more than a tenth of the bytes of the whole pass."""
     checkpoint = toy_checkpoint()
     encoder = checkpoint.model.encoder_q.train()
     table = TextTokenizer(checkpoint.tokenizer, checkpoint.model.settings, 512)(TEXTS * 20)
+    parameters = {p.untyped_storage().data_ptr() for p in encoder.parameters()}
 
-    def kept(limit: int | None) -> int:
-        held: dict[int, int] = {}
-        own = {p.untyped_storage().data_ptr() for p in encoder.parameters()}
+    def kept_bytes(chunk: int | None) -> int:
+        kept: dict[int, int] = {}
 
         def pack(x: torch.Tensor) -> torch.Tensor:
-            if x.untyped_storage().data_ptr() not in own:
-                held[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            storage = x.untyped_storage()
+            if storage.data_ptr() not in parameters:
+                kept[storage.data_ptr()] = storage.nbytes()
             return x
 
-        batch = table.batch(range(len(table)), torch.device("cpu"), limit)
+        batch = table.batch(range(len(table)), torch.device("cpu"), chunk)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-            encoder.encode(batch, recompute=limit is not None)
-        return sum(held.values())
+            encoder.encode(batch, recompute=chunk is not None)
+        return sum(kept.values())
 
-    assert kept(2) < 0.15 * kept(None)
+    assert kept_bytes(2) < 0.15 * kept_bytes(None)

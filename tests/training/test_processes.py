@@ -1,4 +1,4 @@
-"""Training as programs of their own: signals from outside, and two processes that do the work of one."""
+"""Trainings in processes of their own: signals from outside, and two processes that share the work."""
 
 from __future__ import annotations
 
@@ -14,21 +14,18 @@ import torch
 
 from m3gal_cli.core.checkpoint import load_checkpoint
 from tests.helpers.cli import ENVIRONMENT, m3gal, steps, weights
-from tests.helpers.sample_town import write_town
 
-
-@pytest.fixture(scope="module")
-def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_town(tmp_path_factory.mktemp("programs"))
+pytestmark = pytest.mark.integration
+two_processes = pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
 
 
 def arguments(profile: Path, name: str, *more: object) -> list[str]:
     runs = profile.parent / "runs"
-    return [str(a) for a in ("--config", profile, "--runs-dir", runs, "--output-name", name, *more)]
+    return [str(a) for a in ("--config", profile, "--runs-dir", runs, "--run-name", name, *more)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(profile: Path, number: signal.Signals) -> None:
+def test_a_signal_saves_a_checkpoint_and_prints_how_to_resume(profile: Path, number: signal.Signals) -> None:
     name, run = number.name, profile.parent / "runs" / number.name
     endless = arguments(profile, name, "--epochs", 100_000, "--set", "run.validate_every=100000")
     command = [sys.executable, "-m", "m3gal_cli", "pretrain", *endless]
@@ -47,7 +44,7 @@ def test_a_signal_saves_and_says_how_to_go_on(profile: Path, number: signal.Sign
     assert "Traceback" not in err
     done = steps(run)[-1]["step"]
     assert f"error: interrupted at step {done}; saved {run}/checkpoints/step-{done:08d}\n" in err
-    assert err.endswith(f"--output-name {name} --resume auto\n")
+    assert err.endswith(f"--run-name {name} --resume auto\n")
     saved = load_checkpoint(run / "last", with_trainer=True)
     assert (saved.stage, saved.step) == ("pretrain", done)
     assert saved.trainer is not None
@@ -71,7 +68,7 @@ VARIANTS = {
 
 LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 END = "--- done ---"
-# Several trainings one after the other: a pair of processes takes longer to start than to train, so they stay a pair.
+# Several trainings in one pair of processes, whose start takes longer than a training.
 PAIR = f"""
 import json, os, sys
 import torch
@@ -94,7 +91,7 @@ part()
 
 
 def by_two(*commands: list[str]) -> list[tuple[str, str]]:
-    """What ``m3gal COMMAND`` prints on both streams, in two processes, command after command."""
+    """Return stdout and stderr of each ``m3gal COMMAND``, run by two processes."""
     command = [*LAUNCHER, "--no-python", sys.executable, "-c", PAIR, json.dumps(commands)]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
@@ -105,15 +102,17 @@ def by_two(*commands: list[str]) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def pairs(profile: Path) -> dict[str, tuple[str, str]]:
-    """What each variant prints, trained by two processes as ``VARIANT-2``."""
+    """Return the output of each variant, trained by two processes as ``VARIANT-2``."""
     commands = [[stage, *arguments(profile, f"{name}-2", *PLAIN, *more)] for name, (stage, *more) in VARIANTS.items()]
     return dict(zip(VARIANTS, by_two(*commands), strict=True))
 
 
 @pytest.mark.parametrize("variant", list(VARIANTS))
-@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
-def test_two_processes_do_the_work_of_one(profile: Path, pairs: dict[str, tuple[str, str]], variant: str) -> None:
-    """The same global batch: the same losses and weights; one run, one path on stdout, one voice on stderr."""
+@two_processes
+def test_two_processes_give_the_losses_and_weights_of_one(
+    profile: Path, pairs: dict[str, tuple[str, str]], variant: str
+) -> None:
+    """The global batch is the same. There is one run, one path on stdout and one set of messages."""
     stage, *more = VARIANTS[variant]
     alone = m3gal(stage, *arguments(profile, f"{variant}-1", *PLAIN, *more)).run
     out, err = pairs[variant]
@@ -131,9 +130,9 @@ def test_two_processes_do_the_work_of_one(profile: Path, pairs: dict[str, tuple[
         torch.testing.assert_close(own_weights[key], value, atol=1e-5, rtol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
 
 
-@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
-def test_two_processes_that_stop_go_on_as_if_they_had_not(profile: Path) -> None:
-    """Each draws its own dropout, and takes its own random state back."""
+@two_processes
+def test_two_processes_resume_bit_for_bit(profile: Path) -> None:
+    """Each process has its own dropout and restores its own random state."""
     dropout = ("--set", "model.scratch.dropout=0.2", "--set", "device=auto", "--set", "run.validate_every=1")
     whole, halves = (profile.parent / "runs" / name for name in ("whole-2", "halves-2"))
     half = arguments(profile, halves.name, *dropout, "--resume", "auto", "--epochs")
@@ -146,14 +145,14 @@ def test_two_processes_that_stop_go_on_as_if_they_had_not(profile: Path) -> None
         assert own["fused_loss"] == wanted["fused_loss"], own["step"]
     state = load_checkpoint(whole / "last", with_trainer=True).trainer
     assert state is not None
-    assert len({tuple(row) for row in state["rng"].tolist()}) == 2, "two processes, two draws"
+    assert len({tuple(row) for row in state["rng"].tolist()}) == 2, "each process has its own random state"
 
 
-@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
-def test_two_processes_train_members_as_one_does(profile: Path) -> None:
-    """They stay together from member to member, and agree on where the run is, which nobody named."""
-    more = (*PLAIN, *SGD, "--batch-size", 4, "--set", "optim.in_batch=true", "--members", 2)
-    alone = m3gal("finetune", *arguments(profile, "members-1", *more)).run
+@two_processes
+def test_two_processes_train_the_soup_of_one(profile: Path) -> None:
+    """They stay in one group for all trainings and agree on the name of the run, which is not given."""
+    more = (*PLAIN, *SGD, "--batch-size", 4, "--set", "optim.in_batch=true", "--soup-size", 2)
+    alone = m3gal("finetune", *arguments(profile, "soup-1", *more)).run
     runs = profile.parent / "by-two"
     asked = [str(word) for word in ("finetune", "--config", profile, "--runs-dir", runs, *more)]
     command = [*LAUNCHER, "-m", "m3gal_cli", *asked]
@@ -166,13 +165,3 @@ def test_two_processes_train_members_as_one_does(profile: Path) -> None:
     own_weights = weights(both / "last")
     for key, value in weights(alone / "last").items():
         torch.testing.assert_close(own_weights[key], value, atol=1e-5, rtol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
-
-
-def test_a_batch_that_the_processes_cannot_share(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from accelerate import Accelerator
-
-    monkeypatch.setattr(Accelerator, "num_processes", 3)
-    answer = m3gal("pretrain", *arguments(profile, "uneven"))
-    assert answer.code == 2
-    assert "optim.batch_size 16 is no multiple of the 3 processes" in answer.err
-    assert not (profile.parent / "runs" / "uneven").exists()

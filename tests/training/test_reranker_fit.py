@@ -1,124 +1,209 @@
-"""Weights of the hybrid score: the minimum of its loss, and what they are learned from."""
+"""Fit of the reranker before and after a training: examples, prior, files, metrics, messages."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from m3gal_cli.data.records import Passage, Record
-from m3gal_cli.rerank.features import FEATURES
-from m3gal_cli.training import reranker_fit as balance
-from m3gal_cli.training.reranker_fit import EITHER_SIGN, PULL, Example, fit, learn, pool_of
-from tests.helpers.toy_models import ToyEncoder, weights_of
+from m3gal_cli.config.paths import find_records
+from m3gal_cli.data.records import Passage, Record, read_records
+from m3gal_cli.matching.session import Session, open_session
+from m3gal_cli.rerank.weights import BEFORE_TRAINING_FILE, WEIGHTS_FILE, RerankerWeights
+from m3gal_cli.training.pipelines import leakage_warnings
+from m3gal_cli.training.reranker_fit import MIN_QUERIES, fit_weights, read_poi_table, sample_pool
+from m3gal_cli.training.run_directory import RunDirectory
+from tests.helpers.cli import Answer, m3gal, steps, validations
+from tests.helpers.sample_town import record, train, write_lines, write_town
+from tests.helpers.toy_models import ToyEncoder
 
-E = len(FEATURES)
-TRUE = np.array(weights_of(dense=2.0, name=1.0, opening=-0.7, ending=0.5, near_2500m=1.5).values)
-
-
-def examples(count: int, seed: int = 0, true: np.ndarray = TRUE) -> list[Example]:
-    """Gold is drawn by a softmax with known weights."""
-    draw, out = np.random.default_rng(seed), []
-    for _ in range(count):
-        table = draw.standard_normal((int(draw.integers(3, 12)), E))
-        share = np.exp(table @ true)
-        out.append(Example(table, np.arange(len(table)) == draw.choice(len(table), p=share / share.sum())))
-    return out
+TRAIN, VAL = 24, 20
+WITHOUT = ("--set", "eval.rerank=false")
 
 
-def loss(weights: np.ndarray, given: list[Example], ridge: float) -> float:
-    total = 0.0
-    for e in given:
-        share = np.exp(e.features @ weights)
-        total -= np.log(share[e.gold].sum() / share.sum())
-    return total / len(given) + ridge * float(weights @ weights)
-
-
-def test_the_weights_that_the_gold_was_drawn_by_come_back() -> None:
-    np.testing.assert_allclose(fit(examples(4000), ridge=0.0), TRUE, atol=0.15)
-
-
-def test_no_step_in_any_direction_is_better() -> None:
-    given = [*examples(60, 3), Example(np.eye(E)[:4], np.array([True, False, True, False]))]
-    weights = fit(given, ridge=0.01)
-    least = loss(weights, given, 0.01)
-    for i, name in enumerate(FEATURES):
-        assert weights[i] >= 0 or name in EITHER_SIGN
-        for step in (-1e-3, 1e-3):
-            moved = weights.copy()
-            moved[i] += step
-            if name not in EITHER_SIGN:
-                moved[i] = max(0.0, moved[i])
-            assert loss(moved, given, 0.01) >= least - 1e-7
-
-
-def test_near_what_was_known_before_no_step_is_better_either() -> None:
-    given, before = examples(60, 3), np.linspace(0.2, 1.4, E)
-    weights = fit(given, ridge=0.01, before=before)
-
-    def penalised(at: np.ndarray) -> float:
-        return loss(at, given, 0.0) + PULL * ((at - before) ** 2).sum()
-
-    least = penalised(weights)
-    for i, name in enumerate(FEATURES):
-        for step in (-1e-3, 1e-3):
-            moved = weights.copy()
-            moved[i] += step
-            if name not in EITHER_SIGN:
-                moved[i] = max(0.0, moved[i])
-            assert penalised(moved) >= least - 1e-7
-
-
-def test_few_queries_come_nearer_to_the_truth_from_what_many_taught_before() -> None:
-    few, many = examples(30, 5), examples(600, 6)
-    alone, after = fit(few), fit(few, before=fit(many))
-    test = examples(500, 7)
-    assert np.linalg.norm(after - TRUE) < 0.7 * np.linalg.norm(alone - TRUE)
-    assert loss(after, test, 0.0) < loss(alone, test, 0.0)
-
-
-def test_all_evidence_speaks_for_a_candidate_but_that_of_the_halves() -> None:
-    weights = fit(examples(2000, 1, -np.ones(E)), ridge=0.0)
-    either = [name in EITHER_SIGN for name in FEATURES]
-    assert (weights[either] < -0.3).all()
-    assert (weights[np.logical_not(either)] == 0).all()
-
-
-def record(i: int) -> Record:
+def labelled(i: int) -> Record:
     gold = Passage(f"cafe {i},street {i % 7}", 24.9 + i / 1000, 60.1)
     others = [Passage(f"shop {j},street {j}", 24.9 + j / 1000, 60.2) for j in range(5)]
     return Record(f"cafe {i}", [gold], others, lng=24.9 + i / 1000, lat=60.1)
 
 
-def test_learned_on_records_with_and_without_a_table() -> None:
-    records = [record(i) for i in range(30)]
-    told: list[tuple[int, int]] = []
-    table = pd.DataFrame(
-        [(p.text, p.lng, p.lat) for r in records for p in r.passages], columns=["address", "lng", "lat"]
-    )
+def fit_toy(records: list[Record], pois: pd.DataFrame | None, prior: RerankerWeights | None = None) -> Any:
     encoder = ToyEncoder(width=8, reach=2)
-    with_table = learn(records, table, encoder, 0, lambda *both: told.append(both))  # type: ignore[arg-type]
-    without = learn(records, None, encoder, 0, lambda *both: None)  # type: ignore[arg-type]
-    assert with_table is not None
-    assert without is not None
+    return fit_weights(records, pois, encoder, 0, lambda *_: None, prior)  # type: ignore[arg-type]
+
+
+def test_a_poi_table_of_the_same_passages_gives_the_same_weights() -> None:
+    records = [labelled(i) for i in range(30)]
+    passages = [(p.text, p.lng, p.lat) for r in records for p in r.passages]
+    table = pd.DataFrame(passages, columns=["address", "lng", "lat"])
+    with_table, without = fit_toy(records, table), fit_toy(records, None)
     assert with_table.queries == without.queries == 30
-    np.testing.assert_allclose(with_table.values, without.values, atol=1e-3)
-    assert with_table.named()["name"] + with_table.named()["near_700m"] > 0.5
-    after = learn(records[:25], table, encoder, 0, lambda *_: None, with_table)  # type: ignore[arg-type]
-    assert after is not None
-    assert (after.queries, after.before) == (25, 30)
-    assert learn(records[: balance.LEAST - 1], table, encoder, 0, lambda *_: None) is None  # type: ignore[arg-type]
+    np.testing.assert_allclose(with_table.vector, without.vector, atol=1e-3)
+    assert with_table.by_name["name_coverage"] + with_table.by_name["nearness_700m"] > 0.5
+    after = fit_toy(records[:25], table, with_table)
+    assert (after.queries, after.queries_before_training) == (25, 30)
+    assert fit_toy(records[: MIN_QUERIES - 1], table) is None
 
 
-def test_of_a_large_table_a_sample_and_all_gold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(balance, "POOL", 50)
-    records = [record(i) for i in range(10)]
+def test_the_pool_has_a_sample_of_a_large_table_and_all_gold() -> None:
+    records = [labelled(i) for i in range(10)]
     rows = [(f"place {i}", 24.0 + i / 1000, 60.0) for i in range(500)]
     rows += [(p.text, p.lng, p.lat) for r in records for p in r.positives]
     table = pd.DataFrame(rows, columns=["address", "lng", "lat"])
-    pool = pool_of(records, table, 1)
+    pool = sample_pool(records, table, seed=1, size=50)
     assert 50 <= len(pool) <= 60
     assert {r.positives[0].text for r in records} <= set(pool["address"])
     assert not pool.duplicated().any()
-    assert pool.equals(pool_of(records, table, 1))
-    assert len(pool_of(records, None, 1)) == 10 + 5
+    assert pool.equals(sample_pool(records, table, seed=1, size=50))
+    assert len(sample_pool(records, None, seed=1)) == 10 + 5
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A profile of the town with enough queries for a fit."""
+    folder = tmp_path_factory.mktemp("fit")
+    profile = write_town(folder)
+    write_lines(folder / "train_dataset_use_gis.jsonl", [record(i) for i in range(TRAIN)])
+    write_lines(folder / "val_dataset_use_gis.jsonl", [record(9 + i) for i in range(VAL)])
+    return profile
+
+
+def finetune(town: Path, name: str, *options: object) -> Answer:
+    return train("finetune", town, name, "--batch-size", 8, *options)
+
+
+@pytest.fixture(scope="module")
+def start(town: Path) -> Path:
+    return train("pretrain", town, "start", "--epochs", 1, *WITHOUT).run
+
+
+@pytest.fixture(scope="module")
+def answer(town: Path, start: Path) -> Answer:
+    return finetune(town, "whole", "--init", start, "--epochs", 1)
+
+
+@pytest.fixture(scope="module")
+def run(answer: Answer) -> Path:
+    return answer.run
+
+
+def reranker_rows(run: Path) -> list[dict[str, Any]]:
+    return [row for row in RunDirectory(run).rows() if row["kind"] == "reranker"]
+
+
+def weights_of(run: Path, name: str = WEIGHTS_FILE) -> RerankerWeights:
+    weights = RerankerWeights.load(run / "best" if name == WEIGHTS_FILE else run, name)
+    assert weights is not None
+    return weights
+
+
+def oracle(session: Session, split: str, prior: RerankerWeights | None = None) -> RerankerWeights:
+    """Fit weights with a checkpoint that was loaded from its files."""
+    config = session.config
+    path = find_records(config.data, split)
+    assert path is not None
+    pois = read_poi_table(config.data)
+    weights = fit_weights(read_records(path), pois, session.encoder, config.seed, lambda *_: None, prior)
+    assert weights is not None
+    return weights
+
+
+def test_the_prior_is_fitted_with_the_model_before_the_training(run: Path, start: Path) -> None:
+    prior = weights_of(run, BEFORE_TRAINING_FILE)
+    assert prior.queries == TRAIN
+    np.testing.assert_allclose(prior.vector, oracle(open_session(start, {}), "train").vector, atol=1e-4)
+    after = oracle(open_session(run, {}), "train")
+    assert np.abs(prior.vector - after.vector).max() > 1e-3, "the trained model gives other weights"
+
+
+def test_the_weights_are_fitted_on_the_validation_records_near_the_prior(answer: Answer, run: Path) -> None:
+    session, prior, weights = open_session(run, {}), weights_of(run, BEFORE_TRAINING_FILE), weights_of(run)
+    assert (weights.queries, weights.queries_before_training) == (VAL, TRAIN)
+    np.testing.assert_allclose(weights.vector, oracle(session, "val", prior).vector, atol=1e-4)
+    assert np.abs(weights.vector - oracle(session, "val").vector).max() > 0.01
+    assert f"linear reranker, fitted on {VAL} validation queries and {TRAIN} training queries: " in answer.err
+
+
+def test_the_reranked_metrics_are_logged_reported_and_on_the_model_card(town: Path, run: Path) -> None:
+    (row,) = reranker_rows(run)
+    validation = town.parent / "val_dataset_use_gis.jsonl"
+    wanted = m3gal("eval-rerank", "--checkpoint", run, "--json", "--no-bm25", "--test", validation).json()["metrics"]
+    assert row["metrics"] == {"reranked": wanted["reranked"]}
+    assert (row["step"], row["n_queries"]) == (validations(run)[0]["step"], VAL)
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert f"reranked {wanted['reranked']['recall@1']:.3f}" in page
+    assert '<th scope="row">reranked</th>' in page
+    assert "| reranked | " in (run / "best" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("how", ["finetuned before", "resumed", "no step"])
+def test_there_is_no_prior_without_an_untrained_model(town: Path, run: Path, start: Path, how: str) -> None:
+    """A finetuned model may know the training records; a run without a step has no use for a prior."""
+    options = {
+        "finetuned before": ("--init", run, "--max-steps", 1),
+        "resumed": ("--resume", run, "--epochs", 2),
+        "no step": ("--init", start, "--max-steps", 0),
+    }
+    own = finetune(town, how, *options[how]).run
+    assert not (own / BEFORE_TRAINING_FILE).exists()
+    assert weights_of(own).queries_before_training == 0
+
+
+def test_the_fit_does_not_change_the_training(town: Path, start: Path, run: Path) -> None:
+    without = finetune(town, "without", "--init", start, "--epochs", 1, *WITHOUT).run
+    assert not (without / BEFORE_TRAINING_FILE).exists()
+    assert RerankerWeights.load(without / "best") is None
+    losses = [[row["fused_loss"] for row in steps(path)] for path in (run, without)]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == TRAIN // 8
+
+
+def test_a_resumed_run_keeps_the_prior_and_a_new_run_does_not(town: Path, start: Path) -> None:
+    own = finetune(town, "resumed twice", "--init", start, "--max-steps", 1).run
+    prior = (own / BEFORE_TRAINING_FILE).read_bytes()
+    finetune(town, own.name, "--resume", "auto", "--max-steps", 2)
+    assert (own / BEFORE_TRAINING_FILE).read_bytes() == prior
+    assert len(reranker_rows(own)) == 1
+    folder = town.parent / "runs" / "left behind"
+    folder.mkdir()
+    (folder / BEFORE_TRAINING_FILE).write_bytes(prior)
+    finetune(town, folder.name, "--init", start, "--max-steps", 1, *WITHOUT)
+    assert not (folder / BEFORE_TRAINING_FILE).exists()
+
+
+def test_a_finished_run_without_weights_gets_them_when_it_is_resumed(town: Path, start: Path) -> None:
+    """The process may have been killed during the fit."""
+    own = finetune(town, "no weights", "--init", start, "--max-steps", 1, *WITHOUT).run
+    answer = finetune(town, own.name, "--resume", "auto", "--max-steps", 1)
+    assert "nothing is left to do" in answer.err
+    assert weights_of(own).queries == VAL
+
+
+def test_there_are_no_weights_without_validation_records(start: Path, tmp_path: Path) -> None:
+    profile = write_town(tmp_path)
+    (tmp_path / "val_dataset_use_gis.jsonl").unlink()
+    own = finetune(profile, "none", "--init", start, "--max-steps", 1).run
+    assert not (own / BEFORE_TRAINING_FILE).exists()
+    assert RerankerWeights.load(own / "best") is None
+
+
+def test_a_damaged_prior_is_a_warning(town: Path, start: Path) -> None:
+    own = finetune(town, "damaged", "--init", start, "--max-steps", 1).run
+    (own / BEFORE_TRAINING_FILE).write_text("{")
+    answer = finetune(town, "damaged", "--resume", "auto", "--max-steps", 2)
+    assert f"the reranker is not fitted: {own / BEFORE_TRAINING_FILE}: cannot be read" in answer.err
+    assert answer.run == own
+
+
+def test_validation_queries_among_the_training_records_are_a_warning(town: Path, start: Path, tmp_path: Path) -> None:
+    """The query text and a gold POI must be the same."""
+    rows = [record(i) for i in range(12)]
+    leaking = write_lines(tmp_path / "val.jsonl", [*rows[:5], record(0, query="another text"), record(30)])
+    answer = finetune(town, "leaking", "--init", start, "--max-steps", 1, "--set", f"data.val={leaking}", *WITHOUT)
+    assert "5 of 7 validation queries" in answer.err
+    assert "5 of 7 validation queries" in (answer.run / "metrics.jsonl").read_text()
+    records = read_records(leaking)
+    assert leakage_warnings(records[:5], records[5:]) == []

@@ -1,5 +1,5 @@
-"""The map page: places of a city as points, with search, a legend that filters, and every view of the place chosen."""
+"""The map page: the places of a city as points, with a search, a legend that filters, and all views of a place."""
 
-from m3gal_cli.inspect.page.write import PAGE_PLACES, Page, write_page
+from m3gal_cli.inspect.page.write import write_page
 
-__all__ = ["PAGE_PLACES", "Page", "write_page"]
+__all__ = ["write_page"]

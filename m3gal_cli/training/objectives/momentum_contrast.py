@@ -1,4 +1,8 @@
-"""Pretraining: two views of a place and its coordinates, aligned by momentum contrast."""
+"""Pretraining objective: align two views of a place and its coordinates by momentum contrast.
+
+Method: He et al. 2020, "Momentum Contrast for Unsupervised Visual Representation Learning", with a text queue and a
+location queue that are filled together.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,23 @@ from torch import Tensor
 
 from m3gal_cli.config.schema import Config
 from m3gal_cli.core.bi_encoder import M3gal
-from m3gal_cli.core.losses import Losses, alignment, pretrain_losses, queue_logits, share_right, spread, uniformity
-from m3gal_cli.core.momentum_queue import KeyQueue, momentum_at, update_ema
+from m3gal_cli.core.losses import Losses, contrastive_accuracy, pretrain_losses, queue_logits
+from m3gal_cli.core.momentum_queue import KeyQueue, location_momentum, update_ema
 from m3gal_cli.core.tokenizer import TextTokenizer
 from m3gal_cli.errors import InputError
-from m3gal_cli.training.objectives.objective import BiEncoderTask, Forward, Group, Monitor, location_side, trainable
+from m3gal_cli.training.objectives.objective import Forward, Objective, ParameterGroup, location_query, vector_monitor
 
 
-class PretrainTask(BiEncoderTask):
-    """address1 is the query, address2 the key; texts are tokenised once.
+class MomentumContrast(Objective):
+    """Contrast of each view pair against a queue of earlier keys: address1 is the query, address2 the key.
+
+    The query encoder and the location encoder are trained. The key encoders follow as exponential moving averages.
 
     Args:
-        views: address1, address2, lng, lat (degrees) and, where known, poi_id.
+        model: The bi-encoder.
+        tokenize: Its tokenizer. All texts are tokenised once, here.
+        views: Columns address1, address2, lng, lat (degrees); optional poi_id and group (see ``place_ids``).
+        config: Settings.
     """
 
     stage = "pretrain"
@@ -36,86 +45,81 @@ class PretrainTask(BiEncoderTask):
         self.z = torch.from_numpy(settings.normalizer(views["lng"], views["lat"]))
         self.place = torch.from_numpy(place_ids(views)) if momentum.mask_same_place else None
         self.queue = KeyQueue(momentum.queue_size, model.dim, momentum.queue_fill)
-        self.m_location = 0.0
-        self.monitor: Monitor = {}
+        self.rows, self.m_location, self.monitor = len(views), 0.0, {}
         self._keys: list[tuple[Tensor, Tensor, Tensor | None, Tensor]] = []
-        model.train_for(self.stage)
+        model.set_trainable(self.stage)
 
-    @property
-    def rows(self) -> int:
-        return len(self.query_rows)
-
-    def groups(self) -> list[Group]:
-        optim = self.config.optim
-        location = trainable(self.model.gc_encoder, optim.freeze)
-        text = trainable(self.model.encoder_q, optim.freeze)
-        return [
-            Group("location", location, optim.location_lr, optim.location_weight_decay),
-            Group("text", text, optim.lr, optim.weight_decay),
-        ]
+    def groups(self) -> list[ParameterGroup]:
+        """Return the group of the location encoder and the group of the query encoder."""
+        return self.parameter_groups([self.model.encoder_q], self.model.gc_encoder)
 
     def start_epoch(self, epoch: int) -> None:
+        """Set the momentum of the key location encoder: it grows from 0 before every epoch."""
         momentum = self.config.momentum
-        self.m_location = momentum_at(epoch, momentum.m_location, momentum.m_location_increment)
+        self.m_location = location_momentum(epoch, momentum.location, momentum.location_increment)
 
     def step(self, forward: Forward, rows: NDArray[np.int64], device: torch.device, own: slice = slice(None)) -> Losses:
-        """One step in the published order: EMA, keys, queries, losses; ``finish`` enqueues."""
+        """Return the losses of a batch, in the published order: EMA update, keys, queries, losses.
+
+        ``after_backward`` enqueues the keys. If a batch is processed in parts, only the first part updates the EMA.
+        """
         model, momentum, rows = self.model, self.config.momentum, rows[own]
         self.queue.to(device)
-        if not self._keys:  # of a batch that is taken in parts, the first
-            update_ema(model.encoder_k, model.encoder_q, momentum.m)
+        if not self._keys:
+            update_ema(model.encoder_k, model.encoder_q, momentum.text)
             update_ema(model.gc_encoder_shadow, model.gc_encoder, self.m_location)
-        limit = self.config.optim.encode_chunk
-        queries, keys = (table.batch(rows, device, limit) for table in (self.query_rows, self.key_rows))
+        chunk = self.config.optim.encode_chunk
+        queries, keys = (table.batch(rows, device, chunk) for table in (self.query_rows, self.key_rows))
         z = self.z[rows].to(device, non_blocking=True)
         place = None if self.place is None else self.place[rows].to(device, non_blocking=True)
-        key = model.keys(keys)
+        key = model.encode_keys(keys)
         with torch.no_grad():
             key_location = model.embed_poi_location(z)
-            old = self.queue.gc_queue
+            location_negatives = self.queue.gc_queue
             if momentum.location_negatives == "fresh":
-                old = model.embed_location(self.queue.z).T
+                location_negatives = model.embed_location(self.queue.z).T
         query, location = forward(queries, z)
         blocked = self.queue.blocked(place)
         text_logits = queue_logits(query, key, self.queue.queue, momentum.temperature, blocked)
-        seer, temperature = location_side(query, self.config)
-        location_logits = queue_logits(seer, location, old, temperature, blocked)
+        for_location, temperature = location_query(query, self.config)
+        location_logits = queue_logits(for_location, location, location_negatives, temperature, blocked)
         self._keys.append((key, key_location, place, z))
         weight = model.settings.location_weight
-        self.monitor = self._monitor(query.detach(), key, text_logits, weight * location_logits)
-        self.monitor["tokens"] = query.new_tensor(float(queries.tokens + keys.tokens))
+        chosen = {"text": text_logits, "location": location_logits}
+        fused_logits = text_logits + weight * location_logits
+        self.monitor = {
+            "queue_accuracy": contrastive_accuracy(chosen.get(self.config.optim.loss, fused_logits)),
+            **vector_monitor(query.detach(), key, queries.tokens + keys.tokens),
+            "queue_age": query.new_tensor(float(self.queue.filled) / self.config.optim.batch_size),
+        }
         return pretrain_losses(text_logits, location_logits, weight)
 
-    def _monitor(self, query: Tensor, key: Tensor, text_logits: Tensor, location_logits: Tensor) -> Monitor:
-        chosen = {"text": text_logits, "location": location_logits}.get(self.config.optim.loss)
-        age = float(self.queue.filled) / self.config.optim.batch_size
-        return {
-            "queue_accuracy": share_right(text_logits + location_logits if chosen is None else chosen),
-            "spread": spread(query),
-            "alignment": alignment(query, key),
-            "uniformity": uniformity(query),
-            "queue_age": query.new_tensor(age),
-        }
+    def after_backward(self) -> None:
+        """Enqueue the keys of the batch.
 
-    def finish(self) -> None:
-        """Enqueue the batch's keys: only now, as the gradients of the step read the queue, so that it needs no copy."""
+        The backward pass reads the queue, so enqueueing before it would need a copy of the queue.
+        """
         parts = list(zip(*self._keys, strict=True))
         self._keys = []
         key, location, z = (torch.cat(parts[i]) for i in (0, 1, 3))
         self.queue.enqueue(key, location, None if self.place is None else torch.cat(parts[2]), z)
 
     def state(self) -> dict[str, Any]:
+        """Return the queue and the current momentum of the key location encoder."""
         return {"queue": dict(self.queue.state_dict()), "m_location": self.m_location}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take the queue of a checkpoint, ours or a published one (which has no fill count and no places)."""
+        """Restore the queue of a checkpoint. A published checkpoint has no fill count and no places.
+
+        Raises:
+            InputError: The queue has another shape.
+        """
         queue: dict[str, Tensor] = dict(state["queue"])
         shape = tuple(queue["queue"].shape)
         if shape != tuple(self.queue.queue.shape):
-            hint = f"Resume with --moco-k {shape[1]}, or start from its weights alone with --init."
-            what = (
-                f"the checkpoint's queue is {shape[0]} wide and {shape[1]} long, this run's is {self.queue.size} long"
-            )
+            hint = f"Resume with --queue-size {shape[1]}, or start from the weights only with --init."
+            width, size = self.queue.queue.shape
+            what = f"the checkpoint's queue has {shape[1]} keys of width {shape[0]}, this run's {size} of width {width}"
             raise InputError(what, hint=hint)
         queue.setdefault("filled", torch.tensor([shape[1]]))
         queue.setdefault("z", torch.zeros(shape[1], 2))
@@ -125,28 +129,27 @@ class PretrainTask(BiEncoderTask):
 
 
 def place_ids(views: pd.DataFrame) -> NDArray[np.int64]:
-    """One number a place: rows share it if they share poi_id (else coordinates), group or, through a text, a reading.
+    """Return a place number for each row; rows of one place are never each other's negatives.
 
-    Two places that read the same are no negatives of each other, so texts and groups join their places too.
-    Shape: -> (N,).
+    Rows belong to one place if they share a poi_id (without that column: coordinates), a group or a text. The relation
+    is transitive: places are the connected components of the graph of ids, groups and texts.
+
+    Shape:
+        -> (N,) int64.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    if "poi_id" in views.columns:
-        place = np.asarray(pd.factorize(views["poi_id"])[0], np.int64)
-    else:
-        place = np.asarray(views.groupby(["lng", "lat"], sort=False).ngroup(), np.int64)
-    texts = pd.factorize(pd.concat([views["address1"], views["address2"]], ignore_index=True))[0]
-    kinds = [place, *np.split(texts, 2)]
-    starts = [0, int(place.max()) + 1, int(place.max()) + 1]
-    size = starts[-1] + int(texts.max()) + 1
+    by_coordinates = views.groupby(["lng", "lat"], sort=False).ngroup
+    codes = [
+        pd.factorize(views["poi_id"])[0] if "poi_id" in views.columns else by_coordinates().to_numpy(),
+        pd.factorize(pd.concat([views["address1"], views["address2"]], ignore_index=True))[0],  # (2 N,)
+    ]
     if "group" in views.columns:
-        kinds.append(pd.factorize(views["group"])[0])
-        starts.append(size)
-        size += int(kinds[-1].max()) + 1
-    rows = np.tile(place, len(kinds))
-    nodes = np.concatenate([codes + start for codes, start in zip(kinds, starts, strict=True)])
-    graph = coo_matrix((np.ones(len(rows), np.int8), (rows, nodes)), shape=(size, size))
-    labels = connected_components(graph, directed=False)[1]
-    return np.asarray(labels[place], np.int64)
+        codes.append(pd.factorize(views["group"])[0])
+    # Nodes of the graph are the rows, then the distinct values of each code. An edge leads from a row to its value.
+    *offsets, size = np.cumsum([len(views), *(int(code.max()) + 1 for code in codes)])
+    values = np.concatenate([code + offset for code, offset in zip(codes, offsets, strict=True)])
+    rows = np.tile(np.arange(len(views)), len(values) // len(views))
+    graph = coo_matrix((np.ones(len(rows), np.int8), (rows, values)), shape=(size, size))
+    return np.asarray(connected_components(graph, directed=False)[1][: len(views)], np.int64)

@@ -1,4 +1,4 @@
-"""Make the report of runs again: ``python -m m3gal_cli.training.report runs/NAME …``."""
+"""Make the reports of runs again: ``python -m m3gal_cli.training.report runs/NAME …``."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from m3gal_cli.training.report import REPORT_FILE, write_report
 
 
 def main(paths: list[str]) -> int:
+    """Write the reports and print their paths; return the exit code."""
     if not paths:
-        sys.stderr.write("error: which run?\nWrite python -m m3gal_cli.training.report runs/NAME.\n")
+        sys.stderr.write("error: no run is given\nUse: python -m m3gal_cli.training.report runs/NAME\n")
         return 2
     for path in paths:
         try:
             write_report(Path(path))
-        except InputError as wrong:
-            sys.stderr.write(f"error: {wrong.render()}\n")
+        except InputError as error:
+            sys.stderr.write(f"error: {error.render()}\n")
             return 2
         sys.stdout.write(f"{Path(path) / REPORT_FILE}\n")
     return 0

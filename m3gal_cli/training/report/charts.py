@@ -1,103 +1,99 @@
-"""Which curves a run has, as plain numbers: page and picture draw the same ones."""
+"""The curves of a run as numbers. The HTML page and the PNG picture draw the same charts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from m3gal_cli.training.report.run_log import Row, RunLog, metric, number
 
-MOST_POINTS = 1000  # a curve; of more, each point is the mean of equally many lines
-Point = tuple[float, float | None]  # step and value; None is a gap
+MAX_POINTS = 1000  # per curve; a longer curve is drawn as means of equally many logged lines
+Point = tuple[float, float | None]  # step and value; None interrupts the curve
 
 
 @dataclass(frozen=True)
 class Series:
-    """A curve. ``slot`` chooses its colour and dashes, the same for the same thing in every chart."""
+    """A curve."""
 
     name: str
-    slot: int
+    slot: int  # number of the colour and dash pattern; each score has the same one in every chart
     points: Sequence[Point]
-    lines: int = 1  # of metrics.jsonl that a point is the mean of
+    lines: int = 1  # number of logged lines whose mean a point is
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over the steps that share an axis."""
+    """Curves over the steps, with a common axis of values."""
 
     title: str
     series: Sequence[Series]
 
 
-KINDS = ("text", "location", "fused")  # of scores; each training has some of them
-# title, then name, slot and key of each curve
-OF_STEPS = (
-    ("Loss", tuple((kind, slot, f"{kind}_loss") for slot, kind in enumerate(KINDS))),
-    ("Rows whose positive beats all negatives", (("accuracy", 2, "queue_accuracy"),)),
+SCORES = ("text", "location", "fused")
+RERANKED = "reranked"
+# title; name, slot and metrics.jsonl key of each curve
+STEP_CHARTS = (
+    ("Loss", tuple((score, slot, f"{score}_loss") for slot, score in enumerate(SCORES))),
+    ("Accuracy: positive above all negatives", (("accuracy", 2, "queue_accuracy"),)),
     ("Learning rate", (("text", 0, "lr"), ("location", 1, "location_lr"))),
-    ("Rows a second", (("rows", 3, "samples_per_second"),)),
-    ("Tokens a second", (("tokens", 3, "tokens_per_second"),)),
-    ("Norm of the gradient", (("gradient", 3, "grad_norm"),)),
+    ("Rows per second", (("rows", 3, "samples_per_second"),)),
+    ("Tokens per second", (("tokens", 3, "tokens_per_second"),)),
+    ("Gradient norm", (("gradient", 3, "grad_norm"),)),
     ("Collapse monitor", (("spread", 0, "spread"), ("alignment", 1, "alignment"), ("uniformity", 2, "uniformity"))),
-    ("Age of the oldest key in the queue, steps", (("age", 3, "queue_age"),)),
-    ("Memory of the device, MB", (("memory", 3, "device_memory_mb"),)),
+    ("Age of the oldest queue key, steps", (("age", 3, "queue_age"),)),
+    ("Peak memory, MB", (("memory", 3, "device_memory_mb"),)),
 )
-OF_VALIDATIONS = ("recall@1", "recall@5", "mrr@5")
-BEFORE_VALIDATIONS = 2  # charts of steps that stand before those of validations
+VALIDATION_METRICS = ("recall@1", "recall@5", "mrr@5")
+VALIDATION_POSITION = 2  # number of step charts above the validation charts
 
 
 def charts_of(run_log: RunLog) -> list[Chart]:
-    """The charts that have something to show, in the order of the page."""
-    found = [Chart(title, _curves(run_log.steps, curves)) for title, curves in OF_STEPS]
-    rows = run_log.validations
-    scores = [
-        Chart(f"Validation, {name}", [_curve(rows, kind, i, _metric_of(kind, name)) for i, kind in enumerate(KINDS)])
-        for name in OF_VALIDATIONS
+    """Return the charts that have at least one value, in the order of the page."""
+    rows = run_log.steps
+    charts = [
+        Chart(title, [_curve(rows, name, slot, [number(row.get(key)) for row in rows]) for name, slot, key in curves])
+        for title, curves in STEP_CHARTS
     ]
-    found[BEFORE_VALIDATIONS:BEFORE_VALIDATIONS] = scores
-    kept = [Chart(c.title, [s for s in c.series if any(y is not None for _, y in s.points)]) for c in found]
+    charts[VALIDATION_POSITION:VALIDATION_POSITION] = [_validation_chart(run_log, name) for name in VALIDATION_METRICS]
+    kept = [Chart(c.title, [s for s in c.series if any(y is not None for _, y in s.points)]) for c in charts]
     return [chart for chart in kept if chart.series]
 
 
-def _value_of(key: str) -> Callable[[Row], float | None]:
-    return lambda row: number(row.get(key))
+def _validation_chart(run_log: RunLog, name: str) -> Chart:
+    """Return a chart of one metric by all scores; the reranked score is known for the best checkpoint only."""
+    sources = [(score, run_log.validations) for score in SCORES]
+    sources.append((RERANKED, [] if run_log.reranker is None else [run_log.reranker]))
+    series = [
+        _curve(rows, score, slot, [metric(row, score, name) for row in rows])
+        for slot, (score, rows) in enumerate(sources)
+    ]
+    return Chart(f"Validation, {name}", series)
 
 
-def _curves(rows: Sequence[Row], curves: Sequence[tuple[str, int, str]]) -> list[Series]:
-    return [_curve(rows, name, slot, _value_of(key)) for name, slot, key in curves]
+def _curve(rows: Sequence[Row], name: str, slot: int, values: Sequence[float | None]) -> Series:
+    points = [(float(row["step"]), value) for row, value in zip(rows, values, strict=True)]
+    size = -(-len(points) // MAX_POINTS)
+    return Series(name, slot, thin(points, size), max(size, 1))
 
 
-def _metric_of(kind: str, name: str) -> Callable[[Row], float | None]:
-    return lambda row: metric(row, kind, name)
-
-
-def _curve(rows: Sequence[Row], name: str, slot: int, value: Callable[[Row], float | None]) -> Series:
-    points = [(float(row["step"]), value(row)) for row in rows]
-    size = -(-len(points) // MOST_POINTS)
-    return Series(name, slot, thinned(points, size), max(size, 1))
-
-
-def thinned(points: Sequence[Point], size: int) -> list[Point]:
-    """Means of so many points each; a gap stays one only where nothing else is."""
+def thin(points: Sequence[Point], size: int) -> list[Point]:
+    """Return the mean of the known values of every ``size`` consecutive points; None if all are missing."""
     if size <= 1:
         return list(points)
     out: list[Point] = []
     for i in range(0, len(points), size):
-        part = points[i : i + size]
-        known = [(x, y) for x, y in part if y is not None]
-        if known:
-            out.append((sum(x for x, _ in known) / len(known), sum(y for _, y in known) / len(known)))
-        else:
-            out.append((part[0][0], None))
+        known = [(x, y) for x, y in points[i : i + size] if y is not None]
+        x_mean = sum(x for x, _ in known) / len(known) if known else points[i][0]
+        out.append((x_mean, sum(y for _, y in known) / len(known) if known else None))
     return out
 
 
-def pieces(points: Sequence[Point]) -> list[list[tuple[float, float]]]:
-    """A curve cut at its gaps."""
+def split_at_gaps(points: Sequence[Point]) -> list[list[tuple[float, float]]]:
+    """Return the parts of a curve between missing values."""
     out: list[list[tuple[float, float]]] = [[]]
     for x, y in points:
         if y is None:
             out.append([])
         else:
             out[-1].append((x, y))
-    return [piece for piece in out if piece]
+    return [part for part in out if part]

@@ -1,0 +1,197 @@
+"""The run of ``predict``: check the options, open or build the index, answer the queries in input order."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from m3gal_cli.cli import evaluation as e
+from m3gal_cli.cli.answers_table import TableWriter
+from m3gal_cli.cli.console import delayed_interrupt, note, warn
+from m3gal_cli.cli.progress import RowProgress
+from m3gal_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from m3gal_cli.data.queries import BadQuery, QueryStream
+    from m3gal_cli.geo.filters import Box
+    from m3gal_cli.index.builder import Worker
+    from m3gal_cli.matching.matcher import Matcher
+    from m3gal_cli.matching.writers import Failure
+
+CHECKED_FIRST = 1000  # queries of a file that are checked before the index is built
+
+
+class FileFormat(StrEnum):
+    """Formats of queries and of answers."""
+
+    jsonl = "jsonl"
+    csv = "csv"
+    geojson = "geojson"
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """The checked options of ``predict``.
+
+    Args:
+        source: File of queries; None: stdin.
+        input_format: Format of the queries.
+        output: File of the answers; None: stdout.
+        output_format: Format of the answers.
+        table: Print a table instead.
+        skip_bad: Answer a broken line with an error instead of stopping.
+        within_km: Maximum distance of a match from the query location.
+        box: Box that contains all matches.
+    """
+
+    source: Path | None
+    input_format: FileFormat
+    output: Path | None
+    output_format: FileFormat
+    table: bool
+    skip_bad: bool
+    within_km: float | None
+    box: Box | None
+
+    @contextmanager
+    def open_queries(self, on_warning: Callable[[str], None] | None = None) -> Iterator[QueryStream]:
+        """Open the queries; ``on_warning`` is called with a message about ignored columns."""
+        from m3gal_cli.data.lines import MAX_LINE_BYTES, open_lines
+        from m3gal_cli.data.queries import QueryStream
+
+        source: Any = self.source or sys.stdin
+        if source is None:
+            raise InputError("stdin is closed", hint="Give a file of queries.")
+        longest = None if self.input_format == FileFormat.geojson else MAX_LINE_BYTES
+        with open_lines(source, "file of queries", longest) as lines:
+            yield QueryStream(lines, self.input_format.value, self.skip_bad, on_warning)
+
+
+def run(values: dict[str, Any]) -> None:
+    """Run the command with its options by parameter name. Raises InputError."""
+    from m3gal_cli.geo.filters import swapped_box_warning
+
+    if values["queries"] is None and not values["build_only"]:
+        raise InputError("no queries", hint="Give a file of queries, - for stdin, or --build-only.")
+    options = None if values["build_only"] else check_options(values)
+    session = e.open_session(values, load=False)
+    with RowProgress("encoding POIs") as progress:
+        index = session.index(progress, this_worker(os.environ))
+    if index is None:
+        return
+    warning = options and options.box and swapped_box_warning(options.box, index.lng, index.lat)
+    if warning:
+        warn(warning)
+    with RowProgress("preparing the search") as progress:
+        matcher = session.matcher(index, progress)
+    if options is not None:
+        answer_all(options, matcher, session.config.eval.top_k)
+
+
+def check_options(values: dict[str, Any]) -> PredictOptions:
+    """Return the options that only this command has; check the first queries of a file. Raises InputError."""
+    from m3gal_cli.data.lines import is_stream
+    from m3gal_cli.data.queries import format_of
+    from m3gal_cli.files import probe_folder
+    from m3gal_cli.geo.filters import parse_box
+    from m3gal_cli.matching.writers import output_format
+
+    table, output, within_km = values["table"], values["output"], values["within_km"]
+    if table and output is not None:
+        raise InputError("--table and --output exclude each other", hint="--table prints on stdout.")
+    if table and values["output_format"]:
+        raise InputError("--table and --output-format exclude each other", hint="Give one of them.")
+    if within_km is not None and not 0 < within_km < math.inf:
+        raise InputError(f"--within-km {within_km:g} is not a distance", hint="Give kilometres, more than 0.")
+    source = None if str(values["queries"]) == "-" else values["queries"]
+    options = PredictOptions(
+        source,
+        values["format"] or FileFormat(format_of(source) if source else "jsonl"),
+        output,
+        values["output_format"] or FileFormat(output_format(output) if output else "jsonl"),
+        table,
+        values["skip_bad"],
+        within_km,
+        None if values["bbox"] is None else parse_box(values["bbox"]),
+    )
+    if output is not None:
+        probe_folder(output.parent)
+    if source is not None and not is_stream(source):
+        with options.open_queries() as stream:
+            for _ in islice(stream, CHECKED_FIRST):
+                pass
+    return options
+
+
+def this_worker(environment: Any) -> Worker:
+    """Return the rank and world size of this process from the variables that torchrun sets."""
+    from m3gal_cli.index.builder import Worker
+
+    try:
+        rank, world = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+    except (KeyError, ValueError):
+        return Worker()
+    return Worker(rank, world) if 0 <= rank < world else Worker()
+
+
+def answer_all(options: PredictOptions, matcher: Matcher, top_k: int) -> None:
+    """Answer the queries as they arrive.
+
+    Raises:
+        InputError: A broken query. All queries before it are answered.
+    """
+    from m3gal_cli.data.queries import Query
+    from m3gal_cli.matching.writers import answer_writer
+
+    valid = unlocated = broken = 0
+    with options.open_queries(warn) as stream, _opened(options.output) as write, RowProgress("answering") as progress:
+        writer = TableWriter() if options.table else answer_writer(options.output_format.value, options.skip_bad)
+        try:
+            for batch in stream.batches():
+                queries = [item for item in batch if isinstance(item, Query)]
+                valid, broken = valid + len(queries), broken + len(batch) - len(queries)
+                unlocated += sum(query.lng is None for query in queries)
+                answers = iter(matcher.answer(queries, top_k, options.within_km, options.box) if queries else ())
+                write(writer.text([next(answers) if isinstance(item, Query) else _failure(item) for item in batch]))
+                if options.output is not None or not sys.stdout.isatty():
+                    progress(valid + broken, 0)
+        finally:  # an interrupted output is complete up to its last answer
+            write(writer.end())
+    if broken:
+        note(f"{broken:,} of {valid + broken:,} queries are broken; their answers have an error instead of matches")
+    if options.within_km is not None and unlocated:
+        note(f"{unlocated:,} of {valid:,} queries have no location; --within-km {options.within_km:g} was not applied")
+
+
+def _failure(bad: BadQuery) -> Failure:
+    return {"id": bad.id, "line": bad.line, "error": bad.error}
+
+
+@contextmanager
+def _opened(output: Path | None) -> Iterator[Callable[[str], Any]]:
+    """Open the destination: a file, which appears only when complete, or stdout, which gets complete lines."""
+    if output is None:
+        yield _to_stdout
+        return
+    from m3gal_cli.files import atomic_text
+
+    with atomic_text(output) as file:
+        yield file.write
+
+
+def _to_stdout(text: str) -> None:
+    left = memoryview(text.encode())
+    if left:
+        with delayed_interrupt():
+            sys.stdout.flush()
+            while left:  # an unbuffered stdout may write a part
+                left = left[sys.stdout.buffer.write(left) or 0 :]
+            sys.stdout.flush()

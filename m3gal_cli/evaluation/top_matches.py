@@ -1,0 +1,140 @@
+"""The top matches of every query in the full-database evaluation: their collection from tiles, and their reranking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3gal_cli.data.records import Record
+from m3gal_cli.evaluation.rank_counting import Floats, GoldPairs, GroundTruth, Numbers
+from m3gal_cli.evaluation.ranks import gold_ranks
+from m3gal_cli.evaluation.result import Matches, QueryResults
+from m3gal_cli.evaluation.score_tiles import Tile
+from m3gal_cli.matching.candidate_table import CandidateTable, query_of
+from m3gal_cli.rerank.reranker import Reranker
+
+
+class TopMatchCollector:
+    """Collects the rows of the ``k`` best distinct POIs of every query by exact fused score.
+
+    Duplicates (rows with equal text and coordinates) are one POI. All its rows are collected, but of duplicates that
+    are gold the first only. Gold is last among equal scores.
+
+    Args:
+        k: Number of distinct POIs.
+        gold: The gold.
+        repeated: (G,), whether a gold pair is left out, because an earlier row of the query is its duplicate.
+        first_rows: (N,), the first duplicate of each row of the table.
+    """
+
+    def __init__(self, k: int, gold: GoldPairs, repeated: NDArray[np.bool_], first_rows: Numbers) -> None:
+        self.k, self._gold, self._first_rows = k, gold, first_rows
+        self._repeated = GoldPairs(gold.query[repeated], gold.row[repeated], len(gold.count), gold.n_rows)
+        self._threshold = np.full(len(gold.count), -np.inf)  # k distinct POIs reach it
+        self._parts: dict[int, list[tuple[Numbers, Numbers, Floats]]] = {}  # by the first query of a batch
+
+    def add(self, tile: Tile) -> None:
+        """Collect from a tile of fused scores. Every block must have the same query batches."""
+        queries = tile.queries.numbers
+        new = np.flatnonzero(self._threshold[queries] == -np.inf)
+        if len(new):
+            duplicates = int(np.count_nonzero(self._first_rows[tile.block.rows] != tile.block.rows))
+            bound = tile.kth_score_bound(self.k + duplicates + int(self._repeated.count.max()), new)
+            self._threshold[queries[new]] = bound
+        pairs = tile.reaching(self._threshold[queries])
+        if not len(pairs[0]):
+            return
+        query, row, score = queries[pairs[0]], tile.block.rows[pairs[1]], tile.exact(pairs)
+        kept = (score > -np.inf) & ~self._repeated.contain(query, row)
+        parts = self._parts.setdefault(int(queries[0]), [])
+        parts.append((query[kept], row[kept], score[kept]))
+        if sum(len(part[0]) for part in parts) > 3 * self.k * len(queries):
+            parts[:] = [self._select(parts)]
+
+    def _select(self, parts: list[tuple[Numbers, Numbers, Floats]]) -> tuple[Numbers, Numbers, Floats]:
+        """Order pairs by query and rank, keep those of the k best distinct POIs, and raise the thresholds."""
+        query, row, score = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.lexsort((row, self._first_rows[row], self._gold.contain(query, row), -score, query))
+        query, row, score = query[order], row[order], score[order]
+        first_row = self._first_rows[row]
+        new = np.ones(len(query), bool)  # whether a pair is the first of its POI
+        new[1:] = (query[1:] != query[:-1]) | (first_row[1:] != first_row[:-1])
+        number = np.cumsum(new) - 1
+        number -= number[np.searchsorted(query, query)]  # of the POI, within the query
+        last = new & (number == self.k - 1)
+        self._threshold[query[last]] = score[last]
+        kept = number < self.k
+        return query[kept], row[kept], score[kept]
+
+    def matches(self) -> Matches:
+        """Return the rows of every query, best first, and their scores."""
+        empty = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+        parts = [empty, *(self._select(parts) for parts in self._parts.values())]
+        query, row, score = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.argsort(query, kind="stable")
+        bounds = np.searchsorted(query[order], np.arange(len(self._threshold) + 1))
+        cuts = [order[a:b] for a, b in pairwise(bounds)]
+        return [(row[cut], score[cut]) for cut in cuts]
+
+
+def rerank_matches(
+    records: Sequence[Record],
+    table: CandidateTable,
+    matches: Matches,
+    first_rows: Numbers,
+    truth: GroundTruth,
+    fused: QueryResults,
+    reranker: Reranker,
+    progress: Callable[[int], None],
+) -> tuple[QueryResults, Matches]:
+    """Rerank the top matches of every query; return ranks, distances and the new order of the candidates.
+
+    A gold POI that is not a candidate keeps its fused rank. Duplicates are one candidate, as in an index, but each row
+    counts for the ranks, as for the other kinds of score. Gold is last among equal scores. A query without matches
+    keeps its fused rank and distance.
+
+    Args:
+        records: The queries.
+        table: The POI table.
+        matches: Rows of each query, best first by fused score; the first ``reranker.depth`` POIs are the candidates.
+        first_rows: (N,), the first duplicate of each row of the table.
+        truth: The gold.
+        fused: Ranks and distances by fused score.
+        reranker: The reranker.
+        progress: Called with the number of queries done.
+    """
+    ranks, metres, ordered = fused.ranks.copy(), fused.metres.copy(), []
+    for i, record in enumerate(records):
+        rows, scores = matches[i]
+        if len(rows):
+            rows, scores = table.rerank(reranker, query_of(record), rows, scores, first_rows[rows], reranker.depth)
+            is_gold = truth.gold.contain(np.full(len(rows), i), rows)
+            if is_gold.any():
+                ranks[i] = gold_ranks(scores[None], is_gold[None])[0]
+            best = rows[scores == scores.max()]
+            metres[i] = truth.metres(np.full(len(best), i), best).max()
+            order = np.lexsort((is_gold, -scores))
+            rows, scores = rows[order], scores[order]
+        ordered.append((rows, scores))
+        progress(i + 1)
+    return QueryResults(ranks, metres), ordered
+
+
+def append_unranked(ordered: Matches, matches: Matches) -> Matches:
+    """Append the matches that were not reranked, in their fused order.
+
+    Their scores continue from the last candidate's score, with the differences of the fused scores.
+
+    Args:
+        ordered: By query, the first C rows of ``matches`` in a new order.
+        matches: By query, C or more rows in fused order.
+    """
+    out = []
+    for (rows, scores), (all_rows, fused) in zip(ordered, matches, strict=True):
+        rest = fused[len(rows) :]
+        continued = scores[-1:] + (rest - fused[len(rows) - 1]) if len(rest) else rest
+        out.append((np.concatenate([rows, all_rows[len(rows) :]]), np.concatenate([scores, continued])))
+    return out

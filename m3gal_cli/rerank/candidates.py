@@ -1,0 +1,28 @@
+"""Candidates: the POIs that the first stage found for a query, as the input of a reranker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The candidates of one query, as columns.
+
+    Shape:
+        addresses: n texts. scores: (n,), first-stage scores q·v. lng, lat: (n,), degrees, WGS-84.
+    """
+
+    addresses: Sequence[str]
+    scores: NDArray[np.floating]
+    lng: Floats
+    lat: Floats
+
+    def __len__(self) -> int:
+        return len(self.addresses)

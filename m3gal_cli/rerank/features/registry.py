@@ -1,0 +1,28 @@
+"""The type of a feature, and the decorator that makes a function a feature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from m3gal_cli.rerank.candidates import Floats
+from m3gal_cli.rerank.features.context import FeatureContext
+
+Compute = Callable[[FeatureContext], Floats]  # query and n candidates -> (n,)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One number per candidate of a query. Equal candidates must get equal numbers."""
+
+    name: str  # in ``reranker.json``
+    # Factor that gives features a similar spread, so that one ridge penalty fits all: a standard deviation of 0.5 - 0.9
+    # among the best 300 candidates of a query (GeoTES).
+    scale: float
+    signed: bool  # whether the weight may be negative
+    compute: Compute  # returns the unscaled feature
+
+
+def feature(scale: float, *, signed: bool = False) -> Callable[[Compute], Feature]:
+    """Replace the decorated function by a feature of the same name. See ``Feature`` for the arguments."""
+    return lambda compute: Feature(compute.__name__, scale, signed, compute)
