@@ -1,4 +1,4 @@
-"""Fixtures of every room. Tests that need the shared golden files and data skip, loudly, where these are absent."""
+"""Fixtures for all tests. Tests that need ../shared are skipped, with a message, where that folder is absent."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m3gal_cli.config.load import load_config
+from m3gal_cli.config.load import config_from_file, load_config
 from m3gal_cli.config.paths import find_pois
 from m3gal_cli.config.schema import Config
 from m3gal_cli.errors import InputError
@@ -93,7 +93,7 @@ class Session:
 
         if self.run is None or (read_json(self.checkpoint / META_FILE) or {}).get("stage") != "finetune":
             return []
-        data = load_config(str(self.run / CONFIG_FILE)).data
+        data = config_from_file(self.run / CONFIG_FILE).data
         try:
             path = find_records(data, "train")
             return [] if path is None else read_records(path, data.datum)

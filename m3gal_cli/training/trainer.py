@@ -1,4 +1,4 @@
-"""The training loop: optimiser steps, learning rates, logging, validation, checkpoints, interruption by signals."""
+"""The training loop: it takes optimiser steps, logs, validates, saves checkpoints and stops at signals."""
 
 from __future__ import annotations
 

@@ -10,11 +10,12 @@ from m3gal_cli.config.load import profile_names
 from m3gal_cli.core.bi_encoder import count_parameters
 from m3gal_cli.core.checkpoint import load_checkpoint
 from tests.helpers.cli import Answer, m3gal
-from tests.helpers.sample_town import PLACES, STEPS, VIEWS, write_town
+from tests.helpers.sample_town import PLACES, STEPS, VIEWS, town_with_run
 
 PROFILES = [
     ("finetune" if name in ("geotes.yaml", "paper-finetune.yaml") else "pretrain", name) for name in profile_names()
 ]
+pytestmark = pytest.mark.usefixtures("here")
 KEYS = {"stage", "device", "members", "processes", "queries", "keys", "queue", "parameters", "rows", "batch_size"}
 KEYS |= {"steps_per_epoch", "steps", "done", "seconds_per_step", "seconds", "peak_memory_mb"}
 
@@ -22,22 +23,12 @@ KEYS |= {"steps_per_epoch", "steps", "done", "seconds_per_step", "seconds", "pea
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the data of the town and a run ``started`` of 5 steps."""
-    folder = tmp_path_factory.mktemp("dry")
-    profile = write_town(folder / "data")
-    options = ("--runs-dir", folder / "runs", "--run-name", "started", "--max-steps", 5)
-    assert m3gal("pretrain", "-c", profile, *options).run.is_dir()
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def in_base(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(base)
+    return town_with_run(tmp_path_factory.mktemp("dry"), "started", 5)
 
 
 def dry(base: Path, stage: str, *more: object) -> Answer:
     """Make a dry run and check that it changes no file."""
-    paths = [base, *base.rglob("*")]
-    before = [(p, p.lstat().st_mtime_ns) for p in paths]
+    before = [(p, p.lstat().st_mtime_ns) for p in (base, *base.rglob("*"))]
     options = ("-c", base / "data" / "tiny.yaml", "--runs-dir", base / "runs", *more)
     answer = m3gal(stage, *options, "--dry-run")
     assert [(p, p.lstat().st_mtime_ns) for p in (base, *base.rglob("*"))] == before

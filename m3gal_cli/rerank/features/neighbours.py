@@ -1,7 +1,7 @@
 """Features of the neighbours of a candidate: other candidates near it, whose addresses explain the rest of the query.
 
-A query may name a place beside the POI. The value of a neighbour grows with the n-grams of the query that its address
-has and the candidate's address lacks, and falls with its distance d from the candidate.
+A query may name a place beside the POI. A neighbour counts by the n-grams of the query that its address has and the
+candidate's address lacks. Its value falls with its distance d from the candidate.
 """
 
 from __future__ import annotations
