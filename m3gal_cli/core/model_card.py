@@ -35,7 +35,7 @@ the region and the languages of its training data.
 - It does not geocode: it returns a POI of the table, never a new coordinate.
 - The location score learns which parts of the region a query text refers to. It resolves districts rather than
   buildings, has no meaning outside the region of the training data, and adds little if that region is a whole country.
-- It knows no opening hours, popularity or distance to the user. Only the location score separates equal POI texts.
+- The encoders know no opening hours, no popularity and no query location. The reranker uses the query location.
 - Ranks are best after reranking, which `m3gal predict` does. The scores of this card's code are first-stage scores.
 
 ## Training data, languages and licence

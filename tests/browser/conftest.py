@@ -9,17 +9,8 @@ import pytest
 
 from tests.helpers.browser import Browser
 
-SWITCHES = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,800",
-)
+SWITCHES = ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync")
+SWITCHES += ("disable-background-networking", "disable-component-update", "window-size=1280,800")
 
 
 def find_program(*names: str) -> str:
@@ -38,8 +29,8 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
     options = webdriver.ChromeOptions()
     options.binary_location = find_program("chromium", "chromium-browser", "google-chrome")
-    for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(switch)
+    for switch in (*SWITCHES, f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(f"--{switch}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options, Service(find_program("chromedriver", "chromium.chromedriver")))
     driver.set_page_load_timeout(60)

@@ -44,9 +44,7 @@ def open_report(browser: Browser, report: Path) -> Browser:
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [1280, 360])
-def test_the_report_requests_nothing_and_fits_the_screen(
-    browser: Browser, report: Path, width: int, dark: bool
-) -> None:
+def test_the_report_requests_nothing_and_fits_a_screen(browser: Browser, report: Path, width: int, dark: bool) -> None:
     browser.set_screen(width, 800, dark=dark)
     page = open_report(browser, report)
     assert page.requests() == [report.as_uri()]

@@ -45,10 +45,8 @@ def test_runs_list_shows_the_newest_run_first(tmp_path: Path) -> None:
         os.utime(tmp_path / name / "last/m3gal.json", (time, time))
     (tmp_path / "empty").mkdir()
     rows = json.loads(done(m3gal("runs", "list", "--runs-dir", tmp_path, "--json")).out)
-    assert [(r["name"], r["stage"], r["steps"], r["metric"], r["value"]) for r in rows] == [
-        ("a", "pretrain", 10, "fused.recall@1", 0.5),
-        ("b", "pretrain", 10, None, None),
-    ]
+    found = [tuple(row[name] for name in ("name", "stage", "steps", "metric", "value")) for row in rows]
+    assert found == [("a", "pretrain", 10, "fused.recall@1", 0.5), ("b", "pretrain", 10, None, None)]
     assert rows[0]["date"].startswith("2033-05-1")
     assert rows[0]["checkpoint"] == str(tmp_path / "a/best")
     table = done(m3gal("runs", "list", "--runs-dir", tmp_path)).out

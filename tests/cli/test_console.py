@@ -10,12 +10,8 @@ import sys
 
 import pytest
 
-from m3gal_cli.cli.console import delayed_interrupt, duration, note
+from m3gal_cli.cli.console import delayed_interrupt, note
 from m3gal_cli.cli.progress import RowProgress
-
-
-def test_durations_are_hours_or_days() -> None:
-    assert [duration(s) for s in (0, 59.6, 3661, 200_000)] == ["0:00:00", "0:01:00", "1:01:01", "2 d 07:33"]
 
 
 def test_progress_is_a_line_every_ten_seconds_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

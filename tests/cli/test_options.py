@@ -32,8 +32,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["eval_retrieval", "--poi_database_filepath", "a_b"], ["eval-retrieval", "--poi-database-filepath", "a_b"]),
         (["predict", "my_file", "-o", "a_b"], ["predict", "my_file", "-o", "a_b"]),
         (["finetune", "--schedule", "40", "80"], ["finetune", "--schedule", "40", "--schedule", "80"]),
-        (["finetune", "--schedule", "4", "--lr", "1"], ["finetune", "--schedule", "4", "--lr", "1"]),
-        (["finetune", "--schedule"], ["finetune", "--schedule"]),
         (["predict", "--", "--a_b"], ["predict", "--", "--a_b"]),
     ],
 )
@@ -112,9 +110,6 @@ def test_the_settings_of_the_run_replace_the_profile_in_predict(here: Path, monk
     assert count("--set", "eval.top_k=4", "-k", 3) == 4
 
 
-# --- help and reference --------------------------------------------------------------------------------------------
-
-
 def commands() -> dict[str, Any]:
     found, group = {}, typer.main.get_command(app)
     for name, command in group.commands.items():  # type: ignore[attr-defined]
@@ -122,10 +117,7 @@ def commands() -> dict[str, Any]:
     return found
 
 
-def test_all_commands_exist() -> None:
-    data = {"data osm", "data geotes", "data table", "data sample", "data inspect"}
-    data |= {"config show", "config list", "runs list"}
-    assert set(commands()) == data | {"pretrain", "finetune", "eval-retrieval", "eval-rerank", "predict"}
+def test_the_top_level_help_lists_all_commands() -> None:
     top = done(m3gal("--help")).out
     assert all(name.split()[0] in top for name in commands())
     assert done(m3gal("--version")).out == f"m3gal {__version__}\n"

@@ -28,12 +28,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return town_with_run(tmp_path_factory.mktemp("predict"))
 
 
-# --- the index -----------------------------------------------------------------------------------------------------
-
-
-def test_a_complete_index_is_used_without_reading_the_table(
-    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_complete_index_needs_no_table(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = done(m3gal("predict", "-", "--index-dir", tmp_path / "i", stdin="cafe\n"))
     before = file_contents(tmp_path)
     monkeypatch.setattr(tables, "_read", lambda *_: pytest.fail("read"))
@@ -87,15 +82,6 @@ def test_an_outdated_index_is_rebuilt_with_a_message(here: Path, tmp_path: Path)
     assert "some.pois.csv: no such POI table" in m3gal(*given, stdin="cafe\n").err
 
 
-def test_build_only_builds_the_index_and_needs_no_queries(here: Path, tmp_path: Path) -> None:
-    built = done(m3gal("predict", "--build-only", "--index-dir", tmp_path / "i"))
-    assert built.out == ""
-    assert len(list((tmp_path / "i/vectors").iterdir())) == 2
-    without = m3gal("predict", "--index-dir", tmp_path / "i")
-    assert (without.code, without.out) == (2, "")
-    assert "--build-only" in without.err
-
-
 def test_unreadable_reranker_weights_are_refused_before_the_index_is_built(here: Path, tmp_path: Path) -> None:
     path = here / "runs/only/best/hybrid.json"
     path.write_text(json.dumps({"format": 1, "weights": {"dense": 1.0, "around": 1.0}, "queries": 30}))
@@ -109,9 +95,6 @@ def test_unreadable_reranker_weights_are_refused_before_the_index_is_built(here:
         path.unlink()
 
 
-# --- filters ---------------------------------------------------------------------------------------------------------
-
-
 def test_filters_keep_what_brute_force_keeps(here: Path) -> None:
     here_lng, here_lat = place(9)[1:]
     lines = "".join(
@@ -119,20 +102,17 @@ def test_filters_keep_what_brute_force_keeps(here: Path) -> None:
         for i in range(6)
     )
     everything = done(m3gal("predict", "-", "-k", PLACES, stdin=lines)).lines()
-    box = (24.91, 60.0, 24.94, 60.14)
-    for within, bbox in ((1.3, None), (None, box), (1.3, box), (0.001, None)):
-        given = (*(("--within-km", within) if within else ()), *(("--bbox", ",".join(map(str, box))) if bbox else ()))
+    for within, west in ((1.3, -180.0), (99.0, 24.91), (1.3, 24.91), (0.001, -180.0)):
+        given = ("--within-km", within, "--bbox", f"{west},60.0,24.94,60.14")
         found = done(m3gal("predict", "-", "-k", PLACES, *given, stdin=lines))
         for answer, whole in zip(found.lines(), everything, strict=True):
             wanted = []
             for match in whole["matches"]:
-                near = within is None or match.get("distance_m", 0) <= 1000 * within
-                inside = bbox is None or (box[0] <= match["lng"] <= box[2] and box[1] <= match["lat"] <= box[3])
-                if near and inside:
+                inside = west <= match["lng"] <= 24.94 and 60.0 <= match["lat"] <= 60.14
+                if inside and match.get("distance_m", 0) <= 1000 * within:
                     wanted.append(match | {"rank": len(wanted) + 1})
             assert answer["matches"] == wanted
-        words = f"2 of 6 queries have no location; --within-km {within:g} was not applied\n" if within else ""
-        assert found.err.endswith(words or "(the newest run's best)\n")
+        assert found.err.endswith(f"2 of 6 queries have no location; --within-km {within:g} was not applied\n")
 
 
 def test_a_table_in_gcj02_is_matched_in_wgs84(here: Path, tmp_path: Path) -> None:
@@ -152,7 +132,6 @@ def test_a_table_in_gcj02_is_matched_in_wgs84(here: Path, tmp_path: Path) -> Non
     ("given", "words"),
     [
         (("--within-km", 0), "--within-km 0 is not a distance"),
-        (("--within-km", "nan"), "--within-km nan is not a distance"),
         (("--bbox", "0,9,1,8"), "south is greater than north"),
         (("--index", "annoy"), "--index: "),
         (("--table", "--output-format", "csv"), "--table and --output-format exclude each other"),
@@ -162,10 +141,6 @@ def test_wrong_options_are_refused(here: Path, given: tuple[object, ...], words:
     answer = m3gal("predict", "-", *given, stdin="cafe\n")
     assert (answer.code, answer.out) == (2, "")
     assert words in answer.err
-    assert "Traceback" not in answer.err
-
-
-# --- formats -------------------------------------------------------------------------------------------------------
 
 
 def test_suffixes_choose_the_formats_of_files(here: Path, tmp_path: Path) -> None:
@@ -188,18 +163,12 @@ def test_suffixes_choose_the_formats_of_files(here: Path, tmp_path: Path) -> Non
 
 
 def test_the_formats_of_stdin_and_stdout_are_options(here: Path) -> None:
-    given = ("predict", "-", "-k", 1)
-    plain = done(m3gal(*given, stdin="cafe\nhotel\n"))
-    table = done(m3gal(*given, "--format", "csv", "--output-format", "csv", stdin="query\ncafe\nhotel\n")).out
-    rows = list(csv.DictReader(io.StringIO(table)))
-    assert [(r["id"], r["query"], r["poi_id"]) for r in rows] == [
-        (str(a["id"]), a["query"], str(a["matches"][0]["poi_id"])) for a in plain.lines()
-    ]
-    found = done(m3gal(*given, "--output-format", "geojson", stdin="cafe\nhotel\n")).json()
-    assert [f["properties"]["query"] for f in found["features"]] == ["cafe", "hotel"]
+    plain = done(m3gal("predict", "-", "-k", 1, stdin="cafe\nhotel\n"))
+    given = ("predict", "-", "-k", 1, "--format", "csv", "--output-format", "csv")
+    rows = list(csv.DictReader(io.StringIO(done(m3gal(*given, stdin="query\ncafe\nhotel\n")).out)))
+    wanted = [(str(a["id"]), a["query"], str(a["matches"][0]["poi_id"])) for a in plain.lines()]
+    assert [(r["id"], r["query"], r["poi_id"]) for r in rows] == wanted
 
-
-# --- broken lines --------------------------------------------------------------------------------------------------
 
 BROKEN = 'cafe\n{"query": "hotel", "id": "h", "lng": "east", "lat": 1}\n{"query": " "}\nlibrary\n'
 
@@ -208,10 +177,7 @@ BROKEN = 'cafe\n{"query": "hotel", "id": "h", "lng": "east", "lat": 1}\n{"query"
 def test_answers_before_a_broken_line_are_written(here: Path, tmp_path: Path, form: str) -> None:
     answer = m3gal("predict", "-", "--output-format", form, stdin=BROKEN)
     assert answer.code == 2
-    where = (
-        "error: <stdin>:2: lng, lat: expected \"lng,lat\", got 'east,1'\nWrite longitude, comma, latitude in degrees.\n"
-    )
-    assert answer.err.endswith(where)
+    assert "error: <stdin>:2: lng, lat: expected \"lng,lat\", got 'east,1'\n" in answer.err
     assert answer.out == done(m3gal("predict", "-", "--output-format", form, stdin="cafe\n")).out
     assert m3gal("predict", "-", "--output-format", form, "-o", tmp_path / "o", stdin=BROKEN).code == 2
     assert os.listdir(tmp_path) == []
@@ -251,11 +217,3 @@ def test_a_box_with_lat_before_lng_gives_a_warning(here: Path) -> None:
     answer = done(m3gal("predict", "-", "--bbox", swapped, stdin="cafe\n"))
     assert answer.lines()[0]["matches"] == []
     assert "with longitude and latitude swapped" in answer.err
-
-
-def test_many_queries_are_answered_in_order(here: Path) -> None:
-    lines = "".join(f"cafe {i % 7}\n" for i in range(5000))
-    found = done(m3gal("predict", "-", "-k", 1, stdin=lines)).lines()
-    assert [a["id"] for a in found] == list(range(1, 5001))
-    best = {a["query"]: a["matches"] for a in found[:7]}
-    assert all(a["matches"] == best[a["query"]] for a in found)

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,9 +65,8 @@ def test_two_processes_build_the_same_index_as_one(here: Path, tmp_path: Path, m
 
 def test_a_killed_build_is_resumed(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, shards = tmp_path / "killed", 0
-    killed = program(
-        "predict", "--build-only", "--index-dir", path, shard_rows=2, pause=0.05, stderr=subprocess.DEVNULL
-    )
+    given = ("predict", "--build-only", "--index-dir", path)
+    killed = program(*given, shard_rows=2, pause=0.05, stderr=subprocess.DEVNULL)
     while shards < 4:
         time.sleep(0.02)
         shards = len(list(path.glob("vectors/*[0-9].npy")))
@@ -95,22 +93,6 @@ def quick(base: Path) -> tuple[str, ...]:
     return given
 
 
-@pytest.fixture
-def typed(here: Path, quick: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a process with pipes as stdin and stdout."""
-    with program("predict", "-", "-k", 2, *quick, **PIPES) as process:
-        yield process
-        process.kill()
-
-
-def read_line(process: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """Return the next line of stdout, which must arrive without further input."""
-    assert process.stdout is not None
-    assert select.select([process.stdout], [], [], 60)[0], "no answer came"
-    value: dict[str, Any] = json.loads(os.read(process.stdout.fileno(), 1 << 16))
-    return value
-
-
 def waiting_bytes(process: subprocess.Popen[bytes]) -> int:
     """Return the number of unread bytes in the pipe of stdout."""
     assert process.stdout is not None
@@ -119,14 +101,17 @@ def waiting_bytes(process: subprocess.Popen[bytes]) -> int:
     return count[0]
 
 
-def test_each_query_is_answered_before_the_next_one_arrives(typed: subprocess.Popen[bytes]) -> None:
-    assert typed.stdin is not None
-    for word in ("cafe", "hotel", "library"):
-        typed.stdin.write(f"{word}\n".encode())
-        typed.stdin.flush()
-        assert read_line(typed)["query"] == word
-    typed.stdin.close()
-    assert typed.wait(60) == 0
+def test_each_query_is_answered_before_the_next_one_arrives(here: Path, quick: tuple[str, ...]) -> None:
+    with program("predict", "-", "-k", 2, *quick, **PIPES) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for word in ("cafe", "hotel", "library"):
+            process.stdin.write(f"{word}\n".encode())
+            process.stdin.flush()
+            assert select.select([process.stdout], [], [], 60)[0], "no answer came"
+            assert json.loads(os.read(process.stdout.fileno(), 1 << 16))["query"] == word
+        process.stdin.close()
+        assert process.wait(60) == 0
 
 
 def test_an_interrupted_feature_collection_is_complete_json(here: Path, quick: tuple[str, ...]) -> None:
@@ -145,9 +130,7 @@ def test_an_interrupted_feature_collection_is_complete_json(here: Path, quick: t
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_an_interruption_while_the_pipe_is_full_leaves_complete_lines(
-    here: Path, quick: tuple[str, ...], unbuffered: str
-) -> None:
+def test_interruption_at_a_full_pipe_leaves_complete_lines(here: Path, quick: tuple[str, ...], unbuffered: str) -> None:
     path = write_lines(here / "many.txt", [f"cafe {i}" for i in range(3000)])
     environment = ENVIRONMENT | {"PYTHONUNBUFFERED": unbuffered}
     with program("predict", path, "-k", 20, *quick, env=environment, **PIPES) as process:

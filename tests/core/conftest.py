@@ -11,6 +11,13 @@ from m3gal_cli.core.model_settings import Normalizer
 from tests.helpers.toy_models import MODEL_SETTINGS, toy_checkpoint
 
 
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A checkpoint on disk."""
+    save_checkpoint(tmp_path / "last", toy_checkpoint())
+    return tmp_path / "last"
+
+
 @pytest.fixture(params=MODEL_SETTINGS, ids=lambda case: "-".join(str(v).strip() for v in case.values()))
 def saved_kinds(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Checkpoint]:
     """A checkpoint on disk and in memory, for each of ``MODEL_SETTINGS``."""

@@ -45,16 +45,6 @@ def test_each_method_uses_its_encoder_and_gives_unit_vectors() -> None:
     assert len({vectors.sum().item() for vectors, _ in pairs}) == 4, "four different encoders"
 
 
-def test_forward_gives_the_vectors_of_either_stage() -> None:
-    model, z = toy_checkpoint().model, torch.randn(3, 2)
-    query, key = tokens(), tokens(2, 5)
-    pretraining = (model.embed_query(*query), model.embed_location(z))
-    finetuning = (model.embed_query(*query), model.embed_poi_text(*key), model.embed_poi_location(z))
-    batches = [TokenBatch([query], None, 0), TokenBatch([key], None, 0)]
-    for given, wanted in (((batches[0], z), pretraining), ((batches[0], z, batches[1]), finetuning)):
-        assert all(torch.equal(a, b) for a, b in zip(model(*given), wanted, strict=True))
-
-
 @pytest.mark.parametrize("pooling", ["pooler", "mean"])
 @pytest.mark.parametrize(
     ("stage", "trained"),

@@ -18,7 +18,6 @@ from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
 from m3gal_cli.core import checkpoint as module
-from m3gal_cli.core import sentence_transformers_export
 from m3gal_cli.core.bi_encoder import PARTS, M3gal
 from m3gal_cli.core.checkpoint import Checkpoint, load_checkpoint, read_torch, save_checkpoint
 from m3gal_cli.core.checkpoint_parts import FILES
@@ -30,14 +29,6 @@ from m3gal_cli.errors import InputError
 from tests.helpers.toy_models import TEXTS, same_weights, toy_checkpoint
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    """A checkpoint on disk."""
-    path = tmp_path / "last"
-    save_checkpoint(path, toy_checkpoint())
-    return path
-
-
 def test_everything_is_read_back(tmp_path: Path) -> None:
     settings = {"pooling": "cls", "append_sep": False, "max_length": 12, "query_prefix": "问: "}
     checkpoint = toy_checkpoint(**settings, location_encoder="fourier", normalizer=Normalizer(120.1, 0.1, 30.1, 0.2))
@@ -46,6 +37,7 @@ def test_everything_is_read_back(tmp_path: Path) -> None:
     checkpoint.trainer = {"queue": {"queue": torch.randn(16, 5)}, "m_location": 0.5, "random": [1, (2, "three")]}
     save_checkpoint(tmp_path / "runs" / "best", checkpoint)
     assert os.listdir(tmp_path / "runs") == ["best"]
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*.safetensors")} == {0o644}
     loaded = load_checkpoint(tmp_path / "runs" / "best", with_trainer=True)
     assert same_weights(loaded.model, checkpoint.model)
     assert loaded.model.settings == checkpoint.model.settings
@@ -76,10 +68,6 @@ def test_inference_loads_only_some_encoders_and_draws_no_random_number(tmp_path:
         else:
             with pytest.raises(RuntimeError, match="not loaded"):
                 call(TorchEncoder(loaded))
-
-
-def test_files_of_weights_are_readable_by_all_users(saved: Path) -> None:
-    assert {path.stat().st_mode & 0o777 for path in saved.rglob("*.safetensors")} == {0o644}
 
 
 def test_format_1_is_still_read(tmp_path: Path) -> None:
@@ -120,9 +108,7 @@ def test_an_existing_checkpoint_is_never_replaced(saved: Path) -> None:
     assert same_weights(load_checkpoint(saved).model, toy_checkpoint().model)
 
 
-def test_a_checkpoint_that_training_replaces_while_it_is_read_is_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_replaced_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     new = toy_checkpoint(seed=1)
     save_checkpoint(tmp_path / "a", toy_checkpoint())
     (tmp_path / "last").symlink_to("a")
@@ -142,23 +128,17 @@ def test_a_checkpoint_that_training_replaces_while_it_is_read_is_read_again(
     assert loaded.path == tmp_path / "last"
 
 
-@pytest.mark.parametrize(
-    ("where", "name", "error"),
-    [
-        (module.torch, "save", OSError(28, "No space left on device")),
-        (sentence_transformers_export, "save_file", OSError(28, "No space left on device")),
-        (Path, "rename", OSError(28, "No space left on device")),
-        (os, "fsync", OSError(28, "No space left on device")),
-        (PreTrainedTokenizerFast, "save_pretrained", Exception("No space left on device (os error 28)")),
-    ],
-    ids=["trainer state", "weights", "last rename", "sync", "tokenizer"],
-)
+FAILURES = [(module.torch, "save", OSError), (Path, "rename", OSError), (os, "fsync", OSError)]
+FAILURES += [(PreTrainedTokenizerFast, "save_pretrained", Exception)]
+
+
+@pytest.mark.parametrize(("where", "name", "error"), FAILURES)
 def test_a_failed_save_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, error: Exception
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, error: type[Exception]
 ) -> None:
     new = toy_checkpoint(seed=1)
     new.trainer = {"m_location": 1.0}
-    monkeypatch.setattr(where, name, Mock(side_effect=error))
+    monkeypatch.setattr(where, name, Mock(side_effect=error("No space left on device (os error 28)")))
     with pytest.raises(InputError, match=r"cannot save the checkpoint.*No space left") as caught:
         save_checkpoint(tmp_path / "last", new)
     assert caught.value.where == str(tmp_path / "last")
@@ -189,14 +169,10 @@ def other_width(path: Path) -> None:
         (lambda path: (path / "m3gal.json").unlink(), "is no checkpoint"),
         *((truncate(file), "damaged") for file in (*FILES, "m3gal.json")),
         (edit(lambda meta: meta.update(format=3)), "format 3, this m3gal reads 1 and 2"),
-        (edit(lambda meta: meta.update(format=1)), "damaged"),
         (edit(lambda meta: meta.update(kind="cross-encoder")), "is a cross-encoder, which m3gal no longer reads"),
         (edit(lambda meta: meta.pop("settings") and None), "damaged"),
-        (edit(lambda meta: [meta]), "damaged"),
-        (edit(lambda meta: meta["settings"].update(normalizer=None)), "damaged"),
         (edit(lambda meta: meta["settings"].update(location_encoder="fourier")), r"gc_encoder"),
         (lambda path: (path / "query_encoder" / "config.json").unlink(), "no config.json"),
-        (lambda path: shutil.rmtree(path / "location_encoder"), "damaged"),
         (lambda path: (path / "query_encoder" / "tokenizer.json").write_text("{}"), "cannot load the text encoder"),
         (other_width, r"another width: .* is \(.*32,?\), the encoder's is \(.*16,?\) "),
     ],

@@ -7,22 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from m3gal_cli.core.checkpoint import save_checkpoint
 from m3gal_cli.core.checkpoint_layout import poi_sources
 from m3gal_cli.encoders.fingerprint import Fingerprint
 from m3gal_cli.errors import InputError
-from tests.helpers.toy_models import toy_checkpoint
 
 
 def state(checkpoint: Path) -> tuple[str, str]:
     files, settings = poi_sources(checkpoint)
     return Fingerprint(tuple(files)).sha256(), json.dumps(settings)
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    save_checkpoint(tmp_path / "one", toy_checkpoint())
-    return tmp_path / "one"
 
 
 @pytest.mark.parametrize(
@@ -44,10 +36,7 @@ def test_files_on_which_the_vectors_of_pois_depend(saved: Path, file: str, matte
     assert (state(saved) != before) == matters
 
 
-@pytest.mark.parametrize(
-    ("settings", "matters"),
-    [({"query_prefix": "q"}, False), ({"passage_prefix": "p"}, True)],
-)
+@pytest.mark.parametrize(("settings", "matters"), [({"query_prefix": "q"}, False), ({"passage_prefix": "p"}, True)])
 def test_settings_on_which_the_vectors_of_pois_depend(saved: Path, settings: dict[str, str], matters: bool) -> None:
     before = state(saved)
     meta = json.loads((saved / "m3gal.json").read_text())

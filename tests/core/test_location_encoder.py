@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from m3gal_cli.core.location_encoder import METRES_PER_DEGREE, build_location_encoder
+from m3gal_cli.core.location_encoder import build_location_encoder
 from m3gal_cli.core.model_settings import ModelSettings, Normalizer
 from m3gal_cli.geo import distances
 
@@ -44,7 +44,3 @@ def test_fourier_features_equal_those_of_loops_and_only_weights_are_stored() -> 
     encoder.mlp = nn.Identity()
     for row, result in zip(z.tolist(), encoder(z).tolist(), strict=True):
         assert result == pytest.approx(sinusoids(row, 500.0, 50_000.0), abs=5e-4)
-
-
-def test_a_degree_is_as_long_as_in_geo() -> None:
-    assert pytest.approx(distances.METRES_PER_DEGREE, abs=0.01) == METRES_PER_DEGREE

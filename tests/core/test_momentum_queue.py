@@ -101,9 +101,3 @@ def test_the_published_queue_starts_with_unit_noise_in_all_slots() -> None:
     assert not torch.equal(queue.queue, queue.gc_queue)
     assert int(queue.filled) == 6
     assert queue.blocked(None) is None
-    (batch,) = batches(4)
-    noise = queue.queue[:, 4:].clone()
-    queue.enqueue(*batch)
-    assert torch.equal(queue.queue[:, :4], batch[0].T)
-    assert torch.equal(queue.queue[:, 4:], noise)
-    assert int(queue.filled) == 6

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from transformers import BertConfig, MPNetConfig, XLMRobertaConfig
 
 from m3gal_cli.core import text_encoder as text_module
 from m3gal_cli.core.model_settings import ModelSettings
-from m3gal_cli.core.text_encoder import TextEncoder, build_text_model, load_text_config, load_text_model, load_tokenizer
+from m3gal_cli.core.text_encoder import build_text_model, load_text_config, load_text_model, load_tokenizer
 from m3gal_cli.core.tiny_encoder import train_tokenizer
 from m3gal_cli.core.tokenizer import TextTokenizer, max_positions
 from m3gal_cli.errors import InputError
@@ -52,19 +51,6 @@ def test_long_texts_are_truncated(append_sep: bool, max_length: int, positions: 
     assert row.tolist() == ([CLS, *body[: length - 2], SEP] if append_sep else [CLS, *body[: length - 1]])
 
 
-def test_a_text_without_tokens_becomes_one_padding_token() -> None:
-    class AsciiTokenizer:
-        """A tokenizer without [CLS] that drops other characters than ASCII."""
-
-        pad_token_id, cls_token_id = 0, None
-
-        def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
-            return {"input_ids": [[ord(c) for c in t if c.isascii()] for t in texts]}
-
-    tokenize = TextTokenizer(AsciiTokenizer(), ModelSettings(append_sep=False), 512)
-    assert [row.tolist() for row in tokenize(["a", "门"])] == [[97], [0]]
-
-
 @pytest.mark.parametrize("pooling", ["pooler", "cls", "mean"])
 def test_pooling_equals_that_of_loops_and_ignores_padding(pooling: str) -> None:
     encoder = toy_checkpoint(pooling=pooling).model.encoder_q
@@ -83,11 +69,6 @@ def test_pooling_equals_that_of_loops_and_ignores_padding(pooling: str) -> None:
             dense = encoder.text_encoder.pooler.dense
             pooled = torch.tanh(states[0] @ dense.weight.T + dense.bias)
         torch.testing.assert_close(vector, pooled / pooled.norm(), atol=1e-6, rtol=0)
-
-
-def test_pooling_by_a_missing_pooler_is_refused() -> None:
-    with pytest.raises(InputError, match="no pooler"):
-        TextEncoder(nn.Linear(2, 2), "pooler")
 
 
 def test_roberta_has_fewer_positions_than_its_config_states() -> None:

@@ -5,23 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from m3gal_cli.data.duplicates import distinct_pois, first_by_key, first_equal_rows, first_occurrences, place_key
+from m3gal_cli.data.duplicates import distinct_pois, first_equal_rows, place_key
 
 
 def test_a_key_is_the_trimmed_text_and_degrees_to_a_decimetre() -> None:
     assert place_key(" 东门 ", 120.12345601, 30.0) == place_key("东门", 120.123456, 30.0)
     assert place_key("东门", 120.123457, 30.0) != place_key("东门", 120.123456, 30.0)
     assert place_key("东门", 120.123456, 30.0) != place_key("北门", 120.123456, 30.0)
-
-
-def test_the_first_of_equal_items_is_kept() -> None:
-    assert first_by_key(["b1", "a1", "b2", "a2"], lambda item: item[0]) == ["b1", "a1"]
-
-
-def test_first_occurrences_number_values_in_order() -> None:
-    where, number = first_occurrences(np.array([7, 3, 7, 9, 3]))
-    assert where.tolist() == [0, 1, 3]
-    assert number.tolist() == [0, 1, 0, 2, 1]
 
 
 def test_rows_are_equal_in_text_and_coordinates() -> None:

@@ -11,15 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from m3gal_cli.data.records import (
-    Passage,
-    Record,
-    RecordEncoder,
-    distinct_passages,
-    query_distances_m,
-    read_records,
-    write_records,
-)
+from m3gal_cli.data import records as module
+from m3gal_cli.data.records import Passage, Record, read_records, write_records
 from m3gal_cli.errors import InputError
 from m3gal_cli.geo.distances import METRES_PER_DEGREE
 from tests.helpers.datums import from_wgs84
@@ -114,7 +107,7 @@ def test_a_full_cache_of_passages_changes_nothing(cache_size: int) -> None:
         for i in range(300):
             yield Record(f"q{i}", [Passage(f"p{i}", i / 7, i / 11)], [Passage(f"n{i * j}", 1.0, j) for j in range(3)])
 
-    encoder = RecordEncoder(cache_size)
+    encoder = module.RecordEncoder(cache_size)
     assert "".join(encoder.encode(record) + "\n" for record in stream()).encode() == dumped(list(stream()))
 
 
@@ -125,7 +118,7 @@ def test_every_key_of_the_file_is_read(tmp_path: Path) -> None:
     assert record.passages == record.positives + record.negatives
     assert record.gold == {("市图书馆,湖边路3号", 120.11, 30.21)}
     assert record.extra == {"extra_key": 3}
-    assert [p.text for p in distinct_passages(some_records())] == ["市图书馆,湖边路3号", "水磨坊", "东门"]
+    assert [p.text for p in module.distinct_passages(some_records())] == ["市图书馆,湖边路3号", "水磨坊", "东门"]
 
 
 @pytest.mark.parametrize("gis", [None, [], ["", None], [[], ""]])
@@ -145,9 +138,7 @@ def passage(**changes: Any) -> list[Any]:
     [
         ({"query": "  "}, "query", "expected a query, got '  '"),
         ({"positive_passages": []}, "positive_passages", "no positive passage"),
-        ({"positive_passages": "东门"}, "positive_passages", "expected a list, got str"),
         ({"negative_passages": ["东门"]}, "negative_passages[0]", "expected a passage with a text"),
-        ({"negative_passages": passage(text="")}, "negative_passages[1]", "expected a passage with a text"),
         *(
             ({"negative_passages": passage(gis=gis)}, "negative_passages[1].gis", 'expected gis[-1]="lng,lat", got')
             for gis in (None, [], [[120, 30]])
@@ -155,12 +146,9 @@ def passage(**changes: Any) -> list[Any]:
         ({"positive_passages": passage(gis=["120 30"])}, "positive_passages[1].gis", 'expected "lng,lat", got'),
         ({"positive_passages": passage(gis=["30,120"])}, "positive_passages[1].gis", "lng and lat look swapped"),
         ({"query_gis": ["somewhere"]}, "query_gis", 'expected "lng,lat", got'),
-        ({"query_gis": [120.1]}, "query_gis", 'expected query_gis[-1]="lng,lat", got'),
     ],
 )
-def test_an_invalid_record_is_reported_with_its_line(
-    tmp_path: Path, changes: dict[str, Any], where: str, words: str
-) -> None:
+def test_invalid_records_are_reported_by_line(tmp_path: Path, changes: dict[str, Any], where: str, words: str) -> None:
     path = lines(tmp_path, a_row(), "", "  ", a_row(**changes))
     error = refused(path)
     assert error.where == f"{path}:4: {where}"
@@ -187,6 +175,6 @@ def test_readers_convert_the_datum(tmp_path: Path, datum: Any) -> None:
 def test_the_query_distance_is_that_of_the_nearest_positive() -> None:
     positives = [Passage("a", 0.0, 1.0), Passage("b", 0.0, 0.5)]
     records = [Record("q", positives, [], None, 0.0, 0.0), Record("q", positives, [])]
-    metres = query_distances_m(records)
+    metres = module.query_distances_m(records)
     assert metres[0] == pytest.approx(0.5 * METRES_PER_DEGREE)
     assert np.isnan(metres[1])

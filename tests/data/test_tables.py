@@ -12,20 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from m3gal_cli.data.tables import (
-    GEOHASH_COLUMNS,
-    VIEW_COLUMNS,
-    iter_json_lines,
-    parquet_twin,
-    read_frame,
-    read_pois,
-    read_views,
-    views_writer,
-    with_geohash,
-    write_pois,
-    write_table,
-    write_views,
-)
+from m3gal_cli.data import tables
+from m3gal_cli.data.tables import GEOHASH_COLUMNS, VIEW_COLUMNS, read_frame, read_pois, read_views, write_table
 from m3gal_cli.errors import InputError
 from m3gal_cli.geo.datums import Datum
 from m3gal_cli.geo.geohash import geohash_digits
@@ -74,21 +62,17 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path, name: str) -> None:
 
 
 def test_the_csv_has_the_published_columns_and_the_twin_has_all(tmp_path: Path) -> None:
-    write_views(views_frame().assign(poi_id=["a", "b", "c"]), tmp_path / "v.csv.gz")
+    tables.write_views(views_frame().assign(poi_id=["a", "b", "c"]), tmp_path / "v.csv.gz")
     assert read_frame(tmp_path / "v.csv.gz").columns.tolist() == [*VIEW_COLUMNS, *GEOHASH_COLUMNS]
     assert pd.read_parquet(tmp_path / "v.parquet").columns.tolist() == [*VIEW_COLUMNS, *GEOHASH_COLUMNS, "poi_id"]
     digits = geohash_digits(views_frame()["lng"], views_frame()["lat"])
     np.testing.assert_array_equal(read_frame(tmp_path / "v.csv.gz")[GEOHASH_COLUMNS].astype(int), digits)
-    write_pois(pois_frame(), tmp_path / "p.csv")
+    tables.write_pois(pois_frame().assign(lng=[1.123456789, 2.0, 3.0]), tmp_path / "p.csv")
+    for path in (tmp_path / "p.csv", tables.parquet_twin(tmp_path / "p.csv")):
+        assert read_pois(path)["lng"].tolist() == [1.1234568, 2.0, 3.0]
     assert read_frame(tmp_path / "p.csv").columns.tolist() == ["address", "lng", "lat"]
     assert pd.read_parquet(tmp_path / "p.parquet").columns.tolist() == ["poi_id", "address", "lng", "lat"]
     assert sorted(os.listdir(tmp_path)) == ["p.csv", "p.parquet", "v.csv.gz", "v.parquet"]
-
-
-def test_csv_and_parquet_twin_have_the_same_coordinates(tmp_path: Path) -> None:
-    write_pois(pois_frame().assign(lng=[1.123456789, 2.0, 3.0]), tmp_path / "p.csv")
-    for path in (tmp_path / "p.csv", parquet_twin(tmp_path / "p.csv")):
-        assert read_pois(path)["lng"].tolist() == [1.1234568, 2.0, 3.0]
 
 
 def test_headers_are_trimmed_na_is_a_text_and_ids_are_row_numbers_by_default(tmp_path: Path) -> None:
@@ -102,17 +86,13 @@ def test_headers_are_trimmed_na_is_a_text_and_ids_are_row_numbers_by_default(tmp
         (HEAD, "", "has no rows"),
         ("\n", "", "cannot read"),
         ("address,lng\na,1\n", "", "has no column lat (the columns are: address, lng)"),
-        ("address;lng;lat\na;1;2\n", "", "has no column address, lng, lat"),
         (HEAD + "a,1,2\n  ,1,2\n", ":3: address", "expected text, got '  '"),
-        (HEAD + "a,1,2\nb,east,2\n", ":3: lng", "expected degrees, got 'east'"),
-        (HEAD + "a,1,2\nb,1\n", ":3: lat", "expected degrees, got ''"),
         (HEAD + "a,1,inf\n", ":2: lat", "expected degrees, got 'inf'"),
         (HEAD + "a,100,2\nb,170,-91\n", ":3: lat", "-91 is outside [-90, 90]"),
         (HEAD + "a,30.2,120.1\nb,30.3,120.2\n", ":2: lat", "120.1 is outside [-90, 90]: lng and lat look swapped"),
         (HEAD + 'a,1,2\n"x\ny",1,2\n\n"z",1,north\n', ":6: lat", "expected degrees, got 'north'"),
         (HEAD + "a,1,2\n   \n\nb,1,north\n", ":5: lat", "expected degrees, got 'north'"),
         (HEAD + "a,1,2\nMill Lane, 2,1,2\n", ":3", "the row has 4 cells, the header of the POI table 3"),
-        (HEAD + "Mill Lane, 2,1,2\nb,1,2\n", ":2", "the row has 4 cells, the header of the POI table 3"),
         (HEAD + 'a,1,2\n"open,1,2\n', "", "cannot read"),
         ("poi_id,address,lng,lat\n7,a,1,2\n7,b,1,2\n", ":3: poi_id", "poi_id '7' appears twice"),
         ("poi_id,address,lng,lat\n7,a,1,2\n ,b,1,2\n", ":3: poi_id", "the poi_id is empty"),
@@ -129,10 +109,8 @@ def test_an_invalid_csv_row_is_reported_with_its_line(tmp_path: Path, text: str,
     ("line", "column", "words"),
     [
         ('{"address": 5, "lng": 1, "lat": 2}', "address", "expected text, got 5"),
-        ('{"lng": 1, "lat": 2}', "address", "expected text, got nothing"),
         ('{"address": "b", "lng": [1], "lat": 2}', "lng", "expected degrees, got [1]"),
         ('{"address": "b", "lng": NaN, "lat": 2}', "lng", "expected degrees, got nothing"),
-        ('{"address": "b", "lng": 1, "lat": 95}', "lat", "95 is outside"),
     ],
 )
 def test_an_invalid_json_row_is_reported_with_its_line(tmp_path: Path, line: str, column: str, words: str) -> None:
@@ -180,15 +158,15 @@ def test_broken_json_is_reported_with_its_line(tmp_path: Path, bad: str, words: 
     text = f'{{"a": 1}}\n\n  \n{{"a": 2}}\r\n{bad}\n{{"a": 3}}\n'.encode()
     path = pois_file(tmp_path, gzip.compress(text), "rows.jsonl.gz")
     with pytest.raises(InputError, match=words) as caught:
-        list(iter_json_lines(path))
+        list(tables.iter_json_lines(path))
     assert caught.value.where == f"{path}:5"
     path = pois_file(tmp_path, '\n{"a": 1}\n\n{"a": 2}', "rows.jsonl")
-    assert list(iter_json_lines(path)) == [(2, {"a": 1}), (4, {"a": 2})]
+    assert list(tables.iter_json_lines(path)) == [(2, {"a": 1}), (4, {"a": 2})]
     assert "only blank lines" in refused(pois_file(tmp_path, "\n \n", "blank.jsonl")).what
 
 
 def test_swapped_views_in_range_are_detected_by_their_geohash(tmp_path: Path) -> None:
-    frame = with_geohash(views_frame().assign(lng=[24.93, 24.94, 24.95], lat=[60.16, 60.17, 60.18]))
+    frame = tables.with_geohash(views_frame().assign(lng=[24.93, 24.94, 24.95], lat=[60.16, 60.17, 60.18]))
     write_table(frame, tmp_path / "right.csv")
     assert len(read_views(tmp_path / "right.csv")) == 3
     write_table(frame.rename(columns={"lng": "lat", "lat": "lng"}), tmp_path / "swapped.csv")
@@ -201,7 +179,7 @@ def test_swapped_views_in_range_are_detected_by_their_geohash(tmp_path: Path) ->
 def test_readers_convert_the_datum(tmp_path: Path, datum: Datum) -> None:
     frame = views_frame().iloc[[0, 2]].reset_index(drop=True)
     lng, lat = from_wgs84(frame["lng"], frame["lat"], datum)
-    shifted = with_geohash(frame.assign(lng=lng, lat=lat))
+    shifted = tables.with_geohash(frame.assign(lng=lng, lat=lat))
     write_table(shifted, tmp_path / "v.csv")
     read = read_views(tmp_path / "v.csv", datum)
     np.testing.assert_allclose(read[["lng", "lat"]], frame[["lng", "lat"]], atol=1e-7)
@@ -215,8 +193,8 @@ def test_readers_convert_the_datum(tmp_path: Path, datum: Datum) -> None:
 @pytest.mark.parametrize("cuts", [[0, 7, 7, 23, 39], list(range(40))])
 def test_views_written_in_pieces_equal_one_write(tmp_path: Path, cuts: list[int]) -> None:
     views = pd.concat([views_frame()] * 13, ignore_index=True).assign(poi_id=[f"n{k}" for k in range(39)])
-    write_views(views, tmp_path / "one.csv")
-    with views_writer(tmp_path / "many.csv") as writer:
+    tables.write_views(views, tmp_path / "one.csv")
+    with tables.views_writer(tmp_path / "many.csv") as writer:
         for start, end in pairwise(cuts):
             writer.write(views.iloc[start:end])
         assert not (tmp_path / "many.csv").exists()
@@ -224,17 +202,15 @@ def test_views_written_in_pieces_equal_one_write(tmp_path: Path, cuts: list[int]
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "many.csv").read_bytes()
     one, many = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("one", "many"))
     pd.testing.assert_frame_equal(one, many)
-    assert (
-        one["address1"].tolist() == views["address1"].tolist() == read_frame(tmp_path / "one.csv")["address1"].tolist()
-    )
+    assert one["address1"].tolist() == views["address1"].tolist()
     assert sorted(os.listdir(tmp_path)) == ["many.csv", "many.parquet", "one.csv", "one.parquet"]
 
 
 def test_a_failing_views_writer_leaves_the_old_files_and_no_new_ones(tmp_path: Path) -> None:
-    write_views(views_frame(), tmp_path / "old.csv")
+    tables.write_views(views_frame(), tmp_path / "old.csv")
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     for name in ("old", "new"):
-        with pytest.raises(RuntimeError, match="midway"), views_writer(tmp_path / f"{name}.csv") as writer:  # noqa: PT012
+        with pytest.raises(RuntimeError, match="midway"), tables.views_writer(tmp_path / f"{name}.csv") as writer:  # noqa: PT012
             writer.write(views_frame())
             raise RuntimeError("midway")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before

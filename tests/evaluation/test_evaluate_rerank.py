@@ -69,10 +69,7 @@ def test_slices_and_json(rows: list[Record], evaluation: Evaluation) -> None:
     bruteforce.assert_equal_slices(evaluation.slices, rows, evaluation.ranks["fused"].tolist())
     assert evaluate_rerank([replace(r, lng=None, lat=None) for r in rows], ENCODER).slices == {}
     printed = evaluation.to_json("runs/a")
-    widest = max(len(r.passages) for r in rows)
-    assert (printed["checkpoint"], printed["n_queries"], printed["n_candidates"]) == ("runs/a", 60, widest)
-    assert printed["metrics"] == evaluation.metrics
-    assert "n_pois" not in printed
+    assert (printed["n_queries"], printed["n_candidates"]) == (60, max(len(r.passages) for r in rows))
     for kind, intervals in printed["intervals"].items():
         means = evaluation.metrics[kind]
         assert all(low <= means.get(name, low) <= high for name, (low, high) in intervals.items())
@@ -88,18 +85,6 @@ def test_records_without_negatives_are_refused_or_counted(rows: list[Record]) ->
     assert notes == ["2 of 3 records have no negative passage: their ranks are always 1"]
     leaked = evaluate_rerank(rows[:9], ENCODER, training_records=rows[4:6]).notes[-1]
     assert leaked.startswith("label leakage: 2 of 9 queries")
-
-
-def test_a_negative_equal_to_the_gold_is_gold_and_any_other_tie_loses() -> None:
-    gold = Passage("gold", 120.0, 30.0)
-    equal, same_text, same_place = replace(gold, docid="9"), replace(gold, lng=120.1), replace(gold, text="else")
-    for others, ranks in (
-        ([equal, equal], {"text": 1, "location": 1, "fused": 1}),
-        ([same_text, equal], {"text": 2}),
-        ([same_place, same_place], {"location": 3}),
-    ):
-        evaluation = evaluate_rerank([Record("q", [gold], others)], ENCODER)
-        assert {kind: evaluation.ranks[kind].tolist() for kind in ranks} == {kind: [r] for kind, r in ranks.items()}
 
 
 def test_with_vectors_of_nan_the_gold_is_last() -> None:

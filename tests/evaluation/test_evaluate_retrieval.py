@@ -52,9 +52,6 @@ def test_ranks_and_metrics_equal_those_of_loops(size: int) -> None:
     assert 0 < missing < 47
     assert evaluation.notes == [f"{missing} of 47 queries have no gold in the database: counted as misses"]
     bruteforce.assert_equal_slices(evaluation.slices, QUERIES, evaluation.ranks["fused"].tolist())
-    printed = evaluation.to_json("runs/a")
-    assert (printed["n_queries"], printed["n_pois"]) == (47, len(ROWS))
-    assert "n_candidates" not in printed
 
 
 def test_the_best_pois_are_reranked_and_the_rest_stay_below() -> None:
@@ -122,16 +119,9 @@ def test_matches_in_reranked_order_end_with_the_rest_in_fused_order() -> None:
     assert after.reranked_best.tolist() == [rows[0] for rows, _ in after.matches]
 
 
-def test_rows_equal_to_the_gold_are_gold_and_any_other_tie_loses() -> None:
-    gold = Passage("gold", 120.0, 30.0)
-    for rows, ranks in (
-        ([gold, gold, gold], {"text": 1, "location": 1, "fused": 1}),
-        ([gold, gold, Passage("gold", 120.1, 30.0)], {"text": 2}),
-        ([Passage("else", 120.0, 30.0), gold, Passage("more", 120.0, 30.0)], {"location": 3}),
-        ([Passage(" gold ", 120.0 + 1e-9, 30.0)], {"fused": 1}),  # white space and millimetres make no difference
-    ):
-        evaluation, _ = evaluate([Record("q", [gold], [])], rows)
-        assert {kind: evaluation.ranks[kind].tolist() for kind in ranks} == {kind: [r] for kind, r in ranks.items()}
+def test_white_space_and_millimetres_make_no_difference() -> None:
+    evaluation, _ = evaluate([Record("q", [Passage("gold", 120.0, 30.0)], [])], [Passage(" gold ", 120.0 + 1e-9, 30.0)])
+    assert evaluation.ranks["fused"].tolist() == [1]
 
 
 def test_a_table_of_other_pois_is_refused() -> None:
@@ -220,16 +210,3 @@ def test_rows_without_a_finite_score_are_last() -> None:
     assert evaluation.ranks["reranked"][3] == evaluation.ranks["fused"][3], "there is nothing to rerank"
     assert top.reranked_best is not None
     assert np.flatnonzero(top.reranked_best < 0).tolist() == [3]
-
-
-def test_progress_reaches_the_end_of_every_stage() -> None:
-    calls: dict[str, list[tuple[int, int]]] = {}
-    evaluate_retrieval(
-        QUERIES,
-        table(ROWS),
-        ENCODER,
-        RetrievalOptions(bm25=True, reranker=WEIGHTS),
-        lambda stage, done, total: calls.setdefault(stage, []).append((done, total)),
-    )
-    assert calls["counting"][-1] == (len(ROWS), len(ROWS))
-    assert calls["BM25"] == calls["reranked"] == [(i, 47) for i in range(1, 48)]

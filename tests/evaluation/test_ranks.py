@@ -32,17 +32,3 @@ def test_ranks_equal_those_of_a_sort(levels: int, with_valid: bool) -> None:
     assert ranks.tolist() == [worst_rank(*row) for row in rows]
     assert ranks.min() < ranks.max() == MISS
     np.testing.assert_array_equal(scores, before)
-
-
-@pytest.mark.parametrize(
-    ("scores", "gold", "rank"),
-    [
-        ([3, 3, 1], [1, 0, 0], 2),
-        ([3, 3, 1], [1, 1, 0], 1),
-        ([3, 2, 2], [0, 1, 1], 2),
-        ([math.nan, math.nan, math.nan], [1, 0, 0], 3),
-        ([1, 2, 3], [0, 0, 0], MISS),
-    ],
-)
-def test_ranks_by_hand(scores: list[float], gold: list[int], rank: int) -> None:
-    assert gold_ranks(np.array([scores], float), np.array([gold], bool)).tolist() == [rank]

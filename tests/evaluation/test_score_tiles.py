@@ -9,16 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from m3gal_cli.evaluation.score_tiles import (
-    Block,
-    BlockVectors,
-    QueryBatch,
-    compare_on_cpu,
-    compare_on_device,
-    exact_products,
-    relative_error,
-    score_tiles,
-)
+from m3gal_cli.evaluation import score_tiles as tiles
+from m3gal_cli.evaluation.score_tiles import Block, BlockVectors, QueryBatch, exact_products, relative_error
 
 CPU = torch.device("cpu")
 
@@ -60,7 +52,7 @@ def test_comparisons_on_cpu_and_device_equal_loops(n: int) -> None:
     high[::3] = np.inf
     pairs = [(i, j) for i, row in enumerate(chosen) for j in range(n) if low[i] <= scores[row, j] <= high[i]]
     above = [(scores[row] > high[i]).sum() for i, row in enumerate(chosen)]
-    for compare in (compare_on_device, compare_on_cpu, partial(compare_on_cpu, slice_size=100)):
+    for compare in (tiles.compare_on_device, tiles.compare_on_cpu, partial(tiles.compare_on_cpu, slice_size=100)):
         query, column, counts = compare(torch.from_numpy(scores), chosen, low, high)
         assert sorted(zip(query.tolist(), column.tolist(), strict=True)) == pairs
         assert counts.tolist() == above
@@ -89,7 +81,7 @@ def test_counts_and_pairs_left_to_exact_scores(texts: int, locations: int) -> No
     queries = QueryBatch.of(np.arange(9), vectors, CPU)
     exact = {"text": all_products(vectors, text), "location": all_products(vectors, location)}
     exact["fused"] = exact["text"] + exact["location"]
-    for tile in score_tiles(queries, own):
+    for tile in tiles.score_tiles(queries, own):
         scores = exact[tile.kind]
         assert (tile.exact(tuple(x.reshape(-1) for x in np.indices(scores.shape))) == scores.reshape(-1)).all()
         thresholds = scores[np.arange(9), [1, 5, 9, 13, 17, 21, 25, 29, 33]]
@@ -117,7 +109,7 @@ def test_counts_and_pairs_left_to_exact_scores(texts: int, locations: int) -> No
 def test_a_block_without_finite_vectors() -> None:
     vectors = BlockVectors(np.full((1, 4), np.nan, np.float32), np.zeros(3, np.int64), CPU)
     queries = QueryBatch.of(np.arange(2), unit(2, 4, 1), CPU)
-    *_, tile = score_tiles(queries, Block(np.arange(3), vectors, vectors))
+    *_, tile = tiles.score_tiles(queries, Block(np.arange(3), vectors, vectors))
     above, pairs = tile.compare(np.zeros(2))
     assert above.tolist() == [0, 0]
     assert not len(pairs[0])

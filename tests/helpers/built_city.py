@@ -38,25 +38,15 @@ class Built:
         """The pairs of synthetic parts of compounds."""
         return self.views[self.views["poi_id"].str.contains("#")]
 
-    def held_out(self) -> set[tuple[str, str]]:
-        """Return (poi_id, kind of view) of the queries of val and test."""
-        return {(str(r.positives[0].docid), r.extra["kind"]) for n in ("val", "test") for r in self.records[n]}
-
 
 def built(extract: Path, out: Path, options: OsmOptions | None = None) -> Built:
     """Build a city and read its files."""
     options = options or OsmOptions()
     summary = build_city(extract, out, options)
     s = options.suffix
-    return Built(
-        out,
-        options,
-        summary,
-        read_views(out / f"same_poi_views_{s}.parquet"),
-        read_pois(out / f"poi_database_{s}.parquet"),
-        pd.read_parquet(out / f"facts_{s}.parquet"),
-        {n: _records(out / f"{n}_dataset_use_gis_{s}.jsonl") for n in SPLITS},
-    )
+    views, pois = read_views(out / f"same_poi_views_{s}.parquet"), read_pois(out / f"poi_database_{s}.parquet")
+    records = {n: _records(out / f"{n}_dataset_use_gis_{s}.jsonl") for n in SPLITS}
+    return Built(out, options, summary, views, pois, pd.read_parquet(out / f"facts_{s}.parquet"), records)
 
 
 def _records(path: Path) -> list[Record]:
@@ -80,8 +70,9 @@ def check_rules(city: Built) -> None:
         seen |= queries if name != "train" else set()
     places = {n: {r.positives[0].docid for r in city.records[n]} for n in SPLITS}
     assert not places["test"] & places["val"]
+    held_out = {(str(r.positives[0].docid), r.extra["kind"]) for n in ("val", "test") for r in city.records[n]}
     for side in ("kind1", "kind2"):
-        assert not city.held_out() & set(zip(city.views["poi_id"], city.views[side], strict=True))
+        assert not held_out & set(zip(city.views["poi_id"], city.views[side], strict=True))
 
 
 def check_pairs(city: Built) -> None:
@@ -99,12 +90,8 @@ def check_pairs(city: Built) -> None:
     for text, group in [*rows, *pairs[0], *pairs[1]]:
         groups.setdefault(text, set()).add(group)
     assert [text for text, found in groups.items() if len(found) > 1] == []
-    texts = pd.concat(
-        [
-            views[["one", "poi_id"]],
-            views.loc[views["kind2"] != "poi", ["two", "poi_id"]].set_axis(["one", "poi_id"], axis=1),
-        ]
-    )
+    others = views.loc[views["kind2"] != "poi", ["two", "poi_id"]].set_axis(["one", "poi_id"], axis=1)
+    texts = pd.concat([views[["one", "poi_id"]], others])
     assert texts.drop_duplicates()["one"].is_unique  # no query text fits two places
 
 

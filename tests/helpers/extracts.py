@@ -21,7 +21,6 @@ class Town:
         self.lng0, self.lat0, self.last = lng0, lat0, 0
         self.nodes: list[str] = []
         self.ways: list[str] = []
-        self.relations: list[str] = []
 
     def at(self, east: float, north: float) -> tuple[float, float]:
         scale = METRES_PER_DEGREE * np.cos(np.radians(self.lat0))
@@ -40,15 +39,8 @@ class Town:
         self.ways.append(f'<way id="{self.last}">{inner}{_tags(tags)}</way>')
         return self.last
 
-    def relation(self, outer: list[int], inner: list[int], **tags: str) -> int:
-        self.last += 1
-        members = [(w, "outer") for w in outer] + [(w, "inner") for w in inner]
-        text = "".join(f'<member type="way" ref="{w}" role="{role}"/>' for w, role in members)
-        self.relations.append(f'<relation id="{self.last}">{text}{_tags(tags)}</relation>')
-        return self.last
-
     def write(self, path: Path) -> Path:
-        body = "\n".join(["<osm version='0.6'>", *self.nodes, *self.ways, *self.relations, "</osm>"])
+        body = "\n".join(["<osm version='0.6'>", *self.nodes, *self.ways, "</osm>"])
         path.write_bytes(gzip.compress(body.encode()) if path.suffix == ".gz" else body.encode())
         return path
 

@@ -107,9 +107,8 @@ def standalone(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 def lite_server(folder: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run Milvus Lite as a separate server; yield its URI and process."""
     command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(folder), "--host", "127.0.0.1"]
-    with subprocess.Popen(
-        [*command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([*command, "--port", str(port)], **quiet) as process:
         try:
             _await(lambda: _is_listening(port), process, 30)
             yield f"http://127.0.0.1:{port}", process

@@ -22,18 +22,14 @@ from m3gal_cli import files as files_module
 from m3gal_cli.encoders.fingerprint import Fingerprint
 from m3gal_cli.encoders.vector_shards import shard_path
 from m3gal_cli.errors import InputError
-from m3gal_cli.index import builder
 from m3gal_cli.index.builder import IndexSources, Worker
 from m3gal_cli.index.index import Index
+from tests.helpers.cli import file_contents
 from tests.helpers.disk_events import code_of, in_child, listening
 from tests.helpers.indexes import GivenVectors, build, index_of, index_sources, poi_table
 from tests.helpers.toy_models import ToyEncoder
 
 POIS = poi_table(30)
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def not_needed() -> Any:
@@ -54,19 +50,6 @@ def make_incomplete(path: Path, *missing_shards: int) -> None:
     (path / "manifest.json").rename(path / "building.json")
     for number in missing_shards:
         shard_path(path, number).unlink()
-
-
-def test_a_complete_index_is_opened_without_its_table_and_model(tmp_path: Path) -> None:
-    sources = index_sources(POIS, ToyEncoder())
-    build(tmp_path / "index", sources, 8)
-    before = content(tmp_path)
-    vectors = {f"index/vectors/00000{i}{end}.npy" for i in range(4) for end in ("", ".rest")}
-    assert set(before) == {"index/manifest.json", "index/pois.parquet"} | vectors
-    messages: list[str] = []
-    again = build(tmp_path / "index", replace(sources, read_pois=not_needed, load_encoder=not_needed), 8, messages)
-    assert again is not None
-    assert messages == []
-    assert content(tmp_path) == before
 
 
 def test_a_complete_index_is_used_if_its_table_is_missing(tmp_path: Path) -> None:
@@ -114,9 +97,7 @@ def test_the_shard_size_changes_no_vector_and_is_not_mixed(tmp_path: Path) -> No
     ],
 )
 @pytest.mark.parametrize("incomplete", [False, True])
-def test_an_index_of_other_sources_is_replaced(
-    tmp_path: Path, model: str, table: str, words: str, incomplete: bool
-) -> None:
+def test_an_outdated_index_is_replaced(tmp_path: Path, model: str, table: str, words: str, incomplete: bool) -> None:
     path, messages = tmp_path / "index", list[str]()
     index_of(path, POIS, ToyEncoder(), 8)
     (path / "ann").mkdir()
@@ -138,10 +119,10 @@ def test_other_files_are_never_removed(tmp_path: Path, name: str) -> None:
     path = tmp_path / "index"
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("{}")
-    before = content(tmp_path)
+    before = file_contents(tmp_path)
     with pytest.raises(InputError, match="not an index: the folder holds other files"):
         build(path, index_sources(POIS, ToyEncoder()), 8)
-    assert content(tmp_path) == before
+    assert file_contents(tmp_path) == before
 
 
 @pytest.mark.integration
@@ -150,7 +131,7 @@ def test_a_build_that_is_killed_at_any_disk_change_is_completed_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replacing: bool
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    expected = content(index_of(tmp_path / "expected", POIS, ToyEncoder(), 15).path)
+    expected = file_contents(index_of(tmp_path / "expected", POIS, ToyEncoder(), 15).path)
     sources, changes, resumed = index_sources(POIS, ToyEncoder()), 0, 0
     while True:
         path, messages = tmp_path / f"index {changes}", list[str]()
@@ -168,7 +149,7 @@ def test_a_build_that_is_killed_at_any_disk_change_is_completed_by_the_next(
 
         code = code_of(in_child(work))
         build(path, sources, 15, messages)
-        assert content(path) == expected, changes
+        assert file_contents(path) == expected, changes
         resumed += any("resuming after" in line for line in messages)
         shutil.rmtree(path)
         if code == 0:
@@ -183,23 +164,21 @@ def test_only_missing_shards_are_encoded(tmp_path: Path) -> None:
     path, messages = tmp_path / "index", list[str]()
     index_of(path, POIS, ToyEncoder(), 8)
     make_incomplete(path, 1, 3)
-    reported: list[tuple[int, int]] = []
+    encoded: list[str] = []
 
-    class ReportingEncoder(ToyEncoder):
+    class RecordingEncoder(ToyEncoder):
         def encode_poi_texts(self, texts: Any, progress: Any = None) -> Any:
-            for done in range(1, len(texts) + 1):
-                progress(done, len(texts))
+            encoded.extend(texts)
             return super().encode_poi_texts(texts)
 
-    sources = index_sources(POIS, ReportingEncoder())
-    builder.open_or_build(path, sources, messages.append, lambda *rows: reported.append(rows), shard_rows=8)
+    build(path, index_sources(POIS, RecordingEncoder()), 8, messages)
     assert messages == [f"index {path}: resuming after 16 of 30 POIs"]
-    assert reported == [(done, 14) for done in range(1, 15)]
+    assert encoded == [str(i) for i in (*range(8, 16), *range(24, 30))]
 
 
 def test_several_processes_build_the_same_index_as_one(tmp_path: Path) -> None:
     sources, path = index_sources(POIS, ToyEncoder()), tmp_path / "index"
-    expected = content(index_of(tmp_path / "expected", POIS, ToyEncoder(), 4).path)
+    expected = file_contents(index_of(tmp_path / "expected", POIS, ToyEncoder(), 4).path)
 
     def take_part(rank: int) -> None:
         assert build(path, sources, 4, worker=Worker(rank, 5)) is None
@@ -207,14 +186,7 @@ def test_several_processes_build_the_same_index_as_one(tmp_path: Path) -> None:
     children = [in_child(partial(take_part, rank)) for rank in range(1, 5)]
     assert build(path, sources, 4, worker=Worker(0, 5)) is not None
     assert [code_of(pid) for pid in children] == [0] * 4
-    assert content(path) == expected
-
-
-def test_the_first_process_waits_for_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sources, path, messages = index_sources(POIS, ToyEncoder()), tmp_path / "index", list[str]()
-    monkeypatch.setattr(builder.time, "sleep", lambda _: build(path, sources, 8, worker=Worker(1, 2)))
-    assert build(path, sources, 8, messages, Worker(0, 2)) is not None
-    assert messages == [f"index {path}: waiting for the shards of the other processes"]
+    assert file_contents(path) == expected
 
 
 @pytest.mark.parametrize("locks", [True, False], ids=["locks", "file system without locks"])
@@ -262,14 +234,14 @@ def test_builds_of_the_same_index_do_not_hinder_each_other(tmp_path: Path, monke
     monkeypatch.setattr(files_module.os, "fsync", build_too)
     index = build(path, sources, 8)
     assert index is not None
-    assert content(path) == content(index_of(tmp_path / "expected", POIS, ToyEncoder(), 8).path)
+    assert file_contents(path) == file_contents(index_of(tmp_path / "expected", POIS, ToyEncoder(), 8).path)
 
 
 @pytest.mark.parametrize("limit", [0, 200, 3000])
 def test_a_build_on_a_full_disk_is_resumed_later(tmp_path: Path, limit: int) -> None:
     """The system limits the size of files, in bytes."""
     pois = poi_table(200)
-    expected = content(index_of(tmp_path / "expected", pois, ToyEncoder(), 60).path)
+    expected = file_contents(index_of(tmp_path / "expected", pois, ToyEncoder(), 60).path)
     path, sources = tmp_path / "index", index_sources(pois, ToyEncoder())
 
     def build_with_limit() -> None:
@@ -282,7 +254,7 @@ def test_a_build_on_a_full_disk_is_resumed_later(tmp_path: Path, limit: int) -> 
     assert code_of(in_child(build_with_limit)) == 0
     assert not (path / "manifest.json").exists()
     build(path, sources, 60)
-    assert content(path) == expected
+    assert file_contents(path) == expected
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e6])

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from m3gal_cli.geo.filters import GeoFilter
 from m3gal_cli.index.exact import ExactSearcher, scan_by_query, scan_error
-from m3gal_cli.index.exact_numpy import search_rows
 from tests.helpers.indexes import Matrix, assert_same_as_sorting, index_of_vectors, unit_rows
 
 SCANS = [None, torch.float32, torch.float16, torch.bfloat16]
@@ -84,14 +83,6 @@ def test_equal_vectors_have_bitwise_equal_scores(tmp_path: Path) -> None:
             results.append(result.scores[0].tolist())
     assert len(set(results[0][:7])) == 1
     assert all(scores == results[0] for scores in results)
-
-
-def test_numpy_search_of_given_rows_equals_sorting(tmp_path: Path) -> None:
-    index = index_of_vectors(tmp_path / "index", integers(90, 3, 1, 14), 40)
-    queries, geo_filter = integers(4, 3, 1, 15), GeoFilter((-180.0, 0.0, 180.0, 90.0))
-    for k in (1, 7, 200):
-        result = search_rows(index, index.rows_in(geo_filter), queries, k)
-        assert_same_as_sorting(result, index, queries, k, [geo_filter] * 4)
 
 
 @pytest.mark.parametrize("scan", SCANS[1:], ids=str)

@@ -20,20 +20,9 @@ from m3gal_cli.index.exact import ExactSearcher
 from m3gal_cli.index.index import Index
 from m3gal_cli.index.milvus import MilvusSearcher, open_milvus
 from m3gal_cli.index.milvus_store import MilvusSettings, MilvusStore, collection_name
+from tests.helpers import milvus
 from tests.helpers.indexes import GivenVectors, Matrix, assert_same_as_sorting, build, index_sources, poi_table
-from tests.helpers.milvus import (
-    DIM,
-    FILTERS,
-    SIZE,
-    TOKEN,
-    NotStarted,
-    free_port,
-    lite_server,
-    make_index,
-    random_vectors,
-    refused,
-    standalone,
-)
+from tests.helpers.milvus import DIM, FILTERS, SIZE, free_port, lite_server, make_index, random_vectors, refused
 
 MISSING = "NOT TESTED with Milvus: pip install 'm3gal[milvus]'"
 pytest.importorskip("pymilvus", reason=MISSING)
@@ -50,9 +39,9 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
     """URI and process of a standalone server."""
     try:
-        with standalone(tmp_path_factory.mktemp("milvus")) as started:
+        with milvus.standalone(tmp_path_factory.mktemp("milvus")) as started:
             yield started
-    except NotStarted as error:
+    except milvus.NotStarted as error:
         pytest.skip(f"NOT TESTED with a Milvus server: {error}")
 
 
@@ -61,7 +50,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """URI of an engine. Each test names its collections by indexes of its own."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "server":
-            patch.setenv(milvus_store.TOKEN, TOKEN)
+            patch.setenv(milvus_store.TOKEN, milvus.TOKEN)
             yield request.getfixturevalue("server")[0]
         else:
             path = tmp_path_factory.mktemp("lite") / "pois.db"
@@ -219,9 +208,7 @@ def test_an_address_longer_than_milvus_stores_is_reported(tmp_path: Path) -> Non
         open_milvus(index, str(tmp_path / "pois.db"))
 
 
-def test_paths_that_milvus_lite_cannot_use_are_reported(
-    index: Index, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_unusable_paths_are_reported(index: Index, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with refused(str(tmp_path / "none"), "no such folder"):
         open_milvus(index, str(tmp_path / "none" / "pois.db"))
     (tmp_path / "pois.db").write_text("a file of another program")

@@ -129,4 +129,3 @@ def test_wrong_usage_ends_with_exit_code_2_and_writes_nothing(folder: Path, tmp_
     assert "cannot write there" in blocked.err
     assert not (tmp_path / "m.html").exists()
     assert m3gal("data", "inspect", folder, "--html-places", "0").code == 2
-    assert m3gal("data", "inspect", folder, "--against-datum", "mars").code == 2

@@ -17,21 +17,13 @@ from m3gal_cli.inspect.city import City
 from m3gal_cli.inspect.page import write_page
 from m3gal_cli.inspect.page.write import safe_json
 
-HOSTILE = [
-    "</script><script>alert(1)</script>",
-    "<!-- <script>",
-    "]]>",
-    "a\u2028b\u2029c",
-    "&lt;\"'`",
-    "{{data}}{{style}}",
-]
+HOSTILE = ["</script><script>alert(1)</script>", "<!-- <script>", "]]>", "a\u2028b\u2029c"]
+HOSTILE += ["&lt;\"'`", "{{data}}{{style}}"]
 
 
 def city(names: list[str], ids: str = "n{}") -> City:
     places = pd.DataFrame({"poi_id": [ids.format(i) for i in range(len(names))], "name": names})
-    places = places.assign(
-        category="shop=tea", kind="shop", lng=120.0 + places.index / 1000, lat=30.0, street="莫干山路"
-    )
+    places = places.assign(category="shop=tea", kind="shop", lng=120 + places.index / 1000, lat=30.0, street="莫干山路")
     texts = pd.concat([places.assign(kind=f"kind{v}", text=places["name"] + f" {v}") for v in range(2)])
     return City(places, texts[["poi_id", "kind", "text"]], True)
 

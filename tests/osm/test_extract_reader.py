@@ -1,4 +1,4 @@
-"""Reading extracts: kept objects and tags, shapes, datums, progress, the node store."""
+"""Reading extracts: kept objects and tags, shapes, datums, progress, the node store; objects that are one place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import osmium
 import pytest
 import shapely
@@ -19,10 +18,12 @@ from m3gal_cli.geo.distances import haversine_m
 from m3gal_cli.osm import extract_reader
 from m3gal_cli.osm.extract import Extract
 from m3gal_cli.osm.extract_reader import inner_points, read_extract
+from m3gal_cli.osm.place_deduplication import deduplicate_places
 from m3gal_cli.osm.places import Place
 from m3gal_cli.osm.tags import KEPT_KEYS, NAME_PREFIX, category_of, is_named_area, part_category_of, part_ref
+from m3gal_cli.text.normalise import reading_key
 from tests.helpers.datums import gcj02_to_bd09
-from tests.helpers.extracts import BENT, Town, small_town, square
+from tests.helpers.extracts import BENT, LNG0, Town, small_town, square
 from tests.osm.conftest import ExtractPath, slow
 
 REAL = ["helsinki", "nanjing_center", *slow("monaco", "liechtenstein", "beijing_tsinghua")]
@@ -69,7 +70,7 @@ def read_without_filters(path: Path) -> Expected:
 @pytest.fixture(scope="module", params=REAL)
 def real(request: pytest.FixtureRequest, extract_path: ExtractPath) -> tuple[Expected, Extract]:
     path = extract_path(request.param)
-    return read_without_filters(path), read_extract(path)
+    return read_without_filters(path), read_extract(path, batch=7)
 
 
 def test_the_filters_lose_nothing_and_every_point_is_inside_its_shape(real: tuple[Expected, Extract]) -> None:
@@ -112,22 +113,23 @@ def test_reading_keeps_every_tag_that_the_code_uses() -> None:
     assert used <= KEPT_KEYS
 
 
-# ---- shapes ----
+def test_points_lie_inside_a_polygon_and_in_the_middle_of_a_line() -> None:
+    """Real extracts have polygons with holes and of several pieces."""
+    bent, line = shapely.Polygon(BENT), shapely.LineString([(0, 0), (4, 0), (4, 2)])
+    *others, inside = inner_points([shapely.Point(3, 4), line, bent]).tolist()
+    assert others == [[3, 4], [3, 0]]
+    assert bent.contains(shapely.Point(inside))
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [
-        shapely.Polygon(BENT),
-        shapely.Polygon(square(0, 0, 9), [square(0, 0, 8)]),
-        shapely.MultiPolygon([shapely.Polygon(square(0, 0, 1)), shapely.Polygon(square(9, 0, 1))]),
-    ],
-)
-def test_the_point_of_a_polygon_lies_inside_and_that_of_a_line_in_the_middle(shape: shapely.Geometry) -> None:
-    line = shapely.LineString([(0, 0), (4, 0), (4, 2)])
-    one, two, (x, y) = inner_points([shapely.Point(3, 4), line, shape]).tolist()
-    assert (one, two) == ([3, 4], [3, 0])
-    assert shape.contains(shapely.Point(x, y))
+def test_unnamed_parts_and_their_numbers() -> None:
+    for tags, part, ref in (
+        ({"barrier": "gate", "ref": " 3 "}, ("barrier", "gate"), "3"),
+        ({"barrier": "gate", "name": "East Gate"}, None, ""),
+        ({"amenity": "vending_machine", "vending": "parcel_mail_in;parcel_pickup"}, ("amenity", "parcel_locker"), ""),
+        ({"building": "yes", "addr:unit": "4", "addr:housenumber": "9"}, ("building", "yes"), "4"),
+        ({"building": "no", "ref": "1"}, None, "1"),
+    ):
+        assert (part_category_of(tags), part_ref(tags)) == (part, ref)
 
 
 def test_broken_shapes_are_left_out_and_cut_streets_keep_the_part_inside(tmp_path: Path) -> None:
@@ -151,11 +153,11 @@ def test_broken_shapes_are_left_out_and_cut_streets_keep_the_part_inside(tmp_pat
 def test_every_object_is_converted_to_wgs84(tmp_path: Path, datum: Datum) -> None:
     class Shifted(Town):
         def at(self, east: float, north: float) -> tuple[float, float]:
-            x, y = wgs84_to_gcj02(*super().at(east, north))
-            x, y = gcj02_to_bd09(x, y) if datum == "bd09" else (x, y)
+            shifted = wgs84_to_gcj02(*super().at(east, north))
+            x, y = gcj02_to_bd09(*shifted) if datum == "bd09" else shifted
             return float(x), float(y)
 
-    def draw(town: Town) -> Town:
+    def draw(town: Town) -> Path:
         town.way([(-900, 0), (900, 0)], highway="primary", name="文一西路")
         town.way(square(0, 300, 100), closed=True, amenity="school", name="学校")
         town.way(square(0, 0, 5000), closed=True, boundary="administrative", admin_level="6", name="西湖区")
@@ -163,36 +165,18 @@ def test_every_object_is_converted_to_wgs84(tmp_path: Path, datum: Datum) -> Non
         town.node(50, 50, place="village", name="村")
         town.node(30, 40, barrier="gate")
         town.node(0, 700, shop="books", name="晓风书屋")
-        return town
+        return town.write(tmp_path / f"{type(town).__name__}.osm")
 
-    true = read_extract(draw(Town(120.1, 30.28)).write(tmp_path / "true.osm"))
-    back = read_extract(draw(Shifted(120.1, 30.28)).write(tmp_path / "shifted.osm"), datum)
-    assert shapely.hausdorff_distance(true.roads.lines()[0], back.roads.lines()[0]) < 1e-6
+    true, back = read_extract(draw(Town(120.1, 30.28))), read_extract(path := draw(Shifted(120.1, 30.28)), datum)
+    shapes = [(true.roads.lines()[0], back.roads.lines()[0])]
     for name in ("areas", "admins", "regions", "settlements"):
-        one, two = getattr(true, name)[0].shape, getattr(back, name)[0].shape
-        assert shapely.hausdorff_distance(one, two) < 1e-6, name  # degrees: a decimetre
-    for name in ("places", "parts"):
-        for one, two in zip(getattr(true, name), getattr(back, name), strict=True):
-            assert one.poi_id == two.poi_id
-            assert haversine_m(one.lng, one.lat, two.lng, two.lat) < 0.1
-    raw = read_extract(tmp_path / "shifted.osm").places[0]
+        shapes += [(getattr(true, name)[0].shape, getattr(back, name)[0].shape)]
+    assert max(shapely.hausdorff_distance(*pair) for pair in shapes) < 1e-6  # degrees: a decimetre
+    for one, two in zip([*true.places, *true.parts], [*back.places, *back.parts], strict=True):
+        assert one.poi_id == two.poi_id
+        assert haversine_m(one.lng, one.lat, two.lng, two.lat) < 0.1
+    raw = read_extract(path).places[0]
     assert haversine_m(raw.lng, raw.lat, true.places[0].lng, true.places[0].lat) > 300
-
-
-def test_pieces_of_a_street_share_their_tags_across_batches(tmp_path: Path) -> None:
-    town = Town()
-    drawn = [[(0, 0), (10 * n + 5, 0), (10 * n + 5, 7)][: 2 + n % 2] for n in range(7)]
-    for n, points in enumerate(drawn):
-        town.way(points, highway="residential", name=f"Road {n // 2}", layer="1")
-    roads = read_extract(town.write(tmp_path / "t.osm"), batch=2).roads
-    assert len(roads) == len(roads.tags) == len(roads.lines()) == 7
-    for line, points in zip(roads.lines(), drawn, strict=True):
-        assert np.allclose(shapely.get_coordinates(line), [town.at(*p) for p in points], atol=1e-7, rtol=0)
-    assert [tags["name"] for tags in roads.tags] == [f"Road {n // 2}" for n in range(7)]
-    assert len({id(tags) for tags in roads.tags}) == 4
-
-
-# ---- progress, memory, files ----
 
 
 def test_progress_is_in_bytes(tmp_path: Path) -> None:
@@ -202,61 +186,75 @@ def test_progress_is_in_bytes(tmp_path: Path) -> None:
         tags = {"amenity": "bench"} if n % 1000 == 0 else None
         writer.add_node(osmium.osm.mutable.Node(id=n, location=(n % 97 / 10, n % 89 / 10), tags=tags))
     writer.close()
-    calls: list[tuple[str, int, int]] = []
-    assert read_extract(path, progress=lambda *step: calls.append(step), progress_every=1).places == []
+    done: list[int] = []
+    assert read_extract(path, progress=lambda _, n, total: done.append(n), progress_every=1).places == []
     size = path.stat().st_size
-    assert {(step, total) for step, _, total in calls} == {("reading", size)}
-    done = [n for _, n, _ in calls]
     assert (done[0], done[-1]) == (0, size)
     assert done == sorted(done)
     assert len({n for n in done if 0 < n < size}) >= 3
 
 
 @pytest.mark.parametrize("dense_from_bytes", [100, 1e9])
-def test_a_node_store_changes_no_object_and_is_removed(tmp_path: Path, dense_from_bytes: float) -> None:
+def test_a_node_store_changes_nothing_and_is_removed_unless_it_existed(tmp_path: Path, dense_from_bytes: float) -> None:
     path, store = small_town().write(tmp_path / "t.osm"), tmp_path / "new" / "nodes.bin"
-    exists = []
-    options = {"node_store": store, "dense_from_bytes": dense_from_bytes}
-    stored = read_extract(path, progress=lambda *step: exists.append(store.exists()), **options)
+    stored = read_extract(path, node_store=store, dense_from_bytes=dense_from_bytes)
     assert stored.places == read_extract(path).places
     assert len(stored.roads) == 3
-    assert exists[0]
+    assert store.parent.is_dir()
     assert not store.exists()
+    assert gc.isenabled(), "it is disabled while an extract is read"
     (tmp_path / "a.osm.pbf").write_bytes(b"this is no map" * 50)
     with pytest.raises(InputError, match="truncated or corrupt"):
         read_extract(tmp_path / "a.osm.pbf", node_store=store)
     assert not store.exists()
+    store.write_bytes(b"mine")
+    for other, message in ((store, "the node store exists already"), (store / "nodes.bin", "cannot write there")):
+        with pytest.raises(InputError, match=message):
+            read_extract(path, node_store=other)
+    assert store.read_bytes() == b"mine"
 
 
-def test_an_existing_node_store_is_refused_and_kept(tmp_path: Path) -> None:
-    path = small_town().write(tmp_path / "t.osm")
-    (tmp_path / "precious.bin").write_bytes(b"mine")
-    with pytest.raises(InputError, match="the node store exists already"):
-        read_extract(path, node_store=tmp_path / "precious.bin")
-    assert (tmp_path / "precious.bin").read_bytes() == b"mine"
-    with pytest.raises(InputError, match="cannot write there"):
-        read_extract(path, node_store=tmp_path / "precious.bin" / "nodes.bin")
+def test_one_place_drawn_twice_is_one_and_two_namesakes_are_two(tmp_path: Path) -> None:
+    town = Town()
+    town.way(square(0, 0, 20), closed=True, building="yes", name="Grand Hotel")
+    hotel = town.node(5, 5, tourism="hotel", name="Grand Hotel")
+    town.node(0, 60, highway="bus_stop", name="Main Stop")
+    town.node(20, 60, public_transport="platform", name="Main  Stop")
+    near, far = town.node(0, 200, shop="kiosk", name="Kiosk"), town.node(0, 1200, shop="kiosk", name="KIOSK")
+    places = deduplicate_places(read_extract(town.write(tmp_path / "t.osm")))
+    assert sorted(reading_key(p.name) for p in places) == ["grandhotel", "kiosk", "kiosk", "mainstop"]
+    assert f"n{hotel}" in {p.poi_id for p in places}  # the hotel is described better than the building
+    assert {f"n{near}", f"n{far}"} <= {p.poi_id for p in places}
 
 
-def test_garbage_collection_is_enabled_again(tmp_path: Path) -> None:
-    enabled = []
-    read_extract(small_town().write(tmp_path / "t.osm"), progress=lambda *step: enabled.append(gc.isenabled()))
-    assert (enabled[0], gc.isenabled()) == (False, True)
-
-
-@pytest.mark.parametrize(
-    ("tags", "part", "ref"),
-    [
-        ({"barrier": "gate", "ref": " 3 "}, ("barrier", "gate"), "3"),
-        ({"barrier": "gate", "name": "East Gate"}, None, ""),
-        ({"entrance": "main", "barrier": "gate"}, ("entrance", "main"), ""),
-        ({"amenity": "bench"}, None, ""),
-        ({"amenity": "vending_machine", "vending": "parcel_mail_in;parcel_pickup"}, ("amenity", "parcel_locker"), ""),
-        ({"building": "yes", "addr:unit": "4", "addr:housenumber": "9"}, ("building", "yes"), "4"),
-        ({"building": "yes"}, None, ""),
-        ({"building": "no", "ref": "1"}, None, "1"),
-    ],
-)
-def test_unnamed_parts_and_their_numbers(tags: dict[str, str], part: tuple[str, str] | None, ref: str) -> None:
-    assert part_category_of(tags) == part
-    assert part_ref(tags) == ref
+def test_unnamed_parts_with_different_kind_direction_or_number_are_places(tmp_path: Path) -> None:
+    town = Town()
+    town.way(square(0, 0, 100), closed=True, landuse="residential", name="Sunny Court")
+    town.way(square(60, -60, 15), closed=True, building="apartments", ref="3")
+    town.way(square(-60, -60, 15), closed=True, building="apartments", ref="4")
+    town.way(square(-60, 60, 15), closed=True, building="apartments")
+    for east, north, more in ((0, 100, {}), (5, 99, {}), (115, 0, {}), (125, 0, {"ref": "9"}), (-100, 0, {"ref": "W"})):
+        town.node(east, north, barrier="gate", **more)
+    town.node(3, 98, entrance="main")  # the north gate again, better described
+    town.node(-97, 2, barrier="gate", ref="w")  # the same number as W
+    town.node(-97, 4, barrier="gate")
+    town.node(0, -95, entrance="staircase", ref="B")
+    town.node(40, 5, amenity="parking")
+    town.node(500, 500, amenity="parking")  # in no area
+    town.node(20, 20, amenity="bench")
+    places = deduplicate_places(read_extract(town.write(tmp_path / "t.osm")))
+    assert places[0].name == "Sunny Court"
+    assert all(p.is_unnamed_part and p.name == p.label == "" for p in places[1:])
+    scale = town.at(1, 0)[0] - LNG0
+    assert Counter((p.category, part_ref(p.tags), round((p.lng - LNG0) / scale)) for p in places[1:]) == Counter(
+        [
+            (("entrance", "main"), "", 3),
+            (("barrier", "gate"), "", 115),
+            (("barrier", "gate"), "W", -100),
+            (("barrier", "gate"), "", -97),
+            (("entrance", "staircase"), "B", 0),
+            (("amenity", "parking"), "", 40),
+            (("building", "apartments"), "3", 60),
+            (("building", "apartments"), "4", -60),
+        ]
+    )

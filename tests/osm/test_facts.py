@@ -1,22 +1,30 @@
-"""Facts of places against analytic values on drawn towns, and against loops on real extracts."""
+"""Facts of places on drawn towns and against loops on real extracts; the table of facts in three libraries."""
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
+import duckdb
+import geopandas
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import shapely
 
+from m3gal_cli.data.sample import copy_sample
 from m3gal_cli.geo.distances import haversine_m
 from m3gal_cli.osm.extract import Extract
 from m3gal_cli.osm.extract_reader import read_extract
 from m3gal_cli.osm.facts import NEIGHBOURS, Facts, FactTable, Reference, gather_facts
+from m3gal_cli.osm.facts_table import facts_row, facts_writer
 from m3gal_cli.osm.place_deduplication import deduplicate_places
 from m3gal_cli.osm.places import Place, name_in, projection_of
 from m3gal_cli.osm.tags import ADDRESS, is_landmark
 from m3gal_cli.text.normalise import reading_key
-from tests.helpers.extracts import Town, three_towns
+from tests.helpers.extracts import Town, small_town, three_towns
 from tests.osm.conftest import ExtractPath, slow
 
 Real = tuple[Extract, list[Place], list[bool], FactTable]
@@ -26,18 +34,19 @@ def reference(found: Reference | None) -> Reference:
     return found or pytest.fail("no such object")
 
 
+def gathered(path: Path) -> tuple[list[Place], FactTable]:
+    extract = read_extract(path)
+    places = deduplicate_places(extract)
+    return places, gather_facts(places, extract, [False] * len(places))
+
+
 def name_of(found: Reference | None) -> str:
     return found.name if found else ""
 
 
-# ---- three towns, one of them far in the north ----
-
-
 @pytest.fixture(scope="module")
 def country(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Place], FactTable]:
-    extract = read_extract(three_towns().write(tmp_path_factory.mktemp("country") / "c.osm"))
-    places = deduplicate_places(extract)
-    return places, gather_facts(places, extract, [False] * len(places))
+    return gathered(three_towns().write(tmp_path_factory.mktemp("country") / "c.osm"))
 
 
 @pytest.mark.parametrize("letter", ["A", "B", "C"])
@@ -57,26 +66,10 @@ def test_metres_are_true_in_every_town_of_a_country(country: tuple[list[Place], 
     assert name_of(bar.area) == f"Park {letter}"
     assert reference(bar.area).metres == pytest.approx(200, rel=2e-3)
     assert reference(bar.area).bearing == pytest.approx(180, abs=0.2)
-
-
-def test_a_gate_belongs_to_an_area_within_20_m(country: tuple[list[Place], FactTable]) -> None:
-    places, facts = country
-    parts = [(p, f) for p, f in zip(places, facts, strict=True) if p.is_unnamed_part]
-    assert [p.category for p, _ in parts] == [("barrier", "gate")] * 3
-    for (_, fact), letter in zip(parts, "ABC", strict=True):
-        assert name_of(fact.area) == f"Park {letter}"
-        assert reference(fact.area).bearing == pytest.approx(np.degrees(np.arctan2(16, 216)), abs=0.2)
-        assert reference(fact.area).metres == pytest.approx(np.hypot(16, 216), rel=2e-3)
-        assert name_of(fact.landmark) in (f"Park {letter}", f"Museum {letter}")
-
-
-def test_a_fact_table_has_a_row_for_each_place(country: tuple[list[Place], FactTable]) -> None:
-    places, facts = country
-    assert len(facts) == len(places) == len(list(facts))
-    assert len(gather_facts([], Extract(), [])) == 0
-
-
-# ---- streets ----
+    gates = {name_of(f.area): f.area for p, f in zip(places, facts, strict=True) if p.is_unnamed_part}
+    gate = gates[f"Park {letter}"]
+    assert reference(gate).metres == pytest.approx(np.hypot(16, 216), rel=2e-3)  # the fence is 15 m away
+    assert reference(gate).bearing == pytest.approx(np.degrees(np.arctan2(16, 216)), abs=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -96,42 +89,26 @@ def streets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Facts]:
         ("Distant", 400, 610, {"addr__street": "Own Street"}),
     ):
         town.node(east, north, amenity="cafe", name=name, **more)
-    extract = read_extract(town.write(tmp_path_factory.mktemp("streets") / "s.osm"))
-    places = deduplicate_places(extract)
-    facts = gather_facts(places, extract, [False] * len(places))
+    places, facts = gathered(town.write(tmp_path_factory.mktemp("streets") / "s.osm"))
     return {p.name: f for p, f in zip(places, facts, strict=True)}
 
 
-@pytest.mark.parametrize(
-    ("name", "street", "by_address", "metres", "bearing"),
-    [
+def test_the_street_has_distance_and_bearing(streets: dict[str, Facts]) -> None:
+    nan = np.nan
+    for name, street, by_address, metres, bearing in (
         ("Walker", "Near Street", False, 40, 0),
         ("Dweller", "Own  Street;Other", True, 160, 180),  # not the nearest: the one that its address names
         ("Owner", "Near Street", True, 30, 0),
-        ("Stander", "Near Street", True, 2, np.nan),
-        ("Stranger", "Elsewhere Street", True, np.nan, np.nan),
-        ("Far", None, False, np.nan, np.nan),
+        ("Stander", "Near Street", True, 2, nan),
+        ("Stranger", "Elsewhere Street", True, nan, nan),
         ("Edge", "Near Street", False, 149, 180),
-        ("Distant", "Own  Street;Other", True, np.nan, np.nan),
-    ],
-)
-def test_the_street_has_distance_and_bearing(
-    streets: dict[str, Facts],
-    name: str,
-    street: str | None,
-    by_address: bool,
-    metres: float,
-    bearing: float,
-) -> None:
-    fact = streets[name]
-    assert fact.by_address == by_address
-    assert (fact.street.tags["name"] if fact.street else None) == street
-    if fact.street:
-        assert [fact.street.metres, fact.street.bearing] == pytest.approx([metres, bearing], abs=0.1, nan_ok=True)
-        assert "name:xx" in fact.street.tags or street != "Near Street"  # the tags of the best described piece
-
-
-# ---- against loops on real extracts ----
+        ("Distant", "Own  Street;Other", True, nan, nan),
+    ):
+        fact, found = streets[name], reference(streets[name].street)
+        assert (found.tags["name"], fact.by_address) == (street, by_address), name
+        assert [found.metres, found.bearing] == pytest.approx([metres, bearing], abs=0.1, nan_ok=True), name
+        assert "name:xx" in found.tags or street != "Near Street"  # the tags of the best described piece
+    assert (streets["Far"].street, streets["Far"].by_address) == (None, False)
 
 
 @pytest.fixture(scope="module", params=["helsinki", "nanjing_center", *slow("liechtenstein")])
@@ -166,7 +143,6 @@ def test_landmarks_and_neighbours_are_those_of_a_loop(real: Real) -> None:
                 assert (one.name, one.osm_id) == (places[one.index].name, places[one.index].poi_id)
                 assert own[one.index]
                 assert away[one.index] == pytest.approx(one.metres, rel=3e-3, abs=0.5)
-            assert len({one.index for one in found}) == len(found)
             seen += len(found) == wanted
         assert seen > 5
 
@@ -225,3 +201,78 @@ def test_crossings_are_those_of_a_loop(real: Real) -> None:
         assert frozenset(reading_key(name_in(t)) for t in facts[i].crossing_streets or ()) in {
             spots[n][2] for n in np.flatnonzero(away < away.min() + 1)
         }
+
+
+Table = tuple[Path, list[Place], FactTable]
+
+
+def write_all(path: Path, places: list[Place], facts: FactTable) -> Path:
+    with facts_writer(path, row_group=500) as add:
+        for i, (place, fact) in enumerate(zip(places, facts, strict=True)):
+            slots = {"words": ("thing", "stuff"), "name": (place.name,) if place.name else ()}
+            add(facts_row(place, fact, slots, i // 2))
+    return path
+
+
+@pytest.fixture(scope="module")
+def helsinki(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    folder = tmp_path_factory.mktemp("facts")
+    places, facts = gathered(copy_sample(folder))
+    return write_all(folder / "facts_osm.parquet", places, facts), places, facts
+
+
+def test_geopandas_reads_the_points_and_the_facts(helsinki: Table) -> None:
+    path, places, facts = helsinki
+    frame = geopandas.read_parquet(path)
+    assert pq.ParquetFile(path).num_row_groups == -(-len(places) // 500)
+    assert frame["poi_id"].tolist() == [p.poi_id for p in places]
+    assert np.allclose(frame.get_coordinates(), [(p.lng, p.lat) for p in places], atol=1e-7, rtol=0)
+    geo = json.loads(pq.read_schema(path).metadata[b"geo"])["columns"]["geometry"]
+    assert frame.total_bounds == pytest.approx(geo["bbox"])
+    for i in range(0, len(places), 17):
+        row, fact, near = frame.iloc[i], facts[i], facts[i].landmark
+        assert (row["street"] or None) == (fact.street.name if fact.street else None)
+        assert row["street_by_address"] == fact.by_address
+        assert row["landmark_id"] == (places[near.index].poi_id if near else None)
+        assert row["landmark_metres"] == pytest.approx(near.metres if near else np.nan, rel=1e-6, nan_ok=True)
+
+
+def test_unknown_values_are_null_and_never_empty(helsinki: Table) -> None:
+    path, places, _ = helsinki
+    table = pq.read_table(path)
+    count = duckdb.sql(f"""SELECT count(*) FROM '{path}' WHERE alt_names LIKE '%"name:sv": %'""").fetchall()
+    assert count == [(sum("name:sv" in p.tags for p in places),)]
+    for field in table.schema:
+        if field.type == pa.string():
+            assert "" not in set(table[field.name].to_pylist()), field.name
+        if not field.nullable:
+            assert table[field.name].null_count == 0, field.name
+    for name in ("name", "brand", "area", "housenumber"):
+        assert 0 < table[name].null_count < len(table), name
+    assert not any(np.isnan(v) for v in table["street_metres"].to_pylist() if v is not None)
+    assert (table["area"].is_null().to_pylist()) == table["area_bearing"].is_null().to_pylist()
+
+
+def test_the_facts_of_a_small_town_are_those_of_its_map(tmp_path: Path) -> None:
+    places, facts = gathered(small_town().write(tmp_path / "town.osm"))
+    table = pq.read_table(write_all(tmp_path / "facts.parquet", places, facts))
+    rows = {row["name"]: row for row in table.to_pylist()}
+    cafe, page = rows["Corner Cafe"], rows["Page"]
+    assert {cafe["crossing_a"], cafe["crossing_b"]} == {"First Street", "Second Street"}
+    assert cafe["crossing_metres"] == pytest.approx(70 * 2**0.5, abs=0.2)
+    assert cafe["crossing_bearing"] == pytest.approx(45.0, abs=0.1)
+    assert json.loads(cafe["admin"]) == {"8": "Testville", "10": "Old Town"}
+    assert (cafe["category"], cafe["words"], cafe["area"]) == ("amenity=cafe", "thing", None)
+    assert (page["street"], page["street_by_address"], page["housenumber"]) == ("First Street", True, "12")
+    assert page["street_metres"] is None  # 500 m away
+    kiosk = rows["School Kiosk"]
+    school = next(p for p in places if p.name == "Park School")
+    assert (kiosk["area"], kiosk["area_id"]) == ("Park School", school.poi_id)
+
+
+def test_a_writer_that_fails_leaves_no_file(helsinki: Table, tmp_path: Path) -> None:
+    _, places, facts = helsinki
+    with pytest.raises(KeyError), facts_writer(tmp_path / "facts.parquet") as add:  # noqa: PT012
+        add(facts_row(places[0], facts[0], {}, 0))
+        add({})
+    assert list(tmp_path.iterdir()) == []

@@ -8,14 +8,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from quality.evaluation_set import (
-    DISTANCE_SCALE_M,
-    EvaluationSet,
-    bm25_scores,
-    fit_weights,
-    negative_log_likelihood,
-    weighted_sum,
-)
+from quality import evaluation_set as module
+from quality.evaluation_set import DISTANCE_SCALE_M, EvaluationSet, negative_log_likelihood
 
 from m3gal_cli.data.records import Passage, Record
 from m3gal_cli.geo.distances import METRES_PER_DEGREE
@@ -68,7 +62,7 @@ def test_proximity_falls_with_distance_and_is_zero_without_a_query_location() ->
 def test_bm25_scores_are_divided_by_the_best_of_the_query() -> None:
     evaluation_set = EvaluationSet([Record("mill lane", [MILL], []), Record("???", [MILL], [])], POIS)
     index = Bm25Index(evaluation_set.texts)
-    scores, raw = bm25_scores(evaluation_set, index), index.scores("mill lane")
+    scores, raw = module.bm25_scores(evaluation_set, index), index.scores("mill lane")
     np.testing.assert_allclose(scores[0], raw / raw.max(), rtol=1e-6)
     assert (scores[1] == 0).all()  # punctuation only
 
@@ -91,12 +85,12 @@ def test_fitted_weights_maximise_the_likelihood() -> None:
     evaluation_set = EvaluationSet([Record(f"q{i}", [Passage(*rows[i % 12])], []) for i in range(60)], pois)
     gold = evaluation_set.gold
     base, good, bad = (sign * 0.3 * gold + 0.3 * generator.normal(size=gold.shape) for sign in (1, 1, -1))
-    weight, zero = fit_weights(evaluation_set, base, [good, bad])
+    weight, zero = module.fit_weights(evaluation_set, base, [good, bad])
     assert zero == 0.0
     grid = product(np.linspace(1, 12, 45), np.linspace(0.2, 2, 46))
     stacked = np.stack([base, good])
     _, best = min((negative_log_likelihood(np.array([a, a * w]), stacked, gold)[0], w) for a, w in grid)
     assert weight == pytest.approx(best, abs=0.05)
-    np.testing.assert_allclose(weighted_sum(base, [good, bad], (weight, 2.0)), base + weight * good + 2 * bad)
+    np.testing.assert_allclose(module.weighted_sum(base, [good, bad], (weight, 2.0)), base + weight * good + 2 * bad)
     ranks = [evaluation_set.ranks(scores) for scores in (base + weight * good, base)]
     assert (1 / ranks[0]).mean() > (1 / ranks[1]).mean()

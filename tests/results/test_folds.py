@@ -20,6 +20,8 @@ def test_each_query_is_tested_once_and_never_trained_on_in_its_fold(geotes: Path
     dataset = Dataset(geotes)
     queries = [r.query for r in (*dataset.train, *dataset.dev)]
     folds = [make_fold(dataset, name, PLAN) for name in fold_names(PLAN)[:-1]]
+    again, other = (make_fold(Dataset(geotes), "0", plan).ids for plan in (PLAN, SplitPlan(validation=6, seed=1)))
+    assert folds[0].ids == again != other
     assert sorted(i for fold in folds for i in fold.ids) == list(range(40))
     for fold in folds:
         parts = [[r.query for r in part] for part in (fold.train, fold.val, fold.test)]
@@ -27,22 +29,9 @@ def test_each_query_is_tested_once_and_never_trained_on_in_its_fold(geotes: Path
         assert sorted(query for part in parts for query in part) == sorted(queries)
         assert parts[2] == [queries[i] for i in fold.ids]
         assert len(fold.pois) == 33
-
-
-def test_the_dev_fold_tests_the_dev_set_and_trains_on_the_rest(geotes: Path) -> None:
-    dataset = Dataset(geotes)
-    fold = make_fold(dataset, "dev", PLAN)
-    assert [r.query for r in fold.test] == [r.query for r in dataset.dev]
-    assert fold.ids == list(range(30, 40))
-    assert len(fold.val) == 6
-    assert sorted(r.query for r in (*fold.val, *fold.train)) == sorted(r.query for r in dataset.train)
-
-
-def test_the_order_is_random_and_depends_only_on_the_seed(geotes: Path) -> None:
-    plans = (PLAN, PLAN, SplitPlan(validation=6, seed=1))
-    first, again, other = (make_fold(Dataset(geotes), "0", plan).ids for plan in plans)
-    assert first == again != other
-    assert first != sorted(first)
+    dev = make_fold(dataset, "dev", PLAN)
+    assert (dev.test, dev.ids, len(dev.val)) == (dataset.dev, list(range(30, 40)), 6)
+    assert sorted(r.query for r in (*dev.val, *dev.train)) == sorted(r.query for r in dataset.train)
 
 
 def test_fewer_labels_are_the_first_training_queries(geotes: Path) -> None:

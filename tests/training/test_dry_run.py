@@ -12,12 +12,9 @@ from m3gal_cli.core.checkpoint import load_checkpoint
 from tests.helpers.cli import Answer, m3gal
 from tests.helpers.sample_town import PLACES, STEPS, VIEWS, town_with_run
 
-PROFILES = [
-    ("finetune" if name in ("geotes.yaml", "paper-finetune.yaml") else "pretrain", name) for name in profile_names()
-]
+FINETUNED = {"geotes.yaml", "paper-finetune.yaml"}
+PROFILES = [("finetune" if name in FINETUNED else "pretrain", name) for name in profile_names()]
 pytestmark = pytest.mark.usefixtures("here")
-KEYS = {"stage", "device", "members", "processes", "queries", "keys", "queue", "parameters", "rows", "batch_size"}
-KEYS |= {"steps_per_epoch", "steps", "done", "seconds_per_step", "seconds", "peak_memory_mb"}
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +70,8 @@ def test_tables_without_json(base: Path) -> None:
     answer = dry(base, "pretrain", "--resume", "auto", "--run-name", "started")
     assert answer.code == 0, answer.err
     text = " ".join(answer.out.split())
-    assert "pretrain: shapes of a step" in text
     for row in ("│ queue │ 40 text and location keys, 16 wide │", f"│ steps │ 12 ({STEPS} per epoch), 5 done │"):
         assert row in text
-    assert "16 texts of up to" in text
-    assert "without validations" in text
     assert answer.err == "dry run: nothing was written\n"
 
 
@@ -85,12 +79,12 @@ def test_measures_of_pretraining(base: Path) -> None:
     found = dry(base, "pretrain", "--json").json()
     wanted = {"stage": "pretrain", "device": "cpu", "processes": 1, "members": 1, "queue": [16, 40], "rows": VIEWS}
     wanted |= {"batch_size": 16, "steps_per_epoch": STEPS, "steps": 3 * STEPS, "done": 0}
-    assert set(found) == KEYS
     assert {name: found[name] for name in wanted} == wanted
-    for side in ("queries", "keys"):
-        assert found[side]["texts"] == 16
-        assert 0 < found[side]["length"] <= 24
-        assert found[side]["texts"] <= found[side]["tokens"] <= found[side]["texts"] * found[side]["length"]
+    parts = dry(base, "pretrain", "--json", "--accumulate", 2, "--encode-chunk", 3).json()
+    for name in ("queries", "keys"):
+        side = found[name]
+        assert side["texts"] == 16 <= side["tokens"] <= 16 * side["length"] <= 16 * 24
+        assert parts[name] == side, "recomputed and accumulated batches are counted once"
     assert found["seconds"] == pytest.approx(found["seconds_per_step"] * 3 * STEPS)
     assert found["seconds_per_step"] > 0
     assert found["peak_memory_mb"] > 50
@@ -105,22 +99,9 @@ def test_measures_of_a_model_soup(base: Path) -> None:
     assert found["seconds"] == pytest.approx(3 * 6 * found["seconds_per_step"]), "the time of all trainings"
 
 
-def test_recomputed_and_accumulated_batches_are_counted_once(base: Path) -> None:
-    whole = dry(base, "pretrain", "--json").json()
-    parts = dry(base, "pretrain", "--json", "--accumulate", 2, "--encode-chunk", 3).json()
-    for side in ("queries", "keys"):
-        assert (parts[side]["texts"], parts[side]["tokens"]) == (whole[side]["texts"], whole[side]["tokens"])
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (("--dry-run", "--batch-size", 100), "larger than the data"),
-        (("--dry-run", "--run-name", "started"), "the run already exists"),
-        (("--json",), "--json needs --dry-run"),
-    ],
-)
-def test_a_dry_run_refuses_what_a_training_refuses(base: Path, more: tuple[object, ...], message: str) -> None:
-    answer = m3gal("pretrain", "-c", base / "data" / "tiny.yaml", *more)
-    assert (answer.code, answer.out) == (2, "")
-    assert message in answer.err
+def test_a_dry_run_refuses_what_a_training_refuses(base: Path) -> None:
+    given = (("--dry-run", "--run-name", "started"), ("--json",))
+    for more, message in zip(given, ("the run already exists", "--json needs --dry-run"), strict=True):
+        answer = m3gal("pretrain", "-c", base / "data" / "tiny.yaml", *more)
+        assert (answer.code, answer.out) == (2, "")
+        assert message in answer.err

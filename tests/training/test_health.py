@@ -39,10 +39,6 @@ def test_a_problem_is_reported_once_until_it_has_disappeared(values: dict[str, f
     assert len(own(row(**values))) == 1
 
 
-def test_several_problems_are_reported_together() -> None:
-    assert len(monitor()(row(spread=0.0, location_loss=9.0, queue_age=9e3))) == 3
-
-
 def test_conditions_without_a_problem() -> None:
     assert [monitor()(row(step)) for step in (1, 10, 10_000)] == [[], [], []]
     assert monitor(batch_size=1)(row(spread=0.0)) == [], "one vector has no spread"

@@ -90,12 +90,18 @@ part()
 """
 
 
-def by_two(*commands: list[str]) -> list[tuple[str, str]]:
-    """Return stdout and stderr of each ``m3gal COMMAND``, run by two processes."""
-    command = [*LAUNCHER, "--no-python", sys.executable, "-c", PAIR, json.dumps(commands)]
+def launch(*words: object) -> tuple[str, str]:
+    """Return stdout and stderr of two processes."""
+    command = [*LAUNCHER, *map(str, words)]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
-    out, err = (text.split(f"{END}\n") for text in (done.stdout, done.stderr))
+    return done.stdout, done.stderr
+
+
+def by_two(*commands: list[str]) -> list[tuple[str, str]]:
+    """Return stdout and stderr of each ``m3gal COMMAND``, run by two processes."""
+    texts = launch("--no-python", sys.executable, "-c", PAIR, json.dumps(commands))
+    out, err = (text.split(f"{END}\n") for text in texts)
     assert out.pop() == ""
     return list(zip(out, err[: len(out)], strict=True))
 
@@ -125,9 +131,7 @@ def test_two_processes_give_the_losses_and_weights_of_one(
         assert losses
         for kind in (*losses, "grad_norm", "queue_accuracy"):
             assert own[kind] == pytest.approx(wanted[kind], abs=1e-5, rel=1e-5), (own["step"], kind)
-    own_weights, wanted_weights = weights(both / "last"), weights(alone / "last")
-    for key, value in wanted_weights.items():
-        torch.testing.assert_close(own_weights[key], value, atol=1e-5, rtol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
+    torch.testing.assert_close(weights(both / "last"), weights(alone / "last"), atol=1e-5, rtol=1e-5)
 
 
 @two_processes
@@ -137,9 +141,7 @@ def test_two_processes_resume_bit_for_bit(profile: Path) -> None:
     whole, halves = (profile.parent / "runs" / name for name in ("whole-2", "halves-2"))
     half = arguments(profile, halves.name, *dropout, "--resume", "auto", "--epochs")
     by_two(["pretrain", *arguments(profile, whole.name, *dropout, "--epochs", 2)], ["pretrain", *half, "1"])
-    command = [*LAUNCHER, "-m", "m3gal_cli", "pretrain", *half, "2"]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
+    launch("-m", "m3gal_cli", "pretrain", *half, 2)
     assert len(steps(whole)) == 8
     for own, wanted in zip(steps(halves), steps(whole), strict=True):
         assert own["fused_loss"] == wanted["fused_loss"], own["step"]
@@ -154,14 +156,9 @@ def test_two_processes_train_the_soup_of_one(profile: Path) -> None:
     more = (*PLAIN, *SGD, "--batch-size", 4, "--set", "optim.in_batch=true", "--soup-size", 2)
     alone = m3gal("finetune", *arguments(profile, "soup-1", *more)).run
     runs = profile.parent / "by-two"
-    asked = [str(word) for word in ("finetune", "--config", profile, "--runs-dir", runs, *more)]
-    command = [*LAUNCHER, "-m", "m3gal_cli", *asked]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
+    out, _ = launch("-m", "m3gal_cli", "finetune", "--config", profile, "--runs-dir", runs, *more)
     (both,) = runs.iterdir()
-    assert done.stdout == f"{both}\n"
+    assert out == f"{both}\n"
     for number in ("1", "2"):
         assert len(steps(both / "members" / number)) == 6
-    own_weights = weights(both / "last")
-    for key, value in weights(alone / "last").items():
-        torch.testing.assert_close(own_weights[key], value, atol=1e-5, rtol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
+    torch.testing.assert_close(weights(both / "last"), weights(alone / "last"), atol=1e-5, rtol=1e-5)

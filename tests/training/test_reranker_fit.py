@@ -167,6 +167,9 @@ def test_a_resumed_run_keeps_the_prior_and_a_new_run_does_not(town: Path, start:
     finetune(town, own.name, "--resume", "auto", "--max-steps", 2)
     assert (own / BEFORE_TRAINING_FILE).read_bytes() == prior
     assert len(reranker_rows(own)) == 1
+    (own / BEFORE_TRAINING_FILE).write_text("{")
+    answer = finetune(town, own.name, "--resume", "auto", "--max-steps", 3)
+    assert f"the reranker is not fitted: {answer.run / BEFORE_TRAINING_FILE}: cannot be read" in answer.err
     folder = town.parent / "runs" / "left behind"
     folder.mkdir()
     (folder / BEFORE_TRAINING_FILE).write_bytes(prior)
@@ -180,22 +183,6 @@ def test_a_finished_run_without_weights_gets_them_when_it_is_resumed(town: Path,
     answer = finetune(town, own.name, "--resume", "auto", "--max-steps", 1)
     assert "nothing is left to do" in answer.err
     assert weights_of(own).queries == VAL
-
-
-def test_there_are_no_weights_without_validation_records(start: Path, tmp_path: Path) -> None:
-    profile = write_town(tmp_path)
-    (tmp_path / "val_dataset_use_gis.jsonl").unlink()
-    own = finetune(profile, "none", "--init", start, "--max-steps", 1).run
-    assert not (own / BEFORE_TRAINING_FILE).exists()
-    assert RerankerWeights.load(own / "best") is None
-
-
-def test_a_damaged_prior_is_a_warning(town: Path, start: Path) -> None:
-    own = finetune(town, "damaged", "--init", start, "--max-steps", 1).run
-    (own / BEFORE_TRAINING_FILE).write_text("{")
-    answer = finetune(town, "damaged", "--resume", "auto", "--max-steps", 2)
-    assert f"the reranker is not fitted: {own / BEFORE_TRAINING_FILE}: cannot be read" in answer.err
-    assert answer.run == own
 
 
 def test_validation_queries_among_the_training_records_are_a_warning(town: Path, start: Path, tmp_path: Path) -> None:

@@ -118,7 +118,6 @@ def assert_same_run(resumed: Path, whole: Path) -> None:
         ("pretrain", "sgd", STEPS + 2),
         ("pretrain", "adamw", STEPS),  # the signal arrives before the validation of the epoch
         ("finetune", "adamw", STEPS + 2),
-        ("finetune", "sgd", STEPS),
     ],
 )
 def test_a_run_resumes_after_a_signal(train: Train, whole: Train, stage: str, optimiser: str, stop: int) -> None:
@@ -140,7 +139,6 @@ def test_a_run_resumes_after_a_signal(train: Train, whole: Train, stage: str, op
 @pytest.mark.parametrize(
     ("stage", "sets", "crash_after", "saved"),
     [
-        ("pretrain", ["run.save_every=2"], 3, 2),
         ("pretrain", ["run.save_every=2"], STEPS + 3, STEPS + 2),
         ("finetune", [], STEPS + 3, STEPS),
     ],
@@ -178,35 +176,25 @@ def test_a_run_given_by_its_path_is_continued_under_another_name(train: Train, w
     assert (old / "metrics.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize(("more", "limit"), [((), "--epochs 2"), (("optim.max_steps=3",), "--max-steps 3")])
-def test_a_finished_run_says_that_nothing_is_left_to_do(
-    train: Train, whole: Train, more: tuple[str, ...], limit: str
-) -> None:
+def test_a_finished_run_says_that_nothing_is_left_to_do(train: Train, whole: Train) -> None:
     run = whole("finetune", "adamw")
     before, listener = file_contents(run), Stopper()
-    assert train("finetune", "adamw", run.name, listener, "auto", *more) == run
+    assert train("finetune", "adamw", run.name, listener, "auto", "optim.max_steps=3") == run
     assert listener.first == -1, "the trainer is not started"
-    assert f"already has {TOTAL} steps, and {limit} asks for" in listener.messages[0]
+    assert f"already has {TOTAL} steps, and --max-steps 3 asks for" in listener.messages[0]
     assert "nothing is left to do" in listener.messages[0]
     assert file_contents(run) == before
 
 
-def test_init_takes_weights_without_trainer_state(profile: Path, whole: Train) -> None:
-    """The weights are those of the best checkpoint; position, optimiser and queue start anew."""
+def test_init_and_another_stage_take_weights_without_trainer_state(profile: Path, whole: Train) -> None:
+    """``--init`` takes the weights of the best checkpoint, ``--resume`` those of the last; all else starts anew."""
     source = whole("pretrain", "adamw")
-    run = sample_town.train("pretrain", profile, "from-weights", "--init", source, "--max-steps", 0).run
-    assert without_tensors(weights(run / "last")) == without_tensors(weights(source / "best"))
-    state = trainer_state(run)
-    assert state["position"]["step"] == int(state["queue"]["filled"]) == 0
-    assert state["optimizer"]["state"] == {}
-
-
-def test_a_checkpoint_of_another_stage_gives_its_weights_only(profile: Path, whole: Train) -> None:
-    source = whole("pretrain", "adamw")
-    options = ("--resume", source, "--batch-size", 4, "--max-steps", 0)
-    run = sample_town.train("finetune", profile, "next-stage", *options).run
-    assert without_tensors(weights(run / "last")) == without_tensors(weights(source / "last"))
-    assert trainer_state(run)["position"]["step"] == 0
+    for stage, option, link in (("pretrain", "--init", "best"), ("finetune", "--resume", "last")):
+        run = sample_town.train(stage, profile, f"{stage}{option}", option, source, "-b", 4, "--max-steps", 0).run
+        assert without_tensors(weights(run / "last")) == without_tensors(weights(source / link))
+        state = trainer_state(run)
+        assert state["position"]["step"] == state.get("queue", {}).get("filled", 0) == 0
+        assert state["optimizer"]["state"] == {}
 
 
 def test_a_resume_without_a_step_or_with_another_queue_is_refused(profile: Path, whole: Train) -> None:

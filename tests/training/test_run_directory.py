@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from m3gal_cli.config.load import config_from_file
 from m3gal_cli.core.checkpoint import load_checkpoint
@@ -17,13 +16,10 @@ from m3gal_cli.evaluation.result import Evaluation
 from m3gal_cli.training.run_directory import RunDirectory
 from m3gal_cli.training.schedules import epoch_order
 from tests.helpers.cli import file_contents, m3gal, steps, validations, weights
-from tests.helpers.sample_town import STEPS, VIEWS, train, views
+from tests.helpers.sample_town import STEPS, VIEWS, train
 from tests.helpers.toy_models import toy_checkpoint
 
 VALIDATION = "val_dataset_use_gis.jsonl"
-STEP_KEYS = {"kind", "step", "epoch", "text_loss", "location_loss", "fused_loss", "lr", "location_lr"}
-STEP_KEYS |= {"samples_per_second", "tokens_per_second", "device_memory_mb", "grad_norm", "queue_accuracy"}
-STEP_KEYS |= {"spread", "alignment", "uniformity", "queue_age"}
 
 
 @pytest.fixture(scope="module")
@@ -60,25 +56,14 @@ def test_files_of_a_run(run: Path, profile: Path, tmp_path: Path) -> None:
     linked = {(run / link).resolve() for link in ("last", "best")}
     assert {p.resolve() for p in (run / "checkpoints").iterdir()} == linked, "older checkpoints are removed"
     assert config_from_file(run / "config.yaml").model.scratch.hidden == 16
+    assert [(row["step"], row["epoch"]) for row in steps(run)] == [(i + 1, i // STEPS) for i in range(3 * STEPS)]
+    assert [(row["step"], row["epoch"]) for row in validations(run)] == [(STEPS * e, e) for e in (1, 2, 3)]
     moved = shutil.copytree(profile.parent, tmp_path / "moved", symlinks=True)
     for folder in (profile.parent, moved):
         data = config_from_file(folder / "runs" / run.name / "config.yaml").data
         assert data.dir == str(folder), "a moved project finds its data"
         assert data.views == str(folder / "same_poi_views_town.csv")
         assert data.poi == str(folder / "poi_database_town.csv")
-
-
-def test_keys_of_logged_rows(run: Path) -> None:
-    rows = steps(run)
-    assert [(row["step"], row["epoch"]) for row in rows] == [(i + 1, i // STEPS) for i in range(3 * STEPS)]
-    for row in rows:
-        assert set(row) == STEP_KEYS
-        assert row["samples_per_second"] > 0
-    assert [(row["step"], row["epoch"]) for row in validations(run)] == [(STEPS * e, e) for e in (1, 2, 3)]
-    for row in validations(run):
-        assert set(row) == {"kind", "step", "epoch", "n_queries", "seconds", "metrics"}
-        assert row["n_queries"] == 12
-        assert set(row["metrics"]) == {"text", "location", "fused"}
 
 
 @pytest.mark.parametrize(
@@ -134,12 +119,10 @@ def test_checkpoints_of_an_earlier_attempt_and_second_copies_are_removed(tmp_pat
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == names ^ {"step-00000005", "step-00000005-3"}
 
 
-@pytest.mark.parametrize("every", [1, 3])
-def test_checkpoints_between_validations_do_not_change_the_training(profile: Path, run: Path, every: int) -> None:
-    options = ("--save-every", every, "--keep", 99, "--set", "run.validate_every=3")
-    own = train("pretrain", profile, f"every-{every}", *options).run
-    total = 3 * STEPS
-    assert steps_kept(own) == sorted({*range(every, total + 1, every), total})
+def test_checkpoints_between_validations_do_not_change_the_training(profile: Path, run: Path) -> None:
+    options = ("--save-every", 5, "--keep", 99, "--set", "run.validate_every=3")
+    own = train("pretrain", profile, "saved", *options).run
+    assert steps_kept(own) == [5, 10, 3 * STEPS]
     assert (own / "best").resolve() == (own / "last").resolve(), "only a validation selects the best"
     own_weights = weights(own / "last")
     assert all(torch.equal(own_weights[name], value) for name, value in weights(run / "last").items())
@@ -147,10 +130,9 @@ def test_checkpoints_between_validations_do_not_change_the_training(profile: Pat
     assert epochs == [step // STEPS for step in steps_kept(own)]
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_a_run_is_not_overwritten(run: Path, profile: Path, stage: str) -> None:
+def test_a_run_is_not_overwritten(run: Path, profile: Path) -> None:
     before = file_contents(run)
-    answer = train(stage, profile, run.name, "--batch-size", 4, "--seed", 8)
+    answer = train("finetune", profile, run.name, "--batch-size", 4, "--seed", 8)
     assert (answer.code, answer.out) == (2, "")
     assert f"{run}: the run already exists" in answer.err
     assert "--resume auto" in answer.err
@@ -177,6 +159,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_that_step(profile: Path)
     rows = epoch_order(VIEWS, 0, seed=7)[16:32].tolist()
     assert failure == [{"kind": "failure", "step": 2, "epoch": 0, "rows": rows}]
     assert (run / "last").resolve().name == "step-00000001"
+    assert (run / "report.html").is_file()
     one_step = train("pretrain", profile, "one-step", *diverging, "--max-steps", 1).run
     own, wanted = (load_checkpoint(path / "last").model.state_dict() for path in (run, one_step))
     trained = [name for name in own if name.startswith(("encoder_q.", "gc_encoder."))]
@@ -186,20 +169,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_that_step(profile: Path)
     assert "not finite at step 2" in again.err
 
 
-@pytest.mark.parametrize(
-    ("options", "processes", "message"),
-    [
-        ((), 3, "--batch-size 16 is not a multiple of the 3 processes"),
-        (("--set", "model.scratch.heads=3"), 1, "hidden 16 is not a multiple of model.scratch.heads 3"),
-    ],
-)
-def test_a_refused_run_has_no_folder(
-    profile: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], processes: int, message: str
-) -> None:
-    monkeypatch.setattr("accelerate.Accelerator.num_processes", processes)
-    answer = train("pretrain", profile, "refused", *options)
-    assert answer.code == 2
-    assert message in answer.err
+def test_a_refused_run_has_no_folder(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_batch = ("--batch-size", 6, "--accumulate", 2, "--set", "optim.in_batch=true")
+    answers = [train("finetune", profile, "refused", *in_batch)]
+    answers += [train("pretrain", profile, "refused", "--set", "model.scratch.heads=3")]
+    monkeypatch.setattr("accelerate.Accelerator.num_processes", 3)
+    answers += [train("pretrain", profile, "refused")]
+    messages = ("--encode-chunk", "hidden 16 is not a multiple of model.scratch.heads 3", "of the 3 processes")
+    for answer, message in zip(answers, messages, strict=True):
+        assert answer.code == 2
+        assert message in answer.err
     assert not (profile.parent / "runs" / "refused").exists()
 
 
@@ -208,7 +187,7 @@ def changed_parts(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor
     return {name.split(".", 1)[0] for name, old in before.items() if (after[name] - old).abs().max() > 1e-6}
 
 
-def test_frozen_weights_do_not_change(profile: Path) -> None:
+def test_frozen_weights_and_those_of_no_loss_do_not_change(profile: Path) -> None:
     start = weights(train("pretrain", profile, "start", "--max-steps", 0).run / "last")
     run = train("pretrain", profile, "frozen", "--set", "optim.freeze=[word_embeddings]", "--max-steps", 3).run
     trained = weights(run / "last")
@@ -220,30 +199,9 @@ def test_frozen_weights_do_not_change(profile: Path) -> None:
     torch.testing.assert_close(trained[key], start[key], atol=1e-6, rtol=0)
     text = train("pretrain", profile, "text", "--loss", "text_loss", "--max-steps", 3).run
     assert changed_parts(start, weights(text / "last")) == {"encoder_q", "encoder_k"}, "the text loss trains text only"
-    assert yaml.safe_load((text / "config.yaml").read_text())["optim"]["loss"] == "text"
-
-
-def test_the_location_loss_of_finetuning_does_not_train_the_key_text_encoder(profile: Path) -> None:
-    base = train("finetune", profile, "base", "--batch-size", 4, "--max-steps", 0).run
-    location = train("finetune", profile, "location", "--batch-size", 4, "--max-steps", 3, "--loss", "location").run
-    assert changed_parts(weights(base / "last"), weights(location / "last")) == {"encoder_q", "gc_encoder_shadow"}
-
-
-def test_a_scratch_encoder_has_the_given_shape_and_a_vocabulary_of_the_views(profile: Path) -> None:
-    """Query and key encoders start equal, and the seed determines the weights."""
-    runs = [train("pretrain", profile, f"new-{i}", "--max-steps", 0, "--seed", s).run for i, s in enumerate((1, 1, 2))]
-    own, same, different = (weights(run / "last") for run in runs)
-    assert all(torch.equal(value, same[name]) for name, value in own.items())
-    assert any(not torch.equal(value, different[name]) for name, value in own.items())
-    for key, online in (("encoder_k.", "encoder_q."), ("gc_encoder_shadow.", "gc_encoder.")):
-        names = [name for name in own if name.startswith(key)]
-        assert names
-        assert all(torch.equal(own[name], own[name.replace(key, online, 1)]) for name in names)
-    shape = json.loads((runs[0] / "last" / "query_encoder" / "config.json").read_text())
-    assert (shape["hidden_size"], shape["num_hidden_layers"], shape["num_attention_heads"]) == (16, 1, 2)
-    tokenizer = load_checkpoint(runs[0] / "last").tokenizer
-    assert len(tokenizer.get_vocab()) == shape["vocab_size"]
-    assert "[UNK]" not in tokenizer.tokenize(" ".join(text for row in views() for text in row[:2]))
+    options = ("--batch-size", 4, "--loss", "location", "--max-steps")
+    base, own = (train("finetune", profile, f"location-{n}", *options, n).run / "last" for n in (0, 3))
+    assert changed_parts(weights(base), weights(own)) == {"encoder_q", "gc_encoder_shadow"}
 
 
 def test_a_name_with_a_slash_is_a_path() -> None:

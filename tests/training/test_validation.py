@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,6 @@ from m3gal_cli.core.checkpoint import Checkpoint
 from m3gal_cli.core.momentum_queue import update_ema
 from m3gal_cli.encoders.torch_encoder import TorchEncoder
 from m3gal_cli.training.validation import CachedEncoder
-from tests.helpers.cli import validations
-from tests.helpers.sample_town import train, write_town
 from tests.helpers.toy_models import TEXTS, toy_checkpoint
 
 LNG, LAT = [120.1, 120.2, 120.1], [30.1, 30.2, 30.1]
@@ -81,14 +78,3 @@ def test_other_rows_are_encoded(cached: tuple[Checkpoint, CachedEncoder, list[st
         assert np.array_equal(encoder.encode_queries(texts), uncached.encode_queries(texts))
     for lng in (LNG, [120.3, 120.2, 120.1]):
         assert np.array_equal(encoder.encode_locations(lng, LAT), uncached.encode_locations(lng, LAT))
-
-
-def test_caching_does_not_change_the_validations_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    profile = write_town(tmp_path)
-    options = ("--batch-size", 8, "--epochs", 2, "--set", "optim.freeze=[text_encoder]")
-    cached = train("finetune", profile, "cached", *options).run
-    monkeypatch.setattr("m3gal_cli.training.validation.CachedEncoder", TorchEncoder)
-    uncached = train("finetune", profile, "uncached", *options).run
-    metrics = [[row["metrics"] for row in validations(run)] for run in (cached, uncached)]
-    assert len(metrics[0]) == 2
-    assert metrics[0] == metrics[1]
