@@ -152,3 +152,17 @@ def test_shells_get_a_completion_script_and_completions() -> None:
     assert set(names.split()) == {"predict", "pretrain"}
     options = run(_M3GAL_COMPLETE="complete_bash", COMP_WORDS="m3gal pretrain --lr", COMP_CWORD="2")
     assert {"--lr", "--lr-location"} <= set(options.split())
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("word", "code"), [("--version", 0), ("--no-such-option", 2)])
+def test_a_process_of_torchrun_keeps_its_output_and_exit_code(word: str, code: int) -> None:
+    command = [sys.executable, "-m", "m3gal_cli", word]
+    runs = [
+        subprocess.run(command, env=ENVIRONMENT | {"WORLD_SIZE": size}, text=True, capture_output=True, check=False)
+        for size in ("1", "2")
+    ]
+    assert [run.returncode for run in runs] == [code, code]
+    assert runs[0].stdout == runs[1].stdout
+    assert runs[0].stderr == runs[1].stderr
+    assert runs[0].stdout + runs[0].stderr
