@@ -24,8 +24,8 @@ import numpy as np
 from command_line import create_parser, print_values
 
 from m3gal_cli.config.paths import find_pois, find_records
+from m3gal_cli.data.poi_reader import PoiOptions, read_pois
 from m3gal_cli.data.records import Record, read_records
-from m3gal_cli.data.tables import read_pois
 from m3gal_cli.evaluation.ranks import gold_ranks
 from m3gal_cli.matching.session import Session, open_session
 from m3gal_cli.rerank.candidates import Floats
@@ -41,7 +41,7 @@ def session_examples(session: Session, *splits: str) -> tuple[list[Example], int
     data, seed = session.config.data, session.config.seed
     paths = [path for path in (find_records(data, split) for split in splits) if path is not None]
     records: list[Record] = [record for path in paths for record in read_records(path, data.datum)]
-    pois = read_pois(session.poi_table, data.datum) if find_pois(data) is not None else None
+    pois = read_pois(session.poi_table, PoiOptions(data.datum)) if find_pois(data) is not None else None
     return collect_examples(records, pois, session.encoder, seed, lambda *_: None), len(records)
 
 

@@ -9,7 +9,6 @@ places of a street lie on a line, and their location vectors come from the locat
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import ArrayLike, NDArray
 
@@ -31,9 +28,9 @@ from m3gal_cli.encoders.fingerprint import Fingerprint
 from m3gal_cli.encoders.onnx_export import open_or_export
 from m3gal_cli.encoders.protocol import Vectors
 from m3gal_cli.encoders.torch_encoder import TorchEncoder
-from m3gal_cli.encoders.vector_shards import SHARDS, shard_path
-from m3gal_cli.index.builder import SHARD_ROWS
-from m3gal_cli.index.index import FORMAT, MANIFEST, POIS, Index, residual_path
+from m3gal_cli.index.builder import IndexSources, open_or_build
+from m3gal_cli.index.index import Index
+from m3gal_cli.index.segment import Segment
 
 STREETS, ENCODED_PER_STREET, NUMBERS, LOCATIONS_PER_STREET = 1500, 4, 200, 40
 DISTRICTS = ["西湖区", "上城区", "拱墅区", "滨江区", "萧山区", "余杭区", "临平区", "钱塘区", "富阳区", "临安区"]
@@ -68,6 +65,12 @@ class City:
     encode_int8: Callable[[list[str]], Vectors]
     queries: Vectors
     gold: NDArray[np.int64]
+
+    @property
+    def segment(self) -> Segment:
+        """Return the only segment of the index."""
+        (segment,) = self.index.segments
+        return segment
 
 
 class WideningEncoder:
@@ -144,50 +147,47 @@ def build(folder: Path, options: argparse.Namespace, log: Callable[[str], None])
     encoder = WideningEncoder(checkpoint, options.dim or checkpoint.model.dim)
     log(f"encoding {encoded:,} addresses of {len(pois):,}")
     sample = encoder.encode_poi_texts(pois["address"].iloc[:encoded].tolist())
-    places, code = np.unique(pois[["lng", "lat"]].to_numpy(), axis=0, return_inverse=True)
+    places = np.unique(pois[["lng", "lat"]].to_numpy(), axis=0)
     log(f"encoding {len(places):,} places")
     location_vectors = encoder.encode_locations(places[:, 0], places[:, 1])
     table, path = folder / "pois.csv", folder / "index"
-    if not (path / MANIFEST).exists():
-        write_index(pois, sample, (location_vectors, code.reshape(-1)), table, path)
+    own = pois.drop(columns="street")
+    own.to_csv(table, index=False)
+    fingerprints = Fingerprint((), {"model": "generated"}), Fingerprint((), {"rows": len(pois)})
+    source: Any = CityEncoder(pois, sample, places, location_vectors)
+    index = open_or_build(path, IndexSources(*fingerprints, lambda: own, lambda: source), log, lambda *_: None)
+    assert index is not None
     gold = np.sort(np.random.default_rng(5).choice(encoded, min(options.queries, encoded), replace=False))
     query_texts = query_texts_of(pois["address"].iloc[gold].tolist())
-    return City(
-        Index(path), table, encoder, query_texts, encoder.int8(folder), encoder.encode_queries(query_texts), gold
-    )
+    return City(index, table, encoder, query_texts, encoder.int8(folder), encoder.encode_queries(query_texts), gold)
 
 
-def write_index(
-    pois: pd.DataFrame, sample: Vectors, locations: tuple[Vectors, NDArray[np.int64]], table: Path, path: Path
-) -> None:
-    """Write the table and an index with all vectors.
+class CityEncoder:
+    """Encoder of the POIs of a table into their generated vectors.
 
     Args:
         pois: The POI table.
         sample: Text vectors of the first rows.
-        locations: Vectors of the distinct locations, and the position of each row's location among them.
-        table: File of the table.
-        path: Folder of the index.
+        places: Distinct locations, ascending. Shape: (L, 2).
+        location_vectors: Vectors of the locations. Shape: (L, D).
     """
-    pois.drop(columns="street").to_csv(table, index=False)
-    (path / SHARDS).mkdir(parents=True)
-    pq.write_table(pa.Table.from_pandas(pois.drop(columns="street"), preserve_index=False), path / POIS)
-    largest_norm = largest_residual = 0.0
-    for first in range(0, len(pois), SHARD_ROWS):
-        rows = np.arange(first, min(first + SHARD_ROWS, len(pois)))
-        vectors = text_vectors(rows, sample) + locations[0][locations[1][rows]]
-        rounded = vectors.astype(np.float16)
-        np.save(shard_path(path, first // SHARD_ROWS), rounded)
-        residuals = (vectors - rounded).astype(np.float16)
-        np.save(residual_path(path, first // SHARD_ROWS), residuals)
-        largest_norm = max(largest_norm, float(np.linalg.norm(vectors, axis=1).max()) * 1.001)
-        largest_residual = max(
-            largest_residual, float(np.linalg.norm(residuals.astype(np.float32), axis=1).max()) * 1.001
-        )
-    manifest: dict[str, Any] = {"format": FORMAT, "rows": len(pois), "dim": sample.shape[1], "shard_rows": SHARD_ROWS}
-    manifest |= {"largest_norm": largest_norm, "largest_rest": largest_residual}
-    manifest |= {"model": {"sha256": "generated"}, "table": {"sha256": f"{len(pois)}"}}
-    (path / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+
+    device = "cpu"
+
+    def __init__(
+        self, pois: pd.DataFrame, sample: Vectors, places: NDArray[np.float64], location_vectors: Vectors
+    ) -> None:
+        self.dim, self._sample, self._locations = sample.shape[1], sample, location_vectors
+        self._row = {text: row for row, text in enumerate(pois["address"])}
+        self._places = places[:, 0] + 1j * places[:, 1]  # complex numbers are sorted by both parts
+
+    def encode_poi_texts(self, texts: list[str], progress: Any = None) -> Vectors:
+        """Return the vectors of addresses of the table. Shape: n texts -> (n, dim)."""
+        return text_vectors(np.array([self._row[text] for text in texts]), self._sample)
+
+    def encode_locations(self, lng: ArrayLike, lat: ArrayLike) -> Vectors:
+        """Return the vectors of locations of the table. Shape: (n,) -> (n, dim)."""
+        return self._locations[np.searchsorted(self._places, np.asarray(lng) + 1j * np.asarray(lat))]
 
 
 def text_vectors(rows: NDArray[np.int64], sample: Vectors) -> Vectors:

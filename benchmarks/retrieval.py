@@ -47,13 +47,15 @@ from m3gal_cli.encoders.protocol import QueryEncoder, Vectors
 from m3gal_cli.encoders.torch_encoder import TorchEncoder
 from m3gal_cli.encoders.vector_shards import SHARDS
 from m3gal_cli.index.ann import open_ann
-from m3gal_cli.index.builder import encode_shards
+from m3gal_cli.index.builder import IndexSources, open_or_build
+from m3gal_cli.index.document_frequencies import open_document_frequencies
 from m3gal_cli.index.exact import ExactSearcher
 from m3gal_cli.index.index import MANIFEST, Index
 from m3gal_cli.index.searcher import Searcher, SearchResult
+from m3gal_cli.index.segment import Segment
 from m3gal_cli.matching.matcher import Matcher
 from m3gal_cli.rerank.features import FEATURE_NAMES
-from m3gal_cli.rerank.linear import LinearReranker, open_document_frequencies
+from m3gal_cli.rerank.linear import LinearReranker
 
 TOP_K, NEIGHBOURS, PUBLISHED_BATCH, QUERY_BATCH = 20, 10, 100, 50
 
@@ -103,11 +105,11 @@ def encoding(city: City, count: int, folder: Path) -> dict[str, Any]:
         own, reference = seconds_of(lambda columns=columns: published_encoding(encoder, *columns))
         spent["published"] += own
         attention("sdpa")
-        path = Path(tempfile.mkdtemp(dir=folder))
-        (path / SHARDS).mkdir()
-        own, _ = seconds_of(lambda part=part, path=path: encode_shards(path, part, encoder, [0], _silent))
+        model, path = Fingerprint((), {"first": first}), Path(tempfile.mkdtemp(dir=folder))
+        sources = IndexSources(model, model, lambda part=part: part, lambda: encoder)
+        own, index = seconds_of(lambda sources=sources, path=path: open_or_build(path, sources, log, _silent))
         spent["m3gal"] += own
-        difference = np.abs(np.load(path / "vectors" / "000000.npy") - (reference[0] + reference[1])).max()
+        difference = np.abs(index.vectors(np.arange(len(part))) - (reference[0] + reference[1])).max()
         assert difference < 5e-3, f"the two encodings differ by {difference}"
     rates = {name: round(count / value, 1) for name, value in spent.items()}
     return {"encode_rows_per_second": rates, "encode_ratio": round(spent["published"] / spent["m3gal"], 2)}
@@ -137,7 +139,7 @@ def text_and_location_vectors(city: City) -> tuple[torch.Tensor, torch.Tensor]:
     index = city.index
     text, location = (torch.empty((len(index), index.dim)) for _ in range(2))
     sample = city.encoder.encode_poi_texts(addresses(min(len(index), 6000))["address"].tolist())
-    for first, shard in index.shards():
+    for first, shard in city.segment.shards():
         rows = np.arange(first, first + len(shard))
         text[rows] = torch.from_numpy(text_vectors(rows, sample))
         location[rows] = torch.from_numpy(index.vectors(rows)) - text[rows]
@@ -148,7 +150,7 @@ def search(city: City, repeat: int) -> dict[str, Any]:
     """Compare the published search with exact search in time and results."""
     text, location = text_and_location_vectors(city)
     queries = torch.from_numpy(city.queries)
-    exact = ExactSearcher(city.index)
+    exact = ExactSearcher(city.segment)
     exact.search(city.queries[:8], TOP_K)
     published_s, exact_s = [], []
     for _ in range(repeat):
@@ -202,12 +204,12 @@ def recall(city: City, searcher: Searcher, truth: np.ndarray) -> float:
 
 def approximate(city: City, target: float) -> dict[str, Any]:
     """Build, tune and measure approximate search; recall is on queries that the tuning does not use."""
-    spent, searcher = seconds_of(lambda: open_ann(city.index, city.encoder, target, log, _silent))
-    truth = ExactSearcher(city.index).search(city.queries, NEIGHBOURS).rows
+    spent, searcher = seconds_of(lambda: open_ann(city.segment, city.encoder, target, log, _silent))
+    truth = ExactSearcher(city.segment).search(city.queries, NEIGHBOURS).rows
     latencies = latency(city, searcher, len(city.query_texts)) | {
         "reranked_ms": reranked_latency_ms(city, searcher, len(city.query_texts))
     }
-    family = json.loads((city.index.path / "ann" / "ann.json").read_text(encoding="utf-8"))["family"]
+    family = json.loads((city.segment.path / "ann" / "ann.json").read_text(encoding="utf-8"))["family"]
     values = {"ann_family": family, "ann_build_minutes": round(spent / 60, 2)}
     values |= {f"ann_{name}": value for name, value in latencies.items()}
     values["ann_recall"] = recall(city, searcher, truth)
@@ -240,14 +242,14 @@ def others(city: City, names: list[str]) -> dict[str, Any]:
     """Measure faiss families and Milvus URIs on the same vectors: seconds to fill, milliseconds per search, recall."""
     from m3gal_cli.index.milvus import open_milvus
 
-    truth = ExactSearcher(city.index).search(city.queries, NEIGHBOURS).rows
+    truth = ExactSearcher(city.segment).search(city.queries, NEIGHBOURS).rows
     table: dict[str, Any] = {}
     for name in ["exact", *names]:
         log(f"others: {name}")
         if name == "exact":
-            spent, searcher = seconds_of(lambda: ExactSearcher(city.index))
+            spent, searcher = seconds_of(lambda: ExactSearcher(city.segment))
         elif ":" in name or name.endswith(".db"):
-            spent, searcher = seconds_of(lambda name=name: open_milvus(city.index, name, _silent))
+            spent, searcher = seconds_of(lambda name=name: open_milvus(city.segment, name, _silent))
         else:
             spent, searcher = seconds_of(lambda name=name: Faiss(city.index, name))
         search_ms = latency(city, searcher, len(city.query_texts))["search_ms"]
@@ -268,13 +270,13 @@ def memory_of(path: Path, kind: str, query_file: Path) -> int:
     torch.ones(8, 8) @ torch.ones(8, 8)
     faiss.IndexFlatIP(8).add(np.ones((8, 8), np.float32))
     before = _resident()
-    index, queries = Index(path), np.load(query_file)
+    segment, queries = Segment(path), np.load(query_file)
     if kind == "ann":
         known = json.loads((path / FOLDER / SETTINGS_FILE).read_text(encoding="utf-8"))["settings"]
         encoder = cast(QueryEncoder, None)  # unused, as the settings are stored
-        searcher: Searcher = open_ann(index, encoder, float(next(iter(known))), log, _silent)
+        searcher: Searcher = open_ann(segment, encoder, float(next(iter(known))), log, _silent)
     else:
-        searcher = ExactSearcher(index)
+        searcher = ExactSearcher(segment)
     for query in queries:
         searcher.search(query[None], NEIGHBOURS)
     searcher.search(queries, TOP_K)
@@ -292,9 +294,9 @@ def memory(city: City, folder: Path) -> dict[str, Any]:
     query_file = folder / "queries.npy"
     np.save(query_file, city.queries)
     results = {}
-    stored = sum(path.stat().st_size for path in (city.index.path / SHARDS).iterdir())
+    stored = sum(path.stat().st_size for path in (city.segment.path / SHARDS).iterdir())
     for kind in ("exact", "ann"):
-        own = [sys.executable, __file__, "--memory", kind, str(city.index.path), str(query_file)]
+        own = [sys.executable, __file__, "--memory", kind, str(city.segment.path), str(query_file)]
         used = int(subprocess.run(own, check=True, stdout=subprocess.PIPE, text=True).stdout)
         results[f"memory_ratio_{kind}"] = round(used / stored, 3)
     return results | {"memory_ratio": max(results.values()), "stored_bytes": stored}
@@ -353,7 +355,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         values |= cold_start(city, folder, ["torch", "onnx-int8"])
     if options.others:
         values |= others(city, options.others.split(","))
-    searcher = ExactSearcher(city.index)
+    searcher = ExactSearcher(city.segment)
     exact = latency(city, searcher, 20) | {"reranked_ms": reranked_latency_ms(city, searcher, 20)}
     values |= {f"exact_{name}": value for name, value in exact.items()}
     if "search" in wanted:
@@ -380,9 +382,7 @@ def main() -> None:
         help="parts to measure: encode, ann, memory, search, cold (%(default)s)",
     )
     parser.add_argument("--others", help="faiss families and Milvus URIs to compare with, e.g. Flat,HNSW32,pois.db")
-    parser.add_argument(
-        "--folder", type=Path, help="folder that keeps the database for later runs (default: temporary)"
-    )
+    parser.add_argument("--folder", type=Path, help="folder that keeps the database for later runs")
     parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     logging.set_verbosity_error()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +15,7 @@ from m3gal_cli.data.queries import Query
 from m3gal_cli.errors import InputError
 from m3gal_cli.geo.filters import Box, check_box, swapped_box_warning
 from m3gal_cli.matching import matcher as matching
-from m3gal_cli.matching.matcher import Answer
+from m3gal_cli.matching.matcher import MATCH_KEYS, Answer
 from m3gal_cli.matching.session import Log, no_log, open_session
 
 if TYPE_CHECKING:  # pandas takes half a second
@@ -34,15 +34,15 @@ class Answers(list[Answer]):
         """
         import pandas as pd
 
-        columns = ["query_id", "query", "rank", *POI_COLUMNS, "score"]
-        if any("distance_m" in match for answer in self for match in answer["matches"]):
-            columns.append("distance_m")
         rows = [
             {"query_id": answer["id"], "query": answer["query"], **match}
             for answer in self
             for match in answer["matches"]
         ]
-        return pd.DataFrame(rows, columns=columns)
+        empty = ("query_id", "query", *MATCH_KEYS[:-1])
+        found = dict.fromkeys(key for row in rows for key in row) or dict.fromkeys(empty)
+        last = [name for name in found if name == MATCH_KEYS[-1]]  # only some queries have a location
+        return pd.DataFrame(rows, columns=[name for name in found if name not in last] + last)
 
 
 class Matcher:
@@ -74,12 +74,14 @@ class Matcher:
         log: Log = no_log,
         **settings: Any,
     ) -> Matcher:
-        """Open a run and the index of its POI table; build the index if it is missing or of another model or table.
+        """Open a run and the index of its POI table; build the index, or bring it up to date, if necessary.
 
         Args:
-            run: Run, checkpoint directory or published file; None: the newest run in ``runs``.
+            run: Run, checkpoint directory or published file; None: the model of the index in ``index_dir``, else the
+                newest run in ``runs``.
             pois: POI table that replaces the table of the run: a file, or a DataFrame with address, lng, lat and
-                optionally poi_id. The index of a DataFrame is temporary, unless ``index_dir`` is given.
+                optionally poi_id and further columns. The index of a DataFrame is temporary, unless ``index_dir`` is
+                given. An index in ``index_dir`` follows this table; without ``pois`` it is used as it is.
             log: Called with a message for each file that is used or built.
             settings: ``device``, and settings of ``eval``, such as ``index="ann"``, ``recall=0.99``, ``index_dir=…``.
 
@@ -104,7 +106,9 @@ class Matcher:
         return len(self._matcher.index)
 
     def __repr__(self) -> str:
-        search = type(self._matcher.searcher).__name__.removesuffix("Searcher").lower()
+        searcher: Any = self._matcher.searcher
+        first = (getattr(searcher, "searchers", None) or [searcher])[0]  # of several segments, the oldest
+        search = type(first).__name__.removesuffix("Searcher").lower()
         search = "exact" if search == "numpyfirst" else search
         return f"<Matcher: {len(self):,} POIs, model {self._model}, {search} search>"
 
@@ -116,6 +120,7 @@ class Matcher:
         lat: float | None = None,
         within_km: float | None = None,
         bbox: Box | None = None,
+        columns: Sequence[str] = (),
     ) -> Answers:
         """Return the best ``k`` POIs of each query, in the order of the queries.
 
@@ -126,6 +131,7 @@ class Matcher:
             lat: Latitude of the query location.
             within_km: Keep only POIs within this distance of the query location.
             bbox: Keep only POIs in this box: west, south, east, north, degrees.
+            columns: Further columns of the POI table that the matches carry, or ``["all"]``.
 
         Returns:
             A dictionary for each query with its number from 1 (``id``), its text (``query``) and its ``matches``, best
@@ -149,8 +155,9 @@ class Matcher:
         if within_km is not None and not 0 < within_km < math.inf:
             raise InputError(f"within_km is {within_km}", hint="Give kilometres, more than 0.")
         box = None if bbox is None else self._box(bbox)
+        further = self._matcher.check_columns([columns] if isinstance(columns, str) else columns, "columns")
         located = [Query(number, text, lng, lat) for number, text in enumerate(texts, 1)]
-        return Answers(self._matcher.answer(located, k, within_km, box) if located else [])
+        return Answers(self._matcher.answer(located, k, within_km, box, further) if located else [])
 
     def _box(self, bbox: Any) -> Box:
         """Check a box; warn if its axes look swapped."""
@@ -196,17 +203,23 @@ def _number(name: str, value: Any) -> float | None:
 
 
 def _store(pois: Any, folder: Path) -> Path:
-    """Write a POI table to a file, without the columns that an index does not use. Raises InputError."""
+    """Write a DataFrame to a file. Further columns with values of several types become text. Raises InputError."""
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     if not isinstance(pois, pd.DataFrame):
         raise InputError(f"pois is {type(pois).__name__}", hint="Give the path of a POI table, or a DataFrame.")
-    path = folder / "pois.parquet"
-    try:
-        pois[[name for name in POI_COLUMNS if name in pois.columns]].to_parquet(path, index=False)
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        raise InputError(f"pois cannot be stored ({error})", hint="Give each column values of one type.") from error
+    path, columns = folder / "pois.parquet", {}
+    for name in pois.columns:
+        try:
+            columns[str(name)] = pa.Array.from_pandas(pois[name])
+        except (pa.ArrowException, ValueError, TypeError) as error:
+            if name in POI_COLUMNS:
+                hint = "Give each column values of one type."
+                raise InputError(f"pois cannot be stored ({name}: {error})", hint=hint) from error
+            columns[str(name)] = pa.array([None if value is None else str(value) for value in pois[name]])
+    pq.write_table(pa.table(columns), path)
     return path
 
 

@@ -74,8 +74,29 @@ def test_a_table_and_settings_replace_those_of_the_run(folder: Path) -> None:
     table.write_text("address,lng,lat\nmill lane school 3,24.9,60.1\n", encoding="utf-8")
     matcher = Matcher.load(pois=table, index="exact", index_dir=str(folder / "few"), log=messages.append)
     assert [m["address"] for m in matcher.match("school")[0]["matches"]] == ["mill lane school 3"]
-    assert messages == ["checkpoint: runs/only/best (the newest run's best)"]
+    first, second = messages
+    assert first == "checkpoint: runs/only/best (the newest run's best)"
+    assert second.startswith("few.csv: no id column")
     assert (folder / "few" / "manifest.json").exists()
+
+
+def test_an_index_alone_gives_model_and_pois(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index, frame = (
+        str(tmp_path / "index"),
+        pd.DataFrame([place(i) for i in range(6)], columns=["address", "lng", "lat"]),
+    )
+    frame = frame.assign(poi_id=list("abcdef"), stars=[1, "two", 3.0, None, (5,), "six"], seats=range(6))
+    wanted = Matcher.load("runs/only", frame, index_dir=index).match(TEXTS, columns=["all"])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = Matcher.load(index_dir=index)
+    assert len(found) == 6
+    assert found.match(TEXTS, columns=["all"]) == wanted
+    by_id = {match["poi_id"]: match for match in found.match("cafe", k=6, columns=["all"])[0]["matches"]}
+    assert by_id["b"]["seats"] == 1
+    assert by_id["b"]["stars"] == "two"
+    assert Matcher.load(pois=frame.iloc[:4], index_dir=index).match("cafe", k=9)[0]["matches"][3]["rank"] == 4
+    assert len(Matcher.load(index_dir=index)) == 4, "the index follows a table that is given"
 
 
 def test_a_data_frame_is_a_poi_table(folder: Path, matcher: Matcher) -> None:

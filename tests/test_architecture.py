@@ -16,7 +16,8 @@ NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 
 # Imports go downwards in this list only, between packages and between the modules of a package.
 ORDER = ["__main__", "cli", "__init__", "api", "training", "evaluation", "matching", "rerank", "index", "encoders"]
-ORDER += ["inspect", "osm", "data", "compat", "core", "text", "geo", "config", "files", "errors"]
+ORDER += ["inspect", "label_source", "poi_source", "osm", "data", "compat", "core", "text", "geo", "config", "files"]
+ORDER += ["errors"]
 # Packages that may import fewer packages than the order allows.
 ONLY = {
     "core": {"files", "errors"},
@@ -48,7 +49,21 @@ LIBRARIES = {
     "grpc": {"index"},
     "matplotlib": {"training"},
     "yaml": {"config", "osm"},
-    "pandas": {"api", "cli", "data", "evaluation", "index", "inspect", "osm", "rerank", "training"},
+    "openpyxl": {"data"},
+    "chardet": {"data"},
+    "pandas": {
+        "api",
+        "cli",
+        "data",
+        "evaluation",
+        "index",
+        "inspect",
+        "label_source",
+        "osm",
+        "poi_source",
+        "rerank",
+        "training",
+    },
 }
 HEAVY = {"torch", "transformers", "pandas", "numpy", "pyarrow", "scipy", "shapely", "osmium", "accelerate", "bm25s"}
 HEAVY |= {
@@ -62,6 +77,8 @@ HEAVY |= {
     "pymilvus",
     "milvus_lite",
     "grpc",
+    "openpyxl",
+    "chardet",
 }
 
 

@@ -15,7 +15,10 @@ import features
 import generated_city
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 import pytest
+import shapely
+import tables
 import torch
 import training
 
@@ -177,7 +180,9 @@ def test_generated_vectors_are_reproducible_and_of_unit_length() -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("name", ["data_osm", "evaluation", "features", "results", "retrieval", "training"])
+@pytest.mark.parametrize(
+    "name", ["data_osm", "evaluation", "features", "results", "retrieval", "tables", "training", "updates"]
+)
 def test_help_shows_how_to_run_a_benchmark(name: str) -> None:
     command = [sys.executable, str(FOLDER / f"{name}.py"), "--help"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
@@ -205,6 +210,25 @@ def test_the_data_osm_benchmark_runs(tmp_path: Path) -> None:
     assert (keep / "out" / "same_poi_views_grid.csv").exists()
 
 
+def test_generated_places_are_distinct_points_in_groups() -> None:
+    assert [len(table) for table in tables.places(300, 128)] == [128, 128, 44]
+    (places,) = tables.places(300, 300)
+    for column in (places["id"], pc.struct_field(places["names"], "primary")):
+        assert pc.count_distinct(column).as_py() == 300
+    points = shapely.from_wkb(places["geometry"].to_numpy(zero_copy_only=False))
+    for values, corner in ((shapely.get_x(points), "xmin"), (shapely.get_y(points), "ymax")):
+        np.testing.assert_allclose(values, pc.struct_field(places["bbox"], corner).to_numpy(), rtol=1e-6)
+    assert places["operating_status"].to_pylist().count("permanently_closed") == 3
+
+
+@pytest.mark.integration
+def test_the_tables_benchmark_runs() -> None:
+    values = run_program("tables.py", "--rows", 3000)
+    assert (values["rows"], values["written_rows"]) == (3000, 2970)
+    assert values["ratio_to_copy"] == pytest.approx(values["seconds"] / values["copy_seconds"], rel=0.05)
+    assert 50 < values["peak_rss_mb"] < values["bar_mb"] == 1500
+
+
 @pytest.mark.integration
 def test_the_training_benchmark_runs() -> None:
     shape = "--layers 1 --hidden 32 --batch-size 16 --queue 64 --steps 1 --device cpu"
@@ -224,6 +248,15 @@ def test_the_evaluation_benchmark_finds_the_ranks_of_all_scores(tmp_path: Path) 
     assert (values["pois"], values["queries"], values["dim"]) == (900, 40, 24)
     assert values["counting_gflops"] > 0 < min(values["matmul_gflops"])
     assert (tmp_path / "texts" / "vectors" / "000000.npy").is_file()
+
+
+@pytest.mark.integration
+def test_the_updates_benchmark_runs() -> None:
+    values = run_program("updates.py", "--pois", 3000, "--dim", 24, "--changes", 100)
+    assert (values["pois"], values["dim"], values["changes"]) == (3000, 24, 100)
+    assert values["add_ratio"] == pytest.approx(values["add_s"] / values["build_s"])
+    names = "delete_s sync_s compact_s open_s first_answer_s search_ratio megabytes size_ratio"
+    assert all(values[name] > 0 for name in names.split())
 
 
 @pytest.mark.integration

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from m3gal_cli.data.geotes import POIS_FILE, TRAIN_FILE, without_gold_negatives
+from m3gal_cli.data.poi_reader import read_pois
 from m3gal_cli.data.records import Record, read_records, write_records
-from m3gal_cli.data.tables import read_pois, write_pois
+from m3gal_cli.data.tables import write_pois
 from m3gal_cli.errors import InputError
 
 DEV = "dev"

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from m3gal_cli import __version__
-from m3gal_cli.cli import config, data, eval_rerank, eval_retrieval, finetune, predict, pretrain, runs
+from m3gal_cli.cli import config, data, eval_rerank, eval_retrieval, finetune, index, predict, pretrain, runs
 from m3gal_cli.cli.console import discard_stdout, error, note, printed_warnings, raise_on_closed_stdout
 from m3gal_cli.cli.exit_codes import INTERRUPTED, USAGE
 from m3gal_cli.compat.option_names import normalise_spelling
@@ -71,6 +71,7 @@ app.command("finetune")(finetune.command)
 app.command("eval-retrieval")(eval_retrieval.command)
 app.command("eval-rerank")(eval_rerank.command)
 app.command("predict")(predict.command)
+app.add_typer(index.app, name="index")
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from m3gal_cli.cli import data_inspect
+from m3gal_cli.cli import data_inspect, data_labels, data_pois
+from m3gal_cli.cli import options as o
 from m3gal_cli.cli.console import facts_table, note, out, print_json
 from m3gal_cli.cli.options import AS_JSON, argument, option, switch, with_options
 from m3gal_cli.cli.progress import stage_progress
@@ -16,7 +17,9 @@ from m3gal_cli.cli.progress import stage_progress
 if TYPE_CHECKING:
     from m3gal_cli.osm.build import OsmOptions
 
-app = typer.Typer(no_args_is_help=True, help="Make and inspect tables: osm, table, geotes, sample, inspect.")
+app = typer.Typer(
+    no_args_is_help=True, help="Make and inspect tables: osm, table, pois, labels, geotes, sample, inspect."
+)
 SELECTION = "Selection of places"
 KINDS_SHOWN = 12
 
@@ -62,18 +65,21 @@ def osm(values: dict[str, Any]) -> None:
 
 
 @app.command("table")
-@with_options(
-    argument("pois", "POI table with address, lng and lat: .csv, .parquet or .jsonl, also .gz."), *CITY_OPTIONS
-)
+@with_options(argument("pois", "POI table of any format and schema."), *CITY_OPTIONS, o.COLUMNS, o.SKIP_BAD)
 def table(values: dict[str, Any]) -> None:
     """Make views and train, val and test records from your own POI table, without a map.
 
-    Addresses have the form "name,kind,...,street and number,district". Views use the parts that an address has.
+    Address texts have the form "name,kind,...,street and number,district". They are composed of the columns of the
+    table, if it has no such column. Views use the parts that an address has.
     """
     from m3gal_cli.files import stem_of
+    from m3gal_cli.poi_source import bad_rows_file
 
     pois = values["pois"]
-    _build(pois, replace(_city_options(values, values["suffix"] or stem_of(pois)), table=True), values)
+    options = replace(_city_options(values, values["suffix"] or stem_of(pois)), table=True, columns=values["columns"])
+    if values["skip_bad"]:
+        options = replace(options, bad_rows=bad_rows_file(pois, values["output"]))
+    _build(pois, options, values)
 
 
 def _city_options(values: dict[str, Any], suffix: str, place: str | None = None) -> OsmOptions:
@@ -172,4 +178,6 @@ def sample(values: dict[str, Any]) -> None:
     typer.echo(str(path))
 
 
+app.command("pois")(data_pois.pois)
+app.command("labels")(data_labels.labels)
 app.command("inspect")(data_inspect.inspect)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
+from m3gal_cli.cli import options as o
 from m3gal_cli.cli.console import facts_table, frame_table, note, out, print_json, warn
 from m3gal_cli.cli.options import AS_JSON, argument, option, with_options
 
@@ -34,6 +35,8 @@ ATTRIBUTION = "Source of the data on the page (default: OpenStreetMap, if the id
 @with_options(
     argument("path", PATH),
     option("--datum", str, DATUM, default="wgs84"),
+    o.COLUMNS,
+    o.SKIP_BAD,
     option("--seed", int, "Random seed for the choice of rows and places.", default=0, min=0),
     option("--examples", int, "Number of example rows (default: 10; 0 if places are shown).", min=0),
     option("--places", int, PLACES, PLACE_PANEL, min=0),
@@ -51,6 +54,7 @@ def inspect(values: dict[str, Any]) -> None:
     from m3gal_cli.inspect import InspectOptions, inspect_file
     from m3gal_cli.inspect.file_kinds import city_name
     from m3gal_cli.inspect.page import write_page
+    from m3gal_cli.poi_source import bad_rows_file
 
     examples, html, seed = values["examples"], values["html"], values["seed"]
     options = InspectOptions(
@@ -61,6 +65,8 @@ def inspect(values: dict[str, Any]) -> None:
         values["place"],
         values["against"],
         values["against_datum"],
+        values["columns"],
+        bad_rows_file(values["path"], Path()) if values["skip_bad"] else None,
     )
     result = inspect_file(values["path"], options)
     if html is not None:
@@ -71,6 +77,8 @@ def inspect(values: dict[str, Any]) -> None:
         total = len(result.city.places)
         sample = "" if shown == total else f", a sample of {total:,} (seed {seed}; see --html-places)"
         note(f"{html}: a map of {shown:,} places{sample}")
+    for line in result.notes:
+        note(line)
     if values["json"]:
         print_json(result.to_json())
     else:

@@ -26,6 +26,8 @@ RUN_SCORES = ("fused", "reranked")
 
 OPTIONS = (
     o.POIS,
+    o.COLUMNS,
+    o.SKIP_BAD,
     option("--run-file", Path, "Write the best matches of each query as a TREC run.", FILES),
     option("--run-depth", int, "Matches per query in the TREC run.", FILES, default=100, min=1),
     option("--run-score", str, "Score of the TREC run: fused or reranked.", FILES, default="fused", metavar="SCORE"),
@@ -45,6 +47,7 @@ def command(values: dict[str, Any]) -> None:
     By default, evaluate the best checkpoint of the newest run on the data of this run.
     """
     checks = e.parse_checks(values["fail_under"])
+    e.check_sources(values)
     run_file, qrels_file, run_score = values["run_file"], values["qrels_file"], values["run_score"]
     order = e.EARLIER_KINDS.get(run_score, run_score)
     if order not in RUN_SCORES:
@@ -54,11 +57,14 @@ def command(values: dict[str, Any]) -> None:
     if order == "reranked" and session.weights is None:
         hint = "Give a run that was trained with validation records, without --no-rerank; or --run-score fused."
         raise InputError("--run-score reranked: the checkpoint has no reranker", where=session.checkpoint, hint=hint)
-    from m3gal_cli.data.tables import read_pois
     from m3gal_cli.evaluation.retrieval import evaluate_retrieval
+    from m3gal_cli.poi_source import poi_options, read_pois
 
-    records, path = e.records_for(session.config)
-    table = read_pois(session.poi_table, session.config.data.datum)
+    _ = session.device  # a wrong device is refused before the table is read
+    data = e.evaluation_data(session)
+    records, table = data.records, data.pois
+    if table is None:
+        table = read_pois(session.poi_table, poi_options(session.config.data, session.poi_table), note)
     e.check_known(checks, len(table), e.score_kinds(session))
     options = _options(session, 0 if run_file is None else values["run_depth"], order, values["text_dir"])
     if options.bm25 and len(table) > LARGE_FOR_BM25:
@@ -66,7 +72,7 @@ def command(values: dict[str, Any]) -> None:
     with stage_progress() as progress:
         evaluation = evaluate_retrieval(records, table, session.encoder, options, progress)
     _write_files(evaluation, records, table, run_file, qrels_file)
-    title = f"retrieval: {len(records):,} queries of {path.name} among {len(table):,} POIs"
+    title = f"retrieval: {len(records):,} queries of {data.path.name} among {len(table):,} POIs"
     e.report(evaluation, session, title, values["json"], checks)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from m3gal_cli.cli.exit_codes import CHECK_FAILED
 from m3gal_cli.errors import InputError
 
 if TYPE_CHECKING:
-    from m3gal_cli.config.schema import Config
+    import pandas as pd
+
     from m3gal_cli.data.records import Record
     from m3gal_cli.evaluation.result import Evaluation
     from m3gal_cli.matching.session import Session
@@ -26,6 +28,7 @@ EARLIER_KINDS = {"hybrid": "reranked"}
 EVALUATION_OPTIONS = (
     o.CHECKPOINT,
     o.option("--test", Path, "Candidate records to evaluate on.", o.DATA),
+    o.LABELS,
     o.DATA_DIR,
     o.DATA_SUFFIX,
     o.TEST_DATA_SUFFIX,
@@ -58,24 +61,70 @@ def open_session(values: dict[str, Any], load: bool = True) -> Session:
 
     o.quiet_libraries()
     opened = session.open_session(
-        values["checkpoint"], o.overrides(values), values["set"] or (), values["config"], note
+        values["checkpoint"], o.overrides(values), values.get("set") or (), values.get("config"), note
     )
-    opened.config = o.on_gpu(opened.config, values["gpu"])
+    opened.config = o.on_gpu(opened.config, values.get("gpu"))
     if load:
         _ = opened.encoder
     return opened
 
 
-def records_for(config: Config) -> tuple[list[Record], Path]:
-    """Return the test records, else the validation records, and their file. Raises InputError if there are none."""
+def check_sources(values: dict[str, Any]) -> None:
+    """Raise InputError if options name two sources of queries."""
+    if values["labels"] is not None and values["test"] is not None:
+        raise InputError("--labels and --test exclude each other", hint="Give one of them.")
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """Records to evaluate on, their file, and the POI table that was read for them, if any."""
+
+    records: list[Record]
+    path: Path
+    pois: pd.DataFrame | None = None
+
+
+def evaluation_data(session: Session, negatives: int = 0) -> EvaluationData:
+    """Return the records to evaluate on: those of the labels, else of the test file, else of the validation file.
+
+    Args:
+        session: The session.
+        negatives: Negatives per record that is made from labels.
+
+    Raises:
+        InputError: There are none.
+    """
     from m3gal_cli.config.paths import find_records
     from m3gal_cli.data.records import read_records
 
+    config = session.config
+    if config.data.labels is not None:
+        return _unseen_labels(session, negatives)
     path = find_records(config.data, "test") or find_records(config.data, "val")
     if path is None:
-        hint = "Give --test FILE, or --data-dir with the folder that holds test_dataset*.jsonl."
+        hint = "Give --test FILE or --labels FILE, or --data-dir with the folder that holds test_dataset*.jsonl."
         raise InputError("no records to evaluate on", where=config.data.dir, hint=hint)
-    return read_records(path, config.data.datum), path
+    return EvaluationData(read_records(path, config.data.datum), path)
+
+
+def _unseen_labels(session: Session, negatives: int) -> EvaluationData:
+    """Return the labelled queries whose texts are no training or validation queries of the run. Raises InputError."""
+    from m3gal_cli.data.label_records import LabelOptions
+    from m3gal_cli.data.labels import text_key
+    from m3gal_cli.label_source import labelled_records
+
+    made = labelled_records(session.config.data, LabelOptions(negatives), session.table_given, note)
+    source = made.labels.source
+    records = [record for rows in made.records.values() for record in rows]
+    seen = {text_key(r.query) for split in ("train", "val") for r in session.training_records(split)}
+    unseen = [record for record in records if text_key(record.query) not in seen]
+    if not unseen:
+        hint = "Evaluate another checkpoint, or give labels of other queries."
+        raise InputError("all queries are training or validation queries of this run", where=source, hint=hint)
+    if len(unseen) < len(records):
+        count = f"{len(records) - len(unseen):,} of {len(records):,} queries"
+        note(f"{source.name}: {count} are training or validation queries of this run, and left out")
+    return EvaluationData(unseen, source, made.pois)
 
 
 def parse_checks(texts: list[str] | None) -> list[tuple[str, str, float]]:

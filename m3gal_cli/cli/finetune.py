@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from m3gal_cli.cli import options as o
 from m3gal_cli.cli.options import option, with_options
 from m3gal_cli.cli.training import TRAINING, TRAINING_OPTIONS, train
 
@@ -12,9 +13,9 @@ SOUP_SIZE = option(
 )
 
 
-@with_options(SOUP_SIZE, *TRAINING_OPTIONS, other_names=True)
+@with_options(o.LABELS, o.POIS, o.COLUMNS, o.SKIP_BAD, SOUP_SIZE, *TRAINING_OPTIONS, other_names=True)
 def command(values: dict[str, Any]) -> None:
-    """Finetune on queries with candidates.
+    """Finetune on queries with candidates, or on labels (--labels, --pois).
 
     Without --config, the profile is paper-finetune.yaml (the published settings). geotes.yaml gives better results.
     Prints the path of the run on stdout.

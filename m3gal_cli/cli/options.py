@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from inspect import Parameter, Signature
+from keyword import iskeyword
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -20,8 +21,9 @@ NO_EFFECT = "Accepted without effect."
 
 
 def parameter_name(names: str) -> str:
-    """Return the parameter of an option: ``--batch-size -b`` is ``batch_size``."""
-    return names.split(maxsplit=1)[0].partition("/")[0].removeprefix("--").replace("-", "_")
+    """Return the parameter of an option: ``--batch-size -b`` is ``batch_size``, ``--with`` is ``with_`` (a keyword)."""
+    name = names.split(maxsplit=1)[0].partition("/")[0].removeprefix("--").replace("-", "_")
+    return f"{name}_" if iskeyword(name) else name
 
 
 def option_names(info: Any) -> list[str]:
@@ -75,11 +77,29 @@ TEST_DATA_SUFFIX = option(
     "--test-data-suffix", str, "Suffix of validation and test records: test_dataset_use_gis_SUFFIX.", DATA
 )
 DATUM = option("--datum", str, "Datum of the input coordinates: wgs84, gcj02 or bd09.", DATA)
-POIS = option("--pois", Path, "POI table with address, lng and lat.", DATA)
+POIS = option("--pois", Path, "POI table of any format and schema, or an OpenStreetMap extract.", DATA)
+COLUMNS = option(
+    "--columns",
+    str,
+    "Columns of the POI table by role, e.g. 'name=title, address={street} {no}, {city}, lat=y, lng=x, id=shop_no'.",
+    DATA,
+    metavar="ROLE=COLUMN,…",
+)
+SKIP_BAD = option("--skip-bad", bool, "Leave out invalid rows of tables; list them in STEM.bad.jsonl.", DATA)
+LABELS = option(
+    "--labels", Path, "Labels (query, poi_id) in place of candidate records: a table or a BEIR folder.", DATA
+)
 CHECKPOINT = option(
     "--checkpoint",
     Path,
     "Run, checkpoint directory or published .pth.tar file (default: the best checkpoint of the newest run).",
+)
+INDEX_DIR = option(
+    "--index-dir",
+    str,
+    "Folder of the index (default: index/TABLE in the run, else in the working folder). Without --checkpoint, an index "
+    "that exists gives the model.",
+    DATA,
 )
 AS_JSON = switch("--json", "Print one JSON object on stdout instead of tables.")
 RERANK = option(

@@ -12,8 +12,9 @@ from m3gal_cli.cli.predict_run import FileFormat, run
 SEARCH, FORMATS = "Search", "Formats"
 QUERIES = 'Queries: text or {"query", "id"?, "lng"?, "lat"?} per line, CSV or GeoJSON; - is stdin.'
 DATUM = "Datum of the POI table: wgs84, gcj02 or bd09. Query locations are WGS-84."
+SKIP_BAD = "Answer a broken query with an error, leave out invalid rows of the POI table, and continue."
+WITH = "Columns of the POI table to add to the matches, e.g. phone,opening_hours, or all."
 BOX = "Keep only POIs inside this box: west,south,east,north, degrees."
-INDEX_DIR = "Folder of the POI index (default: index/TABLE in the run, else in the working folder)."
 OUTPUT_FORMAT = "Format of the answers (default: by suffix of --output, else jsonl)."
 RUNTIME = "Query encoder runtime: torch, onnx or onnx-int8 (pip install 'm3gal\\[onnx]') (default: torch)."
 
@@ -22,21 +23,23 @@ RUNTIME = "Query encoder runtime: torch, onnx or onnx-int8 (pip install 'm3gal\\
     argument("queries", QUERIES, kind=Path | None, default=None, allow_dash=True),
     o.CHECKPOINT,
     o.POIS,
+    o.COLUMNS,
     option("--top-k -k", int, "Matches per query (default: 5)."),
     option("--within-km", float, "Keep only POIs within this distance of the query location, in km.", SEARCH),
     option("--bbox", str, BOX, SEARCH, metavar="W,S,E,N"),
+    option("--with", list[str], WITH, metavar="COLUMNS"),
     switch("--table", "Print a table instead of JSON lines.", FORMATS),
     option("--output -o", Path, "Write the answers to this file, which appears only when complete."),
     option("--format", FileFormat, "Format of the queries (default: by suffix).", FORMATS),
     option("--output-format", FileFormat, OUTPUT_FORMAT, FORMATS),
-    switch("--skip-bad", "Answer a broken line with an error and continue.", FORMATS),
+    option("--skip-bad", bool, SKIP_BAD),
     o.RERANK,
     option("--index", str, "Search method: auto, exact, ann or milvus (default: auto).", SEARCH),
-    option("--index-dir", str, INDEX_DIR, SEARCH),
+    o.INDEX_DIR,
     option("--uri", str, "Milvus server (http://HOST:19530) or file of Milvus Lite.", SEARCH),
     option("--recall", float, "Target recall of ann against exact search (default: 0.95).", SEARCH),
     option("--encoder-runtime", str, RUNTIME, SEARCH),
-    switch("--build-only", "Build the index of the POI table and exit, without QUERIES.", SEARCH),
+    option("--build-only", bool, "Earlier name of m3gal index build.", SEARCH, default=False, hidden=True),
     o.DATA_DIR,
     o.DATA_SUFFIX,
     option("--datum", str, DATUM, o.DATA),
@@ -52,6 +55,7 @@ RUNTIME = "Query encoder runtime: torch, onnx or onnx-int8 (pip install 'm3gal\\
 def command(values: dict[str, Any]) -> None:
     """Match queries to the POIs of a table: one JSON object per query, in the order of the input.
 
-    The POI table is encoded once, into an index that later calls reuse. Processes started by torchrun share the work.
+    The POI table is encoded once, into an index that later calls reuse and bring up to date (see m3gal index). With
+    --index-dir alone, model and POIs are those of the index.
     """
     run(values)

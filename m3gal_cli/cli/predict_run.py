@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from m3gal_cli.geo.filters import Box
     from m3gal_cli.index.builder import Worker
     from m3gal_cli.matching.matcher import Matcher
+    from m3gal_cli.matching.session import Session
     from m3gal_cli.matching.writers import Failure
 
 CHECKED_FIRST = 1000  # queries of a file that are checked before the index is built
@@ -50,6 +52,7 @@ class PredictOptions:
         skip_bad: Answer a broken line with an error instead of stopping.
         within_km: Maximum distance of a match from the query location.
         box: Box that contains all matches.
+        columns: Further columns of the POI table in the answers.
     """
 
     source: Path | None
@@ -60,10 +63,11 @@ class PredictOptions:
     skip_bad: bool
     within_km: float | None
     box: Box | None
+    columns: tuple[str, ...]
 
     @contextmanager
-    def open_queries(self, on_warning: Callable[[str], None] | None = None) -> Iterator[QueryStream]:
-        """Open the queries; ``on_warning`` is called with a message about ignored columns."""
+    def open_queries(self) -> Iterator[QueryStream]:
+        """Open the queries. Raises InputError."""
         from m3gal_cli.data.lines import MAX_LINE_BYTES, open_lines
         from m3gal_cli.data.queries import QueryStream
 
@@ -71,8 +75,24 @@ class PredictOptions:
         if source is None:
             raise InputError("stdin is closed", hint="Give a file of queries.")
         longest = None if self.input_format == FileFormat.geojson else MAX_LINE_BYTES
-        with open_lines(source, "file of queries", longest) as lines:
-            yield QueryStream(lines, self.input_format.value, self.skip_bad, on_warning)
+        with open_lines(source, "file of queries", longest, self._encoding) as lines:
+            yield QueryStream(lines, self.input_format.value, self.skip_bad)
+
+    @cached_property
+    def _encoding(self) -> str:
+        """Return the encoding of a CSV file, recognised by its content; UTF-8 of other formats and of streams."""
+        from m3gal_cli.data.lines import is_stream
+
+        source = self.source
+        if source is None or self.input_format != FileFormat.csv or is_stream(source) or not source.is_file():
+            return "utf-8"
+        from m3gal_cli.data.formats.encodings import encoding_name, recognise_encoding
+        from m3gal_cli.data.formats.source import Source
+
+        encoding = recognise_encoding(Source(source, str(source)))
+        if encoding != "utf-8":
+            note(f"{source}: read as {encoding_name(encoding)}")
+        return encoding
 
 
 def run(values: dict[str, Any]) -> None:
@@ -80,20 +100,28 @@ def run(values: dict[str, Any]) -> None:
     from m3gal_cli.geo.filters import swapped_box_warning
 
     if values["queries"] is None and not values["build_only"]:
-        raise InputError("no queries", hint="Give a file of queries, - for stdin, or --build-only.")
+        raise InputError(
+            "no queries", hint="Give a file of queries, or - for stdin. m3gal index build only builds the index."
+        )
     options = None if values["build_only"] else check_options(values)
     session = e.open_session(values, load=False)
+    matcher = prepare(session)
+    if matcher is None or options is None:
+        return
+    index = matcher.index
+    if options.box and (warning := swapped_box_warning(options.box, index.lng, index.lat)):
+        warn(warning)
+    answer_all(options, matcher, session.config.eval.top_k)
+
+
+def prepare(session: Session) -> Matcher | None:
+    """Open or build the index of a session and prepare its search; None in all processes but the first."""
     with RowProgress("encoding POIs") as progress:
         index = session.index(progress, this_worker(os.environ))
     if index is None:
-        return
-    warning = options and options.box and swapped_box_warning(options.box, index.lng, index.lat)
-    if warning:
-        warn(warning)
+        return None
     with RowProgress("preparing the search") as progress:
-        matcher = session.matcher(index, progress)
-    if options is not None:
-        answer_all(options, matcher, session.config.eval.top_k)
+        return session.matcher(index, progress)
 
 
 def check_options(values: dict[str, Any]) -> PredictOptions:
@@ -118,9 +146,10 @@ def check_options(values: dict[str, Any]) -> PredictOptions:
         output,
         values["output_format"] or FileFormat(output_format(output) if output else "jsonl"),
         table,
-        values["skip_bad"],
+        bool(values["skip_bad"]),
         within_km,
         None if values["bbox"] is None else parse_box(values["bbox"]),
+        tuple(name for text in values["with_"] or () for name in map(str.strip, text.split(",")) if name),
     )
     if output is not None:
         probe_folder(output.parent)
@@ -149,17 +178,25 @@ def answer_all(options: PredictOptions, matcher: Matcher, top_k: int) -> None:
         InputError: A broken query. All queries before it are answered.
     """
     from m3gal_cli.data.queries import Query
-    from m3gal_cli.matching.writers import answer_writer
+    from m3gal_cli.matching.writers import answer_writer, match_columns
 
     valid = unlocated = broken = 0
-    with options.open_queries(warn) as stream, _opened(options.output) as write, RowProgress("answering") as progress:
-        writer = TableWriter() if options.table else answer_writer(options.output_format.value, options.skip_bad)
+    columns = matcher.check_columns(options.columns)
+    fields = match_columns("name" in matcher.index.columns, columns)
+    with options.open_queries() as stream, _opened(options.output) as write, RowProgress("answering") as progress:
+        writer = (
+            TableWriter(columns)
+            if options.table
+            else answer_writer(options.output_format.value, fields, options.skip_bad, warn)
+        )
         try:
             for batch in stream.batches():
                 queries = [item for item in batch if isinstance(item, Query)]
                 valid, broken = valid + len(queries), broken + len(batch) - len(queries)
                 unlocated += sum(query.lng is None for query in queries)
-                answers = iter(matcher.answer(queries, top_k, options.within_km, options.box) if queries else ())
+                answers = iter(
+                    matcher.answer(queries, top_k, options.within_km, options.box, columns) if queries else ()
+                )
                 write(writer.text([next(answers) if isinstance(item, Query) else _failure(item) for item in batch]))
                 if options.output is not None or not sys.stdout.isatty():
                     progress(valid + broken, 0)

@@ -37,8 +37,17 @@ class DataConfig(Section):
     train: str | None = Field(None, description="Candidate records for finetuning. Empty: found in data.dir.")
     val: str | None = Field(None, description="Candidate records for validation. Empty: found in data.dir.")
     test: str | None = Field(None, description="Candidate records for the evaluations. Empty: found in data.dir.")
+    labels: str | None = Field(
+        None, description="Labels (query, poi_id) for finetuning or the evaluations, in place of candidate records."
+    )
     poi: str | None = Field(None, description="POI table to search. Empty: found in data.dir.")
     datum: Literal["wgs84", "gcj02", "bd09"] = Field("wgs84", description="Datum of the coordinates in these files.")
+    columns: str | None = Field(
+        None, description="Columns of the POI table by role: 'name=title, lat=y, lng=x'. Empty: recognised by name."
+    )
+    skip_bad: bool = Field(
+        False, description="Leave out invalid rows of POI tables and labels, and list them in STEM.bad.jsonl."
+    )
     shuffle: bool = Field(True, description="Shuffle the rows in every epoch. false: keep the file order.")
     max_chars: int | None = Field(
         None, ge=1, description="Maximum characters of queries and passages of candidate records. Published: 64."

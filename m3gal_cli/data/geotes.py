@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from m3gal_cli.data.hard_negatives import RecordNegativeMiner, all_passages, count_by_source
+from m3gal_cli.data.poi_reader import PoiOptions, read_pois
 from m3gal_cli.data.records import Passage, Record, distinct_passages, read_records, write_records
-from m3gal_cli.data.tables import read_pois, write_pois, write_views
+from m3gal_cli.data.tables import write_pois, write_views
 from m3gal_cli.errors import InputError
 from m3gal_cli.files import probe_folder, stem_of, suffix_of
 from m3gal_cli.geo.datums import Datum
@@ -118,7 +119,7 @@ def _plan_folder(source: Path, out: Path, options: GeotesOptions, notes: list[st
     pois: pd.DataFrame | None = None
     if (source / POIS_FILE).exists():
         log(f"reading {POIS_FILE}")
-        pois = read_pois(source / POIS_FILE, options.datum)
+        pois = read_pois(source / POIS_FILE, PoiOptions(options.datum))
     splits = _with_negatives(splits, pois, options, notes, log)
     _note_shared_queries(splits, notes)
     outputs = _train_outputs(splits, notes) | _evaluation_outputs(splits, notes)

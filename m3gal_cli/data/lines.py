@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import stat
 import zlib
 from collections import deque
@@ -100,11 +101,33 @@ class Lines:
             raise BadInput(f"the line is not UTF-8 ({error})", where=where, hint="Write the file as UTF-8.") from error
 
 
+def utf8_reader(read: Callable[[], bytes], encoding: str) -> Callable[[], bytes]:
+    """Return a reader that converts to UTF-8. A damaged character becomes a byte that UTF-8 does not have."""
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+
+    def read_utf8() -> bytes:
+        while data := read():
+            if text := decoder.decode(data):
+                return text.encode().replace("\ufffd".encode(), b"\xff")
+        return decoder.decode(b"", True).encode().replace("\ufffd".encode(), b"\xff")
+
+    return read_utf8
+
+
 @contextmanager
-def open_lines(source: Path | IO[Any], what: str, max_bytes: int | None = MAX_LINE_BYTES) -> Iterator[Lines]:
+def open_lines(
+    source: Path | IO[Any], what: str, max_bytes: int | None = MAX_LINE_BYTES, encoding: str = "utf-8"
+) -> Iterator[Lines]:
     """Open the lines of a file (gzip if its name ends in .gz), a named pipe or an open stream.
 
-    ``what`` names the file in errors; ``max_bytes`` is that of ``Lines``. Raises InputError for a missing or empty one.
+    Args:
+        source: Path or open stream; an open stream is UTF-8.
+        what: Name of the file in errors.
+        max_bytes: See ``Lines``.
+        encoding: Encoding of the file.
+
+    Raises:
+        InputError: The file is missing, empty or unreadable.
     """
     if not isinstance(source, Path):
         stream: Any = getattr(source, "buffer", source)
@@ -118,7 +141,11 @@ def open_lines(source: Path | IO[Any], what: str, max_bytes: int | None = MAX_LI
     except OSError as error:
         raise InputError(f"cannot read ({error.strerror or error})", where=source, hint="Check the path.") from error
     with file:
-        yield Lines(lambda: file.read1(CHUNK) or b"", str(source), live, max_bytes)
+
+        def read() -> bytes:
+            return file.read1(CHUNK) or b""
+
+        yield Lines(read if encoding == "utf-8" else utf8_reader(read, encoding), str(source), live, max_bytes)
 
 
 def is_stream(path: Path) -> bool:

@@ -4,33 +4,41 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
+from m3gal_cli.data.formats.geojson import nested, require_wgs84
 from m3gal_cli.data.lines import BadInput, Lines
 from m3gal_cli.errors import InputError
 from m3gal_cli.files import suffix_of
 from m3gal_cli.geo.coordinates import parse_lnglat
 
 QueryFormat = Literal["jsonl", "csv", "geojson"]
-SUFFIXES: dict[str, QueryFormat] = {".csv": "csv", ".geojson": "geojson", ".geojsonl": "geojson"}
+SUFFIXES: dict[str, QueryFormat] = {".csv": "csv", ".tsv": "csv", ".geojson": "geojson", ".geojsonl": "geojson"}
 COLUMNS = ("query", "id", "lng", "lat")
+DELIMITERS = ",;\t|"
+_COLUMN_SET = frozenset(COLUMNS)
+OTHER_NAMES = {"lon": "lng", "long": "lng", "longitude": "lng", "latitude": "lat"}
+OTHER_NAMES |= {"查询": "query", "经度": "lng", "纬度": "lat"}
 FIRST_BATCH, MAX_BATCH = 16, 1024
-WGS84_NAMES = ("CRS84", "EPSG::4326", "EPSG:4326")  # ends of the names of WGS-84 in degrees
-Warn = Callable[[str], None]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query text with its id and, if known, the query location in degrees, WGS-84."""
+    """A query text with its id and, if known, the query location in degrees, WGS-84.
+
+    ``extra`` holds the other columns of the query, which come back with its answer.
+    """
 
     id: Any
     text: str
     lng: float | None = None
     lat: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -52,16 +60,16 @@ class QueryStream:
 
     Args:
         lines: The source.
-        form: ``jsonl``: plain text or {"query", "id"?, "lng"?, "lat"?} a line. ``csv``: columns query, id?, lng?, lat?.
+        form: ``jsonl``: plain text or {"query", "id"?, "lng"?, "lat"?} a line. ``csv``: columns query, id?, lng?, lat?,
+            separated by one of ``DELIMITERS``.
             ``geojson``: a FeatureCollection, or a Feature a line, of Points with the property query.
         skip_bad: Yield a BadQuery for an invalid query instead of raising an error.
-        warn: Called at most once, with a message that names the ignored columns (``jsonl`` and ``csv``).
     """
 
-    def __init__(self, lines: Lines, form: QueryFormat, skip_bad: bool = False, warn: Warn | None = None) -> None:
+    def __init__(self, lines: Lines, form: QueryFormat, skip_bad: bool = False) -> None:
         self.name, self._skip_bad = lines.name, skip_bad
         parsers: dict[str, type[_Parser]] = {"jsonl": _JsonLines, "csv": _CsvRows, "geojson": _GeoJson}
-        self._parser = parsers[form](lines, warn)
+        self._parser = parsers[form](lines)
 
     def __iter__(self) -> Iterator[Query | BadQuery]:
         """Yield the queries.
@@ -110,8 +118,8 @@ class QueryStream:
 class _Parser:
     """An iterator of queries that can go on after it raised a BadInput."""
 
-    def __init__(self, lines: Lines, warn: Warn | None) -> None:
-        self._lines, self._warn = lines, warn
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
         self.count = 0  # queries so far, including invalid ones
 
     def __next__(self) -> Query:
@@ -144,14 +152,6 @@ class _Parser:
         """Return the next line that is not blank, stripped of white space and of the separator of RFC 8142."""
         return next(line for line in self._lines if line.strip()).strip()
 
-    def _check_columns(self, names: Iterable[str]) -> None:
-        """Warn of ignored columns, once."""
-        ignored = [name for name in names if name and name not in COLUMNS]
-        if ignored and self._warn is not None:
-            text = f"{self._lines.name}: ignored columns: {', '.join(ignored)} (known columns: {', '.join(COLUMNS)})"
-            self._warn(text)
-            self._warn = None
-
     def _json(self, text: str) -> Any:
         try:
             return json.loads(text, parse_constant=_refuse)
@@ -167,37 +167,48 @@ class _JsonLines(_Parser):
         if not line.startswith("{"):
             return _query({"query": line}, self.count, self.where, None)
         row = self._json(line)
-        self._check_columns(row)
         return _query(row, self.count, self.where, "query")
 
 
 class _CsvRows(_Parser):
     """A query a row, which may span lines; its line is the last one."""
 
-    def __init__(self, lines: Lines, warn: Warn | None) -> None:
-        super().__init__(lines, warn)
+    def __init__(self, lines: Lines) -> None:
+        super().__init__(lines)
         self._header: list[str] | None = None
-        # ``iter`` goes on after an error; a generator would end.
-        self._reader = csv.reader(iter(self._raw_line, None), strict=True)
+        self._delimiter = ","
 
     def __next__(self) -> Query:
         if self._header is None:
             self._header = self._columns()
-            self._check_columns(self._header)
         cells = self._counted(self._cells)
         if len(cells) > len(self._header):
             what = f"the row has {len(cells)} cells, the header {len(self._header)}"
             raise BadInput(what, where=self.where, hint="Quote cells that hold a comma, or delete the row.")
-        row: dict[str, Any] = {name: cell for name, cell in zip(self._header, cells, strict=False) if cell.strip()}
-        return _query({"query": ""} | row, self.count, self.where, "query")
+        row: dict[str, Any] = dict(zip_longest(self._header, cells, fillvalue=""))
+        for name in ("lng", "lat"):
+            decimal_point = row.get(name, "").strip() if self._delimiter == "," else row.get(name, "").replace(",", ".")
+            row[name] = decimal_point or None
+        if not row.get("id", "").strip():
+            row.pop("id", None)
+        return _query(row, self.count, self.where, "query")
 
     def _raw_line(self) -> str | None:
         line = next(self._lines, None)
         return None if line is None else line + "\n"
 
     def _columns(self) -> list[str]:
+        """Read the header. The delimiter is the one that separates a column ``query`` from the others."""
+        first = next((line for line in self._lines if line.strip()), "")
+        for delimiter in DELIMITERS:
+            if "query" in _known_names([name.strip(' "') for name in first.split(delimiter)]):
+                self._delimiter = delimiter
+                break
+        # ``iter`` goes on after an error; a generator would end.
+        lines = chain([first + "\n"], iter(self._raw_line, None))
+        self._reader = csv.reader(lines, strict=True, delimiter=self._delimiter)
         try:
-            header = [name.strip() for name in self._cells()]
+            header = _known_names([name.strip() for name in self._cells()])
         except BadInput as error:  # without a header no row can be read
             raise InputError(error.what, where=error.where, hint=error.hint) from error
         if "query" not in header:
@@ -219,8 +230,8 @@ class _CsvRows(_Parser):
 class _GeoJson(_Parser):
     """The features of one FeatureCollection, which is read as a whole, or a feature a line."""
 
-    def __init__(self, lines: Lines, warn: Warn | None) -> None:
-        super().__init__(lines, warn)
+    def __init__(self, lines: Lines) -> None:
+        super().__init__(lines)
         self._features: list[Any] | None = None  # of a FeatureCollection
 
     @property
@@ -252,20 +263,17 @@ class _GeoJson(_Parser):
             whole = self._json("\n".join(["\n" * (self.line - 1) + first, *self._lines]))
         except BadInput as error:
             raise InputError(error.what, where=name, hint=hint) from error
-        features = _get(whole, "features")
+        features = nested(whole, "features")
         if not isinstance(features, list):
             raise InputError("the file is no FeatureCollection", where=name, hint=hint)
-        crs = str(_get(whole, "crs", "properties", "name") or WGS84_NAMES[0])
-        if not crs.endswith(WGS84_NAMES):
-            hint = "Convert the file: GeoJSON is in degrees, WGS-84."
-            raise InputError(f"the coordinates are in {crs!r}", where=f"{name}: crs", hint=hint)
+        require_wgs84(whole, name)
         return features
 
 
 def _begins_collection(line: str) -> bool:
     """Return whether a line is a FeatureCollection, or the beginning of a JSON value of several lines."""
     try:
-        return _get(json.loads(line), "features") is not None
+        return nested(json.loads(line), "features") is not None
     except json.JSONDecodeError as error:
         return error.pos >= len(line)
     except (ValueError, RecursionError):
@@ -276,25 +284,20 @@ def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _get(value: Any, *names: str) -> Any:
-    """Return the value under these names in nested objects, or None."""
-    for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
 def _feature(feature: Any, number: int, where: str) -> Query:
     """Return a feature as a query. Raises BadInput."""
-    if _get(feature, "type") != "Feature":
+    if nested(feature, "type") != "Feature":
         what = f"expected a Feature, got {_shown(feature)}"
         raise BadInput(what, where=where, hint="Delete it or make it again.")
-    row: dict[str, Any] = {"query": _get(feature, "properties", "query")}
-    for own in (_get(feature, "properties", "id"), feature.get("id")):
+    properties = nested(feature, "properties")
+    row: dict[str, Any] = {"query": None} | (properties if isinstance(properties, dict) else {})
+    row = {name: value for name, value in row.items() if name not in ("id", "lng", "lat")}
+    for own in (nested(feature, "properties", "id"), feature.get("id")):
         row |= {} if own is None else {"id": own}
     geometry = feature.get("geometry")
     if geometry is not None:
-        coordinates = _get(geometry, "coordinates")
-        if _get(geometry, "type") != "Point" or not isinstance(coordinates, list) or len(coordinates) < 2:
+        coordinates = nested(geometry, "coordinates")
+        if nested(geometry, "type") != "Point" or not isinstance(coordinates, list) or len(coordinates) < 2:
             what = f"expected a Point, got {_shown(geometry)}"
             hint = "Write a Point, longitude before latitude, or null."
             raise _with_id(InputError(what, where=f"{where}: geometry", hint=hint), row, number)
@@ -322,25 +325,38 @@ def _is_text(value: Any) -> bool:
     return True
 
 
+def _known_names(names: Collection[str]) -> list[str]:
+    """Return the names of columns, with the name of this module for a known column under another name."""
+    known: list[str] = []
+    for name in names:
+        lower = name.strip().lower()
+        own = OTHER_NAMES.get(lower, lower)
+        known.append(own if own in COLUMNS and own not in (*names, *known) else name)
+    return known
+
+
 def _query(row: dict[str, Any], number: int, where: str, column: str | None) -> Query:
     """Return a row as a query. Raises BadInput, which names the column of the text ``column``."""
     at = where if column is None else f"{where}: {column}"
+    if not row.keys() <= _COLUMN_SET:
+        row = dict(zip(_known_names(row), row.values(), strict=True))
     text, lng, lat = (row.get(name) for name in ("query", "lng", "lat"))
     try:
         if not isinstance(text, str):
             raise InputError(f"expected a query, got {_shown(text)}", where=at, hint="Delete the line or add a query.")
         if not text.strip():
             raise InputError("empty query", where=at, hint="Delete the line or add a query.")
-        for name, value in ((at, text), (f"{where}: id", row.get("id"))):
+        extra = {name: value for name, value in row.items() if name and name not in COLUMNS}
+        for name, value in ((at, text), (f"{where}: id", row.get("id")), (where, extra)):
             if not _is_text(value):
                 raise InputError(f"a lone surrogate in {_shown(value)}", where=name, hint="Repair or delete the line.")
         own = row.get("id", number)
         if lng is None and lat is None:
-            return Query(own, text)
+            return Query(own, text, extra=extra)
         if lng is None or lat is None:
             given, missing = ("lat", "lng") if lng is None else ("lng", "lat")
             what = f"{given} {_shown(lng if lat is None else lat)} is given without {missing}"
             raise InputError(what, where=f"{where}: lng, lat", hint="Give both coordinates, or neither.")
-        return Query(own, text, *parse_lnglat(f"{lng},{lat}", f"{where}: lng, lat"))
+        return Query(own, text, *parse_lnglat(f"{lng},{lat}", f"{where}: lng, lat"), extra)
     except InputError as error:
         raise _with_id(error, row, number) from error

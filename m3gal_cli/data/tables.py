@@ -51,24 +51,8 @@ def read_views(path: Path, datum: Datum = "wgs84") -> pd.DataFrame:
     return frame
 
 
-def read_pois(path: Path, datum: Datum = "wgs84") -> pd.DataFrame:
-    """Read all columns and rows of a POI table; poi_id is the row number, from 0, if the file has none.
-
-    Raises:
-        InputError: As for ``read_views``, or a poi_id is empty or appears twice.
-    """
-    frame = _read(path, POI_COLUMNS, "POI table")
-    _check_text(frame, "address", path)
-    _check_coordinates(frame, path)
-    if "poi_id" not in frame.columns:
-        frame.insert(0, "poi_id", np.arange(len(frame)))
-    else:
-        _check_ids(frame, path)
-    return _convert(frame, datum)
-
-
 def read_facts(path: Path, datum: Datum = "wgs84") -> pd.DataFrame:
-    """Read the facts table of a city; the column ``geometry`` is dropped. Raises InputError as ``read_pois``."""
+    """Read the facts table of a city; the column ``geometry`` is dropped. Raises InputError as ``read_views``."""
     frame = _read(path, FACTS_COLUMNS, "facts table").drop(columns="geometry", errors="ignore")
     _check_ids(frame, path)
     _check_coordinates(frame, path)

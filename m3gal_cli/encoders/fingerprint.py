@@ -49,6 +49,22 @@ class Fingerprint:
         return states
 
 
+@dataclass(frozen=True)
+class RecordedFingerprint(Fingerprint):
+    """The fingerprint of a record. It matches records of the same content without reading the files."""
+
+    files: tuple[Path, ...] = ()
+    recorded: dict[str, Any] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """Return the record."""
+        return self.recorded
+
+    def matches(self, record: Any) -> bool:
+        """Return whether a record has the same hash and settings."""
+        return isinstance(record, dict) and all(record.get(key) == self.recorded.get(key) for key in ("sha256", "also"))
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as hexadecimal digits. Raises OSError."""
     with path.open("rb") as file:

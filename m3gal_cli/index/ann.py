@@ -5,8 +5,8 @@ Neighbor Search"). A search reads the ``nprobe`` lists nearest to the query. It 
 in float32, so scores and their order are those of exact search. The index type and both parameters are tuned on the
 user's vectors: the fastest ones whose recall@10, measured against exact search, reaches the target are stored.
 
-    INDEX/ann/cells.faiss  the faiss index
-    INDEX/ann/ann.json     its factory string, and the parameters for each target recall
+    ann/cells.faiss  the faiss index of a segment
+    ann/ann.json     its factory string, and the parameters for each target recall
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from m3gal_cli.errors import InputError
 from m3gal_cli.files import atomic_path, atomic_text, make_folder, read_json
 from m3gal_cli.geo.filters import GeoFilter
 from m3gal_cli.index.exact_numpy import FEW_QUERIES, search_rows
-from m3gal_cli.index.index import Index, Log
 from m3gal_cli.index.searcher import SearchResult, empty_result, inner_products, search_by_filter, top_k
+from m3gal_cli.index.segment import Log, Segment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,21 +57,23 @@ class SearchSetting:
 
 
 class AnnSearcher:
-    """Approximate search of an index with a faiss IVF index of its rows."""
+    """Approximate search of a segment with a faiss IVF index of its rows."""
 
-    def __init__(self, index: Index, ivf: Any, setting: SearchSetting, max_exact_rows: int = MAX_EXACT_ROWS) -> None:
-        self.index, self.ivf, self.setting, self._max_exact_rows = index, ivf, setting, max_exact_rows
+    def __init__(
+        self, segment: Segment, ivf: Any, setting: SearchSetting, max_exact_rows: int = MAX_EXACT_ROWS
+    ) -> None:
+        self.segment, self.ivf, self.setting, self._max_exact_rows = segment, ivf, setting, max_exact_rows
 
     @cached_property
     def exact(self) -> ExactSearcher:
         """Return the exact searcher; its first use imports torch."""
         from m3gal_cli.index.exact import ExactSearcher
 
-        return ExactSearcher(self.index)
+        return ExactSearcher(self.segment)
 
     def search(self, queries: Vectors, k: int, filters: Sequence[GeoFilter | None] | None = None) -> SearchResult:
         """Search as ``Searcher.search``. The result is exact if a filter leaves few POIs."""
-        return search_by_filter(self.index, queries, k, filters, self._search)
+        return search_by_filter(self.segment, queries, k, filters, self._search)
 
     def _search(self, queries: Vectors, k: int, allowed: NDArray[np.int64] | None) -> SearchResult:
         """Search approximately, and then exactly for the queries with fewer than k candidates."""
@@ -79,10 +81,10 @@ class AnnSearcher:
             return self._search_exactly(queries, k, allowed)
         result, incomplete = empty_result(len(queries), k), []
         for i, rows in enumerate(self._candidates(queries, k, allowed)):
-            if len(rows) < min(k, len(self.index)):
+            if len(rows) < min(k, self.segment.live_count):
                 incomplete.append(i)
             else:
-                result.put(i, top_k(rows, inner_products(self.index.vectors(rows), queries[i]), k))
+                result.put(i, top_k(rows, inner_products(self.segment.vectors(rows), queries[i]), k))
         if incomplete:
             exact = self._search_exactly(queries[incomplete], k, allowed)
             result.rows[incomplete], result.scores[incomplete] = exact
@@ -92,32 +94,31 @@ class AnnSearcher:
         if allowed is None:
             return self.exact.search(queries, k)
         if len(queries) <= FEW_QUERIES:  # without torch
-            return search_rows(self.index, allowed, queries, k)
+            return search_rows(self.segment, allowed, queries, k)
         return self.exact.search_rows(allowed, queries, k)
 
     def _candidates(self, queries: Vectors, k: int, allowed: NDArray[np.int64] | None) -> list[NDArray[np.int64]]:
-        """Return the candidates of each query that are among the allowed rows.
+        """Return the candidates of each query that are among the allowed rows, or among all live rows.
 
         For k > 10, nprobe grows with the fourth root of k, because the lists of the best ten rows contain most of the
         best thousand. On a million POIs, 307 of 4096 lists contain 97.2% of the best 10 and 95.1% of the best 1000.
         """
-        size = len(self.index)
-        more = 1.0 if allowed is None else size / len(allowed)
+        size, passes = len(self.segment), self.segment.live
+        if allowed is not None:
+            passes = np.zeros(size, bool)
+            passes[allowed] = True
+        more = 1.0 if passes is None else size / max(1, int(passes.sum()))
         deeper = max(1.0, k / RECALL_K) ** 0.25
         least = 4 * k * self.ivf.nlist / size  # lists that hold k rows, even if some of them are small
         nprobe = min(self.ivf.nlist, int(np.ceil(max(self.setting.nprobe * deeper, least) * more)))
         refine = max(self.setting.refine + max(k - RECALL_K, 0), k)
         found = search_codes(self.ivf, queries, nprobe, min(size, int(np.ceil(refine * more))))
         candidates = [rows[rows >= 0] for rows in found]
-        if allowed is None:
-            return candidates
-        passes = np.zeros(size, bool)
-        passes[allowed] = True
-        return [rows[passes[rows]] for rows in candidates]
+        return candidates if passes is None else [rows[passes[rows]] for rows in candidates]
 
 
 def open_ann(
-    index: Index,
+    segment: Segment,
     encoder: QueryEncoder,
     recall: float,
     log: Log,
@@ -125,10 +126,10 @@ def open_ann(
     factories: Sequence[str] | None = None,
     refine_sizes: Sequence[int] = REFINE_SIZES,
 ) -> AnnSearcher:
-    """Open the approximate searcher of an index; build and tune it first if necessary.
+    """Open the approximate searcher of a segment; build and tune it first if necessary.
 
     Args:
-        index: The index to search.
+        segment: The segment to search.
         encoder: Encodes the queries for the tuning.
         recall: Target recall@10 against exact search, in (0, 1).
         log: Called with the chosen parameters.
@@ -137,26 +138,27 @@ def open_ann(
         refine_sizes: Numbers of rescored candidates to try, ascending.
 
     Raises:
-        InputError: ``recall`` is out of range, or the disk is full.
+        InputError: ``recall`` is out of range, the folder is not writable, or the disk is full.
     """
     if not 0 < recall < 1:
         raise InputError(f"recall {recall:g} is out of range", hint="Give a share below 1, e.g. --recall 0.95.")
     import faiss
 
-    folder, name = index.path / FOLDER, f"{recall:g}"
+    folder, name = segment.path / FOLDER, f"{recall:g}"
     stored = read_json(folder / SETTINGS_FILE)
     ivf = None
     if isinstance(stored, dict) and stored.get("format") == FORMAT:
-        ivf = _read_ivf(folder / IVF_FILE, index, stored.get("bytes"))
+        ivf = _read_ivf(folder / IVF_FILE, segment, stored.get("bytes"))
     if ivf is not None and name in stored["settings"]:
         values = stored["settings"][name]
-        return AnnSearcher(index, ivf, SearchSetting(*(values[key] for key in SETTING_KEYS)))
-    tuner = Tuner(index, encoder, refine_sizes)
+        return AnnSearcher(segment, ivf, SearchSetting(*(values[key] for key in SETTING_KEYS)))
+    _check_writable(segment)
+    tuner = Tuner(segment, encoder, refine_sizes)
     if ivf is not None:
         setting = tuner.tune(ivf, recall)
     else:
         factory, ivf, setting = _build(
-            index, tuner, recall, list(factories or factory_strings(len(index), index.dim)), log, progress
+            segment, tuner, recall, list(factories or factory_strings(len(segment), segment.dim)), log, progress
         )
         make_folder(folder)
         with atomic_path(folder / IVF_FILE) as temporary:
@@ -170,24 +172,34 @@ def open_ann(
     log(f"approximate search: {parameters}: recall@{RECALL_K} {setting.recall:.3f}, {setting.ms:.1f} ms a query")
     if setting.recall < recall:
         log(f"recall {recall:g} is not reached; --index exact searches all POIs")
-    return AnnSearcher(index, ivf, setting)
+    return AnnSearcher(segment, ivf, setting)
+
+
+def _check_writable(segment: Segment) -> None:
+    try:
+        make_folder(segment.path / FOLDER)
+    except InputError as error:
+        hint = "Prepare it where the folder can be written: m3gal index build --index ann. Or give --index exact."
+        raise InputError(
+            "approximate search needs files that the index lacks", where=segment.path, hint=hint
+        ) from error
 
 
 def _build(
-    index: Index, tuner: Tuner, recall: float, factories: list[str], log: Log, progress: Progress
+    segment: Segment, tuner: Tuner, recall: float, factories: list[str], log: Log, progress: Progress
 ) -> tuple[str, Any, SearchSetting]:
     """Return factory string, filled index and setting of the first type that reaches the target, else of the best."""
     best: tuple[str, Any, SearchSetting] | None = None
     centroids: Vectors | None = None
     for factory in factories:
-        ivf = train_ivf(index, factory, log, centroids)
+        ivf = train_ivf(segment, factory, log, centroids)
         centroids = ivf.quantizer.reconstruct_n(0, ivf.nlist)
         if factory != factories[-1] and (sample_recall := tuner.code_recall(ivf)) < recall:
             log(f"approximate search: the codes of {factory} are too coarse: recall {sample_recall:.3f} on a sample")
             continue
-        for first, shard in index.shards():
-            ivf.add(index.vectors(np.arange(first, first + len(shard))))
-            progress(first + len(shard), len(index))
+        for first, shard in segment.shards():
+            ivf.add(segment.vectors(np.arange(first, first + len(shard))))
+            progress(first + len(shard), len(segment))
         setting = tuner.tune(ivf, recall)
         if best is None or setting.recall > best[2].recall:
             best = (factory, ivf, setting)
@@ -214,18 +226,18 @@ def factory_strings(rows: int, dim: int) -> list[str]:
     return [*fast_scan, f"IVF{lists},SQ8" if rows >= 1000 else f"IVF{lists},Flat"]
 
 
-def train_ivf(index: Index, factory: str, log: Log, centroids: Vectors | None = None) -> Any:
+def train_ivf(segment: Segment, factory: str, log: Log, centroids: Vectors | None = None) -> Any:
     """Train an empty faiss index on a sample of the vectors; use ``centroids`` of the lists, (lists, D), if given."""
     import faiss
 
-    ivf: Any = faiss.index_factory(index.dim, factory, faiss.METRIC_INNER_PRODUCT)
+    ivf: Any = faiss.index_factory(segment.dim, factory, faiss.METRIC_INNER_PRODUCT)
     if centroids is not None and len(centroids) == ivf.nlist:
         ivf.quantizer.add(centroids)
-    count = min(len(index), max(VECTORS_PER_LIST * ivf.nlist, 10_000))
-    sample = np.sort(np.random.default_rng(0).choice(len(index), count, replace=False))
-    log(f"approximate search: training {factory} on {count:,} of {len(index):,} vectors")
+    count = min(len(segment), max(VECTORS_PER_LIST * ivf.nlist, 10_000))
+    sample = np.sort(np.random.default_rng(0).choice(len(segment), count, replace=False))
+    log(f"approximate search: training {factory} on {count:,} of {len(segment):,} vectors")
     ivf.cp.min_points_per_centroid = 1  # small tables would cause a warning
-    ivf.train(index.vectors(sample))
+    ivf.train(segment.vectors(sample))
     return ivf
 
 
@@ -237,26 +249,26 @@ def search_codes(ivf: Any, queries: Vectors, nprobe: int, count: int) -> NDArray
 
 
 class Tuner:
-    """Chooses parameters by recall and time, measured with queries made from addresses of the index.
+    """Chooses parameters by recall and time, measured with queries made from addresses of the segment.
 
     A quarter of the queries are whole addresses, a quarter are random parts of addresses. Half of them are the ends of
     addresses, because most users leave out the region at the start.
     """
 
-    def __init__(self, index: Index, encoder: QueryEncoder, refine_sizes: Sequence[int] = REFINE_SIZES) -> None:
+    def __init__(self, segment: Segment, encoder: QueryEncoder, refine_sizes: Sequence[int] = REFINE_SIZES) -> None:
         from m3gal_cli.index.exact import ExactSearcher
 
-        self.index, self.refine_sizes = index, refine_sizes
+        self.segment, self.refine_sizes = segment, refine_sizes
         generator = np.random.default_rng(1)
-        rows = np.sort(generator.choice(len(index), min(TUNING_QUERIES, len(index)), replace=False))
-        texts = index.addresses_at(rows)
+        rows = np.sort(generator.choice(segment.live_rows(), min(TUNING_QUERIES, segment.live_count), replace=False))
+        texts = segment.addresses_at(rows)
         for i in (i for i in range(len(texts)) if i % 4):
             length = max(2, len(texts[i]) // 2)
             start = int(generator.integers(0, max(1, len(texts[i]) - length + 1)))
             end = start + length if i % 4 == 1 else len(texts[i])
             texts[i] = texts[i][start:end].strip() or texts[i]
         self.queries = encoder.encode_queries(texts)
-        self.nearest = ExactSearcher(index).search(self.queries, min(RECALL_K, len(index))).rows
+        self.nearest = ExactSearcher(segment).search(self.queries, min(RECALL_K, segment.live_count)).rows
 
     def code_recall(self, ivf: Any) -> float:
         """Return an estimate of the largest recall of an empty index, from every ``SAMPLE_STEP``-th row.
@@ -264,14 +276,14 @@ class Tuner:
         It is the share of the 10 nearest rows of the sample that are among its ``max(refine_sizes) / SAMPLE_STEP`` best
         rows by code. The index is emptied afterwards.
         """
-        index = self.index
-        rows = np.arange(0, len(index), SAMPLE_STEP)
+        segment = self.segment
+        rows = np.arange(0, len(segment), SAMPLE_STEP)
         if len(rows) < RECALL_K:
             return 1.0
         nearest, scores = np.empty((0, len(self.queries)), np.int64), np.empty((0, len(self.queries)), np.float32)
-        for first in range(0, len(rows), index.shard_rows):
-            block = rows[first : first + index.shard_rows]
-            vectors = index.vectors(block)
+        for first in range(0, len(rows), segment.shard_rows):
+            block = rows[first : first + segment.shard_rows]
+            vectors = segment.vectors(block)
             ivf.add(vectors)
             scores = np.concatenate([scores, vectors @ self.queries.T])
             nearest = np.concatenate([nearest, np.repeat(block[:, None], nearest.shape[1], axis=1)])
@@ -289,7 +301,7 @@ class Tuner:
         count = 1
         while True:
             nprobe = min(count, ivf.nlist)
-            most = min(self.refine_sizes[-1], len(self.index))
+            most = min(self.refine_sizes[-1], len(self.segment))
             rows = search_codes(ivf, self.queries, nprobe, most)
             for refine in sorted({min(r, most) for r in self.refine_sizes}):
                 recalls = _recalls(self.nearest, rows[:, :refine])
@@ -307,7 +319,7 @@ class Tuner:
 
     def _with_time(self, ivf: Any, setting: SearchSetting) -> SearchSetting:
         """Return the setting with the median time of 40 searches."""
-        searcher, seconds = AnnSearcher(self.index, ivf, setting), []
+        searcher, seconds = AnnSearcher(self.segment, ivf, setting), []
         for query in self.queries[:40]:
             start = time.perf_counter()
             searcher.search(query[None], RECALL_K)
@@ -320,7 +332,7 @@ def _recalls(nearest: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np
     return np.array([np.isin(own, rows).mean() for own, rows in zip(nearest, found, strict=True)])
 
 
-def _read_ivf(path: Path, index: Index, size: Any) -> Any | None:
+def _read_ivf(path: Path, segment: Segment, size: Any) -> Any | None:
     """Read a faiss index with memory-mapped codes; None if the file is missing, damaged or of another table.
 
     The size is compared first, because a read beyond the end of a mapped file kills the process.
@@ -334,7 +346,7 @@ def _read_ivf(path: Path, index: Index, size: Any) -> Any | None:
         ivf: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if on_disk else 0)
     except (OSError, RuntimeError):
         return None
-    if not isinstance(ivf, faiss.IndexIVF) or ivf.ntotal != len(index) or ivf.d != index.dim:
+    if not isinstance(ivf, faiss.IndexIVF) or ivf.ntotal != len(segment) or ivf.d != segment.dim:
         return None
     stored: Any = ivf.invlists
     lists: Any = faiss.downcast_InvertedLists(stored)

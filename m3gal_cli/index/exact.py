@@ -2,7 +2,7 @@
 
 The scan uses the rounded vectors. A row cannot be among the k best if its scanned score plus the error of the scan is
 below the k-th best float32 score. The few other rows are scored in float32, so equal vectors have equal scores and the
-result does not depend on the scan. On a CPU, the scan of large indexes reads principal components only
+result does not depend on the scan. On a CPU, the scan of large segments reads principal components only
 (``pca_pruning``).
 """
 
@@ -19,9 +19,9 @@ from m3gal_cli.encoders.protocol import Vectors
 from m3gal_cli.encoders.vector_shards import shared_tensor
 from m3gal_cli.geo.filters import GeoFilter
 from m3gal_cli.index.exact_numpy import FEW_QUERIES, iterate_blocks, search_rows
-from m3gal_cli.index.index import Index, Shard
 from m3gal_cli.index.pca_pruning import DEFAULTS, PruningSettings, open_pruner
 from m3gal_cli.index.searcher import SearchResult, empty_result, inner_products, search_by_filter, top_k
+from m3gal_cli.index.segment import Segment, Shard
 
 MAX_SCORES = 4_000_000  # scanned scores in memory at once
 MAX_PAIRS = 1 << 14  # pairs of query and row that are scored in float32 at once
@@ -31,40 +31,40 @@ ROUNDINGS = 5  # of the query, the vectors and the result, and on a GPU of two p
 
 
 class ExactSearcher:
-    """Exact search of an index; a GPU keeps the rounded vectors in its memory if they fit.
+    """Exact search of a segment; a GPU keeps the rounded vectors in its memory if they fit.
 
     ``scan_dtype`` is the number format of a scan of whole vectors. By default the fastest method is used.
     """
 
     def __init__(
         self,
-        index: Index,
+        segment: Segment,
         device: torch.device | str = "cpu",
         scan_dtype: torch.dtype | None = None,
         pruning: PruningSettings = DEFAULTS,
         max_scores: int = MAX_SCORES,
         max_pairs: int = MAX_PAIRS,
     ) -> None:
-        self.index, self.device = index, torch.device(device)
+        self.segment, self.device = segment, torch.device(device)
         self._max_scores, self._max_pairs = max_scores, max_pairs
         on_cpu = self.device.type == "cpu"
         fastest = torch.float16 if not on_cpu else torch.bfloat16 if has_bf16() else torch.float32
         self.scan_dtype = scan_dtype or fastest
         self._few_queries = 0 if scan_dtype else FEW_QUERIES
-        self.pruner = open_pruner(index, pruning) if on_cpu and not scan_dtype else None
+        self.pruner = open_pruner(segment, pruning) if on_cpu and not scan_dtype else None
         # A fifth of the free memory remains for the model and the scores.
         free = 0.8 * torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else np.inf
-        resident = not on_cpu and index.nbytes < free
-        self._resident = [shared_tensor(s).to(self.device) for _, s in index.shards()] if resident else []
+        resident = not on_cpu and segment.nbytes < free
+        self._resident = [shared_tensor(s).to(self.device) for _, s in segment.shards()] if resident else []
 
     def search(self, queries: Vectors, k: int, filters: Sequence[GeoFilter | None] | None = None) -> SearchResult:
         """Search as ``Searcher.search``. The result equals sorting all float32 scores."""
-        if not len(self.index):
+        if not self.segment.live_count:
             return empty_result(len(queries), k)
-        return search_by_filter(self.index, queries, k, filters, self._search)
+        return search_by_filter(self.segment, queries, k, filters, self._search)
 
     def _search(self, queries: Vectors, k: int, rows: NDArray[np.int64] | None) -> SearchResult:
-        batch = max(1, self._max_scores // self.index.shard_rows)
+        batch = max(1, self._max_scores // self.segment.shard_rows)
         result = empty_result(len(queries), k)
         for own in (slice(first, first + batch) for first in range(0, len(queries), batch)):
             part = queries[own]
@@ -73,13 +73,13 @@ class ExactSearcher:
         return result
 
     def search_rows(self, rows: NDArray[np.int64], queries: Vectors, k: int) -> SearchResult:
-        """Return the ``k`` best of the given rows for each query. Shape: rows: (n,) ascending. queries: (Q, D)."""
+        """Return the ``k`` best of the given live rows for each query. Shape: rows: (n,) ascending. queries: (Q, D)."""
         if len(queries) > FEW_QUERIES:
             return self._scan(queries, k, rows)
-        return search_rows(self.index, rows, queries, k)
+        return search_rows(self.segment, rows, queries, k)
 
     def _search_all(self, queries: Vectors, k: int) -> SearchResult:
-        if self.pruner is None or k > len(self.index):
+        if self.pruner is None or k > self.segment.live_count:
             return self._scan(queries, k)
         unit, result = _normalize(queries)[0], empty_result(len(queries), k)
         candidates = self.pruner.candidates(unit, k, lambda query, row: self._score_pairs(query, row, unit))
@@ -96,15 +96,15 @@ class ExactSearcher:
         for first in range(0, len(row), self._max_pairs):
             own = order[first : first + self._max_pairs]
             rows, inverse = np.unique(row[own], return_inverse=True)
-            out[own] = inner_products(self.index.vectors(rows)[inverse], queries[query[own]])
+            out[own] = inner_products(self.segment.vectors(rows)[inverse], queries[query[own]])
         return out
 
     def _scan(self, queries: Vectors, k: int, rows: NDArray[np.int64] | None = None) -> SearchResult:
-        """Return the ``k`` best of the given rows, or of all rows, for each query."""
+        """Return the ``k`` best of the given live rows, or of all live rows, for each query."""
         by_query = self.device.type == "cpu" and len(queries) <= self._few_queries
         dtype = torch.float16 if by_query else self.scan_dtype
-        error = scan_error(dtype, self.index.dim) * self.index.max_norm + self.index.max_residual_norm
-        best = _TopK(self.index, queries, k, error, self._max_pairs)
+        error = scan_error(dtype, self.segment.dim) * self.segment.max_norm + self.segment.max_residual_norm
+        best = _TopK(self.segment, queries, k, error, self._max_pairs)
         scanned = torch.from_numpy(best.unit).to(self.device, dtype)
         for number, block, stored in self._blocks(rows):
             on_device = number in range(len(self._resident))
@@ -115,9 +115,9 @@ class ExactSearcher:
     def _blocks(self, rows: NDArray[np.int64] | None) -> Iterator[tuple[int, NDArray[np.int64], Shard | Vectors]]:
         """Yield the number of the shard (-1 for given rows), the row numbers, and their vectors."""
         if rows is not None:
-            yield from ((-1, block, vectors) for block, vectors in iterate_blocks(self.index, rows))
+            yield from ((-1, block, vectors) for block, vectors in iterate_blocks(self.segment, rows))
             return
-        for number, (first, shard) in enumerate(self.index.shards()):
+        for number, (first, shard) in enumerate(self.segment.shards()):
             yield number, np.arange(first, first + len(shard)), shard
 
 
@@ -139,8 +139,8 @@ class _TopK:
     length 1, which keeps scores within the range of float16.
     """
 
-    def __init__(self, index: Index, queries: Vectors, k: int, error: float, max_pairs: int) -> None:
-        self.index, self.queries, self.k, self.max_pairs = index, queries, k, max_pairs
+    def __init__(self, segment: Segment, queries: Vectors, k: int, error: float, max_pairs: int) -> None:
+        self.segment, self.queries, self.k, self.max_pairs = segment, queries, k, max_pairs
         self.unit, self.norms = _normalize(queries)
         self.error = error + 1e-30
         self.thresholds = np.full(len(queries), -np.inf)
@@ -150,6 +150,9 @@ class _TopK:
     def add(self, rows: NDArray[np.int64], scores: torch.Tensor) -> None:
         """Add a block of rows with their scanned scores. Shape: rows: (n,). scores: (Q, n)."""
         thresholds = self.thresholds
+        if self.segment.live is not None and not (live := self.segment.live[rows]).all():
+            column = np.flatnonzero(live)
+            rows, scores = rows[column], scores[:, torch.from_numpy(column).to(scores.device)]
         full = bool(np.isfinite(thresholds).all())
         if not full and scores.shape[1] >= self.k:  # the block's own k-th best score is a first threshold
             kth = torch.topk(scores, self.k, dim=1).values[:, -1].double().cpu().numpy()
@@ -159,7 +162,7 @@ class _TopK:
         for first in range(0, len(query), self.max_pairs):
             pairs = slice(first, first + self.max_pairs)
             q, r = query[pairs], rows[column[pairs]]
-            self.kept.append((q, r, inner_products(self.index.vectors(r), self.queries[q])))
+            self.kept.append((q, r, inner_products(self.segment.vectors(r), self.queries[q])))
             self.added += len(q)
             if self.added > 4 * len(self.thresholds) * self.k + self.max_pairs:
                 self._prune()

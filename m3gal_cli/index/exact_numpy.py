@@ -8,17 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3gal_cli.encoders.protocol import Vectors
-from m3gal_cli.index.index import Index
 from m3gal_cli.index.searcher import SearchResult, empty_result, inner_products, top_k
+from m3gal_cli.index.segment import Segment
 
+MIN_PRUNED_ROWS = 50_000  # smallest segment for which projections are stored (see ``pca_pruning.py``)
 FEW_QUERIES = 3  # with more queries, it is faster to convert the float16 vectors to float32 once for all queries
 
 
-def search_rows(index: Index, rows: NDArray[np.int64], queries: Vectors, k: int) -> SearchResult:
+def search_rows(segment: Segment, rows: NDArray[np.int64], queries: Vectors, k: int) -> SearchResult:
     """Return the ``k`` best of the given rows for each query. Shape: rows: (n,) ascending. queries: (Q, D)."""
     result = empty_result(len(queries), k)
     best: list[list[tuple[NDArray[np.int64], Vectors]]] = [[] for _ in queries]
-    for block, vectors in iterate_blocks(index, rows):
+    for block, vectors in iterate_blocks(segment, rows):
         for i, query in enumerate(queries):
             best[i].append(top_k(block, inner_products(vectors, query), k))
     for i, parts in enumerate(best):
@@ -28,8 +29,8 @@ def search_rows(index: Index, rows: NDArray[np.int64], queries: Vectors, k: int)
     return result
 
 
-def iterate_blocks(index: Index, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
+def iterate_blocks(segment: Segment, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
     """Yield the given rows and their vectors in blocks of at most one shard's size."""
-    for first in range(0, len(rows), index.shard_rows):
-        block = rows[first : first + index.shard_rows]
-        yield block, index.vectors(block)
+    for first in range(0, len(rows), segment.shard_rows):
+        block = rows[first : first + segment.shard_rows]
+        yield block, segment.vectors(block)

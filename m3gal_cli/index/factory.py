@@ -1,4 +1,4 @@
-"""The choice of a searcher."""
+"""The choice of a searcher, and the search of several segments."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from m3gal_cli.encoders.protocol import Progress, QueryEncoder, Vectors
 from m3gal_cli.errors import InputError
 from m3gal_cli.geo.filters import GeoFilter
 from m3gal_cli.index.exact_numpy import search_rows
-from m3gal_cli.index.index import Index, Log
-from m3gal_cli.index.searcher import Searcher, SearcherKind, SearchResult, search_by_filter
+from m3gal_cli.index.index import Index
+from m3gal_cli.index.searcher import Searcher, SearcherKind, SearchResult, empty_result, search_by_filter, top_k
+from m3gal_cli.index.segment import Log, Segment
 
 if TYPE_CHECKING:
     import torch
 
 
 class NumpyFirstSearcher:
-    """Exact search of a small index, which avoids the import of torch for a few queries.
+    """Exact search of a small segment, which avoids the import of torch for a few queries.
 
     A batch of more than ``max_queries`` queries, or more than ``max_rows_read`` scored rows in all, imports torch.
     ``ExactSearcher`` then answers all further queries, faster and with bitwise equal results. Numpy scores 500,000 rows
@@ -32,12 +33,12 @@ class NumpyFirstSearcher:
 
     def __init__(
         self,
-        index: Index,
+        segment: Segment,
         device: Callable[[], torch.device],
         max_queries: int = 16,
         max_rows_read: int = 500_000,
     ) -> None:
-        self.index, self._device, self._max_queries = index, device, max_queries
+        self.segment, self._device, self._max_queries = segment, device, max_queries
         self._rows_left = max_rows_read
 
     def search(self, queries: Vectors, k: int, filters: Sequence[GeoFilter | None] | None = None) -> SearchResult:
@@ -45,19 +46,38 @@ class NumpyFirstSearcher:
         if len(queries) > self._max_queries or self._rows_left <= 0:
             self._rows_left = 0
             return self.torch_searcher.search(queries, k, filters)
-        return search_by_filter(self.index, queries, k, filters, self._search)
+        return search_by_filter(self.segment, queries, k, filters, self._search)
 
     def _search(self, queries: Vectors, k: int, allowed: NDArray[np.int64] | None) -> SearchResult:
-        rows = np.arange(len(self.index)) if allowed is None else allowed
+        rows = self.segment.live_rows() if allowed is None else allowed
         self._rows_left -= len(rows)
-        return search_rows(self.index, rows, queries, k)
+        return search_rows(self.segment, rows, queries, k)
 
     @cached_property
     def torch_searcher(self) -> Searcher:
         """Return the searcher of all further queries; its first use imports torch."""
         from m3gal_cli.index.exact import ExactSearcher
 
-        return ExactSearcher(self.index, self._device())
+        return ExactSearcher(self.segment, self._device())
+
+
+class SegmentsSearcher:
+    """Searches an index of any number of segments, each by its own searcher."""
+
+    def __init__(self, index: Index, searchers: Sequence[Searcher]) -> None:
+        self.index, self.searchers = index, searchers
+
+    def search(self, queries: Vectors, k: int, filters: Sequence[GeoFilter | None] | None = None) -> SearchResult:
+        """Search as ``Searcher.search``; rows are those of the index."""
+        found = [searcher.search(queries, k, filters) for searcher in self.searchers]
+        offsets = self.index.offsets[:-1]
+        result = empty_result(len(queries), k)
+        for query in range(len(queries) if found else 0):
+            kept = [own.rows[query] >= 0 for own in found]
+            parts = list(zip(found, kept, offsets, strict=True))
+            rows = np.concatenate([own.rows[query, some] + offset for own, some, offset in parts])
+            result.put(query, top_k(rows, np.concatenate([own.scores[query, some] for own, some, _ in parts]), k))
+        return result
 
 
 @dataclass(frozen=True)
@@ -69,6 +89,7 @@ class SearchOptions:
     uri: str | None = None  # URI of a Milvus server, or path of a Milvus Lite file
     max_exact_pois: int = 1_000_000  # a CPU scans so many POIs in well under a second
     max_numpy_pois: int = 50_000  # numpy scores so many POIs in a tenth of the time of the import of torch
+    max_exact_rows: int = 50_000  # approximate search scans smaller segments, if there are several
 
 
 def make_searcher(
@@ -96,19 +117,32 @@ def make_searcher(
     if kind == "auto":
         is_exact = options.recall == 1 or len(index) <= options.max_exact_pois or device().type != "cpu"
         kind = "exact" if is_exact else "ann"
-    if kind == "ann":
-        from m3gal_cli.index.ann import open_ann
-
-        return open_ann(index, encoder, options.recall, log, progress)
+    segments = index.segments
     if kind == "milvus":
-        if options.uri is None:
-            hint = "Give --uri: http://HOST:19530 of a server, or a file of Milvus Lite such as pois.db."
-            raise InputError("--index milvus needs a URI", hint=hint)
-        from m3gal_cli.index.milvus import open_milvus
+        searchers = _milvus_searchers(options, segments, progress)
+    else:
+        use_numpy = len(index) <= options.max_numpy_pois and "torch" not in sys.modules
+        searchers = []
+        for segment in segments:
+            if kind == "ann" and (len(segments) == 1 or segment.live_count > options.max_exact_rows):
+                from m3gal_cli.index.ann import open_ann
 
-        return open_milvus(index, options.uri, progress)
-    if len(index) <= options.max_numpy_pois and "torch" not in sys.modules:
-        return NumpyFirstSearcher(index, device)
-    from m3gal_cli.index.exact import ExactSearcher
+                searchers.append(open_ann(segment, encoder, options.recall, log, progress))
+            elif use_numpy:
+                searchers.append(NumpyFirstSearcher(segment, device))
+            else:
+                from m3gal_cli.index.exact import ExactSearcher
 
-    return ExactSearcher(index, device())
+                searchers.append(ExactSearcher(segment, device()))
+    return searchers[0] if len(searchers) == 1 else SegmentsSearcher(index, searchers)
+
+
+def _milvus_searchers(options: SearchOptions, segments: list[Segment], progress: Progress) -> list[Searcher]:
+    if options.uri is None:
+        hint = "Give --uri: http://HOST:19530 of a server, or a file of Milvus Lite such as pois.db."
+        raise InputError("--index milvus needs a URI", hint=hint)
+    from m3gal_cli.index.milvus import open_milvus
+    from m3gal_cli.index.milvus_store import collection_name
+
+    names = [collection_name(segment) for segment in segments]
+    return [open_milvus(segment, options.uri, progress, keep=names) for segment in segments]

@@ -23,6 +23,7 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         self._handle = os.open(folder, os.O_RDONLY) if fcntl is not None else None
+        self.is_exclusive = False  # whether this process really holds the lock exclusively
 
     def close(self) -> None:
         """Release the lock."""
@@ -34,12 +35,14 @@ class FolderLock:
         if self._handle is not None:
             try:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.is_exclusive = True
             except OSError as error:
                 return not isinstance(error, BlockingIOError)  # other errors: the file system cannot lock folders
         return True
 
     def share(self) -> None:
         """Take the lock shared, or turn an exclusive lock into a shared one; wait for an exclusive lock to end."""
+        self.is_exclusive = False
         if self._handle is not None:
             with suppress(OSError):  # the file system cannot lock folders
                 fcntl.flock(self._handle, fcntl.LOCK_SH)

@@ -1,181 +1,143 @@
-"""The index of a POI table on disk: one vector for each POI and the columns of the POIs.
+"""An index of POIs: a snapshot of its segments.
 
-The vector of a POI is k + g', because its score is q·k + q·g' = q·(k + g'). It is stored in two float16 parts: the
-rounded vector, which searches scan, and the residual of the rounding. Searches add the residual for the best rows, so
-that final scores have float32 precision.
-
-INDEX/
-  manifest.json             fingerprints of model and table, and sizes; written last
-  building.json             the same while the index is being built
-  pois.parquet              poi_id, address, lng, lat of the distinct POIs, in the order of the table
-  vectors/000000.npy        rounded vectors, shape (shard_rows, D) float16; the last shard may be shorter; memory-mapped
-  vectors/000000.rest.npy   residuals of the same shape
+Rows are numbered through all segments, in the order of their age. A row that is not live keeps its number.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Iterator
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from m3gal_cli.encoders.protocol import Vectors
-from m3gal_cli.encoders.vector_shards import SHARDS, open_mapped, release_pages, shard_count, shard_path
 from m3gal_cli.errors import InputError
-from m3gal_cli.files import read_json
-from m3gal_cli.geo.filters import Coordinates, GeoFilter
+from m3gal_cli.geo.filters import Coordinates
+from m3gal_cli.index.manifest import MANIFEST, SEGMENTS, Manifest, read_manifest
+from m3gal_cli.index.poi_columns import Rows, columns_of, taken, values_of
+from m3gal_cli.index.segment import Log, Segment
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-FORMAT = 1
-MANIFEST, BUILDING, POIS = "manifest.json", "building.json", "pois.parquet"
-COLUMNS = ("poi_id", "address", "lng", "lat")
-IDS_KEY, IDS_JSON = b"m3gal.poi_id", b"json"
-
-Shard = NDArray[np.float16]
-Log = Callable[[str], None]
-
-
-def residual_path(index: Path, number: int) -> Path:
-    """Return the file of the residuals of a shard."""
-    return index / SHARDS / f"{number:06d}.rest.npy"
+__all__ = ["MANIFEST", "Index", "Log", "read_manifest"]
 
 
 class Index:
-    """A complete index, opened for reading. Vectors stay on disk until they are read.
+    """A complete index, opened for reading. An update of the index does not change it.
+
+    ``len(index)`` is the number of live POIs.
 
     Attributes:
+        path: Folder of the index.
+        manifest: Record of the snapshot (see ``manifest.py``).
+        segments: The segments, oldest first.
+        offsets: Number of the first row of each segment, and the number of all rows.
+        row_count: Number of rows, including those that are not live.
         dim: Width D of the vectors.
-        shard_rows: Rows of each shard but the last one.
-        max_norm: Norm of the longest rounded vector.
-        max_residual_norm: Norm of the longest residual.
-        pois: Columns poi_id, address, lng and lat.
-        lng: Longitudes in degrees, WGS-84, shape (N,).
-        lat: Latitudes in degrees, WGS-84, shape (N,).
 
     Raises:
         InputError: The folder contains no complete index, or the index is damaged.
     """
 
     def __init__(self, path: Path) -> None:
-        manifest = read_json(path / MANIFEST)
-        hint = "Delete the folder; the next start builds it again."
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise InputError("not an index of this version", where=path, hint=hint)
-        self.path, self.manifest = path, manifest
-        try:
-            self.dim, self._size, self.shard_rows = (int(manifest[name]) for name in ("dim", "rows", "shard_rows"))
-            self.max_norm, self.max_residual_norm = (float(manifest[f"largest_{name}"]) for name in ("norm", "rest"))
-            with pq.ParquetFile(path / POIS) as file:
-                # select raises an error for a missing column, but read does not
-                self.pois: pa.Table = file.read(columns=list(COLUMNS)).select(COLUMNS)
-            self.lng, self.lat = (_to_numpy(self.pois[name]) for name in ("lng", "lat"))
-            numbers = range(shard_count(self._size, self.shard_rows))
-            self._shards: list[Shard] = [open_mapped(shard_path(path, i)) for i in numbers]
-            self._residuals: list[Shard] = [open_mapped(residual_path(path, i)) for i in numbers]
-        except (OSError, EOFError, ValueError, KeyError, TypeError, ArithmeticError, pa.ArrowException) as error:
-            raise InputError(f"damaged index ({error})", where=path, hint=hint) from error
-        shapes = [(min(self.shard_rows, self._size - i), self.dim) for i in range(0, self._size, self.shard_rows)]
-        valid = [s.shape for s in self._shards] == shapes == [s.shape for s in self._residuals]
-        valid &= all(s.dtype == np.float16 for s in (*self._shards, *self._residuals))
-        if not valid or len(self.pois) != self._size:
-            raise InputError("damaged index: its files do not match its manifest", where=path, hint=hint)
-        self._ids_are_json = (self.pois.schema.metadata or {}).get(IDS_KEY) == IDS_JSON
+        self.path = path
+        self.manifest, self.segments = _open(path)
+        self.dim = int(self.manifest["dim"])
+        self.offsets = np.cumsum([0, *(len(segment) for segment in self.segments)])
+        self.row_count = int(self.offsets[-1])
 
     def __len__(self) -> int:
-        return self._size
+        return sum(segment.live_count for segment in self.segments)
 
     @property
     def nbytes(self) -> int:
         """Return the size of the rounded vectors in bytes."""
-        return sum(s.nbytes for s in self._shards)
-
-    def shards(self) -> Iterator[tuple[int, Shard]]:
-        """Yield the number of the first row, and the rounded vectors, of each shard. Shape: (n, D) float16."""
-        for number, shard in enumerate(self._shards):
-            yield number * self.shard_rows, shard
-
-    def vectors(self, rows: NDArray[np.int64]) -> Vectors:
-        """Read the vectors of the given rows; ascending rows are the fastest. Shape: (n,) -> (n, D) float32."""
-        owner = rows // self.shard_rows
-        if (np.diff(owner) < 0).any():
-            order = np.argsort(rows, kind="stable")
-            out = np.empty((len(rows), self.dim), np.float32)
-            out[order] = self.vectors(rows[order])
-            return out
-        rounded, residual = (np.empty((len(rows), self.dim), np.float16) for _ in range(2))
-        cuts = [0, *(np.flatnonzero(np.diff(owner)) + 1).tolist(), len(rows)] if len(rows) else []
-        for a, b in pairwise(cuts):
-            number, offsets = int(owner[a]), rows[a:b] - owner[a] * self.shard_rows
-            for part, stored in ((rounded, self._shards[number]), (residual, self._residuals[number])):
-                part[a:b] = stored[offsets]
-                release_pages(stored)  # else scattered reads would soon load most of the file into memory
-        return _add_parts(rounded, residual)
-
-    def rows_in(self, geo_filter: GeoFilter) -> NDArray[np.int64]:
-        """Return the rows of the POIs that pass a geographic filter, ascending."""
-        order, lng, lat = self._by_lat
-        south, north = max(box[1] for box in geo_filter.boxes()), min(box[3] for box in geo_filter.boxes())
-        belt = slice(np.searchsorted(lat, south, side="left"), np.searchsorted(lat, north, side="right"))
-        return np.sort(order[belt][geo_filter.rows(lng[belt], lat[belt])])
+        return sum(segment.nbytes for segment in self.segments)
 
     @cached_property
-    def _by_lat(self) -> tuple[NDArray[np.int64], Coordinates, Coordinates]:
-        """Return the rows sorted by latitude, with lng and lat, so that a filter reads a range of them only."""
-        order = np.argsort(self.lat, kind="stable")
-        return order, self.lng[order], self.lat[order]
+    def live(self) -> NDArray[np.bool_]:
+        """Return which rows are live. Shape: (row_count,)."""
+        parts = [np.ones(len(s), bool) if s.live is None else s.live for s in self.segments]
+        return np.concatenate([np.zeros(0, bool), *parts])
 
-    def pois_at(self, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
-        """Return poi_id, address, lng and lat of each of the given rows."""
-        pois: list[dict[str, Any]] = self.pois.take(_to_arrow(rows)).to_pylist()
-        if self._ids_are_json:
-            for poi in pois:
-                poi["poi_id"] = json.loads(poi["poi_id"])
-        return pois
+    @cached_property
+    def lng(self) -> Coordinates:
+        """Return the longitudes of all rows in degrees, WGS-84. Shape: (row_count,)."""
+        return self._coordinates("lng")
 
-    def addresses_at(self, rows: NDArray[np.int64]) -> list[str]:
+    @cached_property
+    def lat(self) -> Coordinates:
+        """Return the latitudes of all rows in degrees, WGS-84. Shape: (row_count,)."""
+        return self._coordinates("lat")
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """Return the names of the own columns: all beside poi_id, address, lng and lat."""
+        return columns_of(segment.pois for segment in self.segments)
+
+    def vectors(self, rows: Rows) -> Vectors:
+        """Read the vectors of the given rows. Shape: (n,) -> (n, D) float32."""
+        out = np.empty((len(rows), self.dim), np.float32)
+        for segment, at, own in self._by_segment(rows):
+            out[at] = segment.vectors(own)
+        return out
+
+    def hashes(self, name: str) -> NDArray[np.uint64]:
+        """Return the hashes of all rows by the name of ``HASHES``. Shape: (row_count,)."""
+        return np.concatenate([np.zeros(0, np.uint64), *(segment.hashes(name) for segment in self.segments)])
+
+    def values_at(self, rows: Rows, name: str) -> list[Any]:
+        """Return the values of a column in the given rows; None where a segment has no such column."""
+        values: list[Any] = [None] * len(rows)
+        for segment, at, own in self._by_segment(rows):
+            if name in segment.pois.column_names:
+                found = values_of(taken(segment.pois.select([name]), own), name)
+                for i, value in zip(at.tolist(), found, strict=True):
+                    values[i] = value
+        return values
+
+    def pois_at(self, rows: Rows, columns: tuple[str, ...] | list[str] = ()) -> list[dict[str, Any]]:
+        """Return poi_id, name (if the index has names), address, lng, lat and given columns of the given rows."""
+        names = ["poi_id", *(["name"] if "name" in self.columns else []), "address", "lng", "lat"]
+        names += [name for name in columns if name not in names]
+        values = [self.values_at(rows, name) for name in names]
+        return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+
+    def addresses_at(self, rows: Rows) -> list[str]:
         """Return the address of each of the given rows."""
-        addresses: list[str] = self.pois["address"].take(_to_arrow(rows)).to_pylist()
-        return addresses
+        return self.values_at(rows, "address")
+
+    def files(self) -> list[Path]:
+        """Return the files of this snapshot beside its manifest, relative to the folder of the index."""
+        return sorted(Path(SEGMENTS, segment.path.name, file) for segment in self.segments for file in segment.files())
+
+    def _coordinates(self, name: str) -> Coordinates:
+        parts = [getattr(segment, name) for segment in self.segments]
+        return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0), *parts])
+
+    def _by_segment(self, rows: Rows) -> list[tuple[Segment, Rows, Rows]]:
+        """Return each segment that holds some of the rows, their positions among ``rows``, and their own numbers."""
+        if len(self.segments) == 1:
+            return [(self.segments[0], np.arange(len(rows)), rows)] if len(rows) else []
+        owner = np.searchsorted(self.offsets, rows, side="right") - 1
+        found = []
+        for number in np.unique(owner).tolist():
+            at = np.flatnonzero(owner == number)
+            found.append((self.segments[number], at, rows[at] - self.offsets[number]))
+        return found
 
 
-def write_pois(pois: pd.DataFrame, path: Path) -> None:
-    """Write the POI columns of an index; ids of mixed types (1 and "1") are stored as JSON. Raises OSError."""
-    frame = pois[list(COLUMNS)]
-    try:
-        table = pa.Table.from_pandas(frame, preserve_index=False)
-    except (pa.ArrowException, OverflowError):
-        ids = [json.dumps(value, ensure_ascii=False, default=str) for value in frame["poi_id"]]
-        table = pa.Table.from_pandas(frame.assign(poi_id=ids), preserve_index=False)
-        table = table.replace_schema_metadata({IDS_KEY: IDS_JSON})
-    pq.write_table(table, path)
-
-
-# Conversions between numpy and pyarrow that do not import pandas, which takes half a second.
-
-
-def _to_numpy(column: pa.ChunkedArray) -> Coordinates:
-    return np.from_dlpack(column.combine_chunks()).astype(np.float64, copy=False)
-
-
-def _to_arrow(rows: NDArray[np.int64]) -> pa.Array:
-    return pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows, np.int64))])
-
-
-def _add_parts(rounded: Shard, residual: Shard) -> Vectors:
-    """Return the float32 vectors. torch, if it is imported, converts float16 several times as fast as numpy."""
-    if "torch" not in sys.modules:
-        return rounded.astype(np.float32) + residual.astype(np.float32)
-    import torch
-
-    vectors: Vectors = torch.from_numpy(rounded).float().add_(torch.from_numpy(residual).float()).numpy()
-    return vectors
+def _open(path: Path) -> tuple[Manifest, list[Segment]]:
+    """Return the manifest and its segments; start again if a writer replaces the snapshot meanwhile."""
+    while True:
+        manifest = read_manifest(path)
+        if manifest is None:
+            hint = "Delete the folder; the next start builds it again."
+            raise InputError("not an index of this version", where=path, hint=hint)
+        try:
+            return manifest, [
+                Segment(path / SEGMENTS / entry["name"], int(entry["states"])) for entry in manifest["segments"]
+            ]
+        except (InputError, KeyError, TypeError, ValueError):
+            if read_manifest(path) == manifest:
+                raise

@@ -1,4 +1,4 @@
-"""The Milvus collection of an index. An entity is a POI: row (in the index, primary key), vector, lng, lat, address."""
+"""The Milvus collection of a segment. An entity is a POI: row (primary key), vector, lng, lat, address."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 import socket
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from m3gal_cli.encoders.protocol import Progress, Vectors
 from m3gal_cli.errors import InputError
-from m3gal_cli.index.index import Index
+from m3gal_cli.index.segment import Segment
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -54,14 +54,14 @@ class MilvusSettings:
 
 
 class MilvusStore:
-    """The collection of an index, which is created if it does not exist. Fill it before a search."""
+    """The collection of a segment, which is created if it does not exist. Fill it before a search."""
 
-    def __init__(self, index: Index, uri: str, settings: MilvusSettings) -> None:
-        self.index, self.uri, self.settings, self.lite = index, uri, settings, is_lite(uri)
-        self.name = collection_name(index)
+    def __init__(self, segment: Segment, uri: str, settings: MilvusSettings) -> None:
+        self.segment, self.uri, self.settings, self.lite = segment, uri, settings, is_lite(uri)
+        self.name = collection_name(segment)
         self.timeout_s = LITE_TIMEOUT_S if self.lite else settings.timeout_s
         self._limit = {"timeout": self.timeout_s}
-        self._hnsw = not self.lite and len(index) > settings.max_flat_rows
+        self._hnsw = not self.lite and len(segment) > settings.max_flat_rows
         self._written_at = -STALENESS_S
         self.client = self._connect()
         try:
@@ -75,13 +75,13 @@ class MilvusStore:
         """Close the connection. This process keeps a Milvus Lite file open until it ends."""
         self.client.close()
 
-    def fill(self, progress: Progress) -> None:
-        """Write the rows that the collection lacks, and drop former collections of the same index folder.
+    def fill(self, progress: Progress, keep: Collection[str] = ()) -> None:
+        """Write the rows that the collection lacks, and drop other collections of the index except ``keep``.
 
         Rows are written in ascending order, so their number is where to resume. If that does not complete the
         collection, all rows are written again. Raises InputError, also if another program wrote rows.
         """
-        total, batch = len(self.index), self.settings.batch_rows
+        total, batch = len(self.segment), self.settings.batch_rows
         with self._translated_errors():
             count = self._count()
             done = count if count == total else min(count, total) // batch * batch
@@ -90,10 +90,10 @@ class MilvusStore:
             if done < total and self._count() != total:
                 self._write(0, progress)
                 if (count := self._count()) != total:
-                    what = f"the collection {self.name} holds {count:,} rows, the index {total:,}"
+                    what = f"the collection {self.name} holds {count:,} rows, the segment {total:,}"
                     raise self._error(what, "Another program writes to it. Drop the collection and start again.")
             self._await_vector_index()
-            self._drop_former_collections()
+            self._drop_former_collections(keep)
 
     def search(self, queries: Vectors, limit: int, expression: str) -> list[tuple[Rows, Vectors]]:
         """Return the ``limit`` best rows of each query and Milvus' scores of them, best first.
@@ -132,7 +132,7 @@ class MilvusStore:
         """Create the collection and its vector index if they do not exist, and load the collection."""
         client = self.client
         if not client.has_collection(self.name, **self._limit):
-            more = {"consistency_level": "Bounded", "properties": {OWNER: owner_of(self.index)}}
+            more = {"consistency_level": "Bounded", "properties": {OWNER: owner_of(self.segment)}}
             client.create_collection(self.name, schema=self._schema(), **more, **self._limit)
         if not client.list_indexes(self.name, **self._limit):
             parameters = client.prepare_index_params()
@@ -151,7 +151,7 @@ class MilvusStore:
 
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("row", DataType.INT64, is_primary=True)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self.index.dim)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self.segment.dim)
         schema.add_field("lng", DataType.DOUBLE)
         schema.add_field("lat", DataType.DOUBLE)
         schema.add_field("address", DataType.VARCHAR, max_length=MAX_ADDRESS_BYTES)
@@ -165,12 +165,12 @@ class MilvusStore:
 
     def _write(self, start: int, progress: Progress) -> None:
         """Write the rows from ``start`` on."""
-        index, total = self.index, len(self.index)
+        segment, total = self.segment, len(self.segment)
         for first in range(start, total, self.settings.batch_rows):
             rows = np.arange(first, min(first + self.settings.batch_rows, total), dtype=np.int64)
-            addresses = index.addresses_at(rows)
+            addresses = segment.addresses_at(rows)
             self._check_lengths(rows, addresses)
-            columns = rows.tolist(), index.vectors(rows), index.lng[rows], index.lat[rows], addresses
+            columns = rows.tolist(), segment.vectors(rows), segment.lng[rows], segment.lat[rows], addresses
             entities = [
                 {"row": row, "vector": vector, "lng": float(lng), "lat": float(lat), "address": address}
                 for row, vector, lng, lat, address in zip(*columns, strict=True)
@@ -182,18 +182,18 @@ class MilvusStore:
     def _check_lengths(self, rows: Rows, addresses: list[str]) -> None:
         for row, address in zip(rows, addresses, strict=True):
             if len(address.encode()) > MAX_ADDRESS_BYTES:
-                poi_id = self.index.pois_at(np.array([row]))[0]["poi_id"]
+                poi_id = self.segment.ids_at(np.array([row]))[0]
                 what = f"poi_id {poi_id!r}: the address is longer than {MAX_ADDRESS_BYTES:,} bytes"
                 hint = "Milvus cannot store it. Shorten it in the POI table, or use another --index."
-                raise InputError(what, where=self.index.path, hint=hint)
+                raise InputError(what, where=self.segment.path, hint=hint)
 
-    def _drop_former_collections(self) -> None:
-        """Drop the collections of earlier builds of this index, which have its owner property."""
+    def _drop_former_collections(self, keep: Collection[str]) -> None:
+        """Drop the collections of earlier segments of this index, which have its owner property."""
         from pymilvus.exceptions import MilvusException
 
-        owner = owner_of(self.index)
+        owner = owner_of(self.segment)
         for name in self.client.list_collections(**self._limit):
-            if NAME_PATTERN.fullmatch(name) and name != self.name:
+            if NAME_PATTERN.fullmatch(name) and name not in (self.name, *keep):
                 with suppress(MilvusException):  # the user may not drop it, or another process dropped it
                     if self.client.describe_collection(name, **self._limit).get("properties", {}).get(OWNER) == owner:
                         self.client.drop_collection(name, **self._limit)
@@ -203,7 +203,7 @@ class MilvusStore:
         from pymilvus.exceptions import MilvusException
 
         state = self.client.describe_index(self.name, "vector", **self._limit)
-        if int(state.get("indexed_rows", 0)) < len(self.index):
+        if int(state.get("indexed_rows", 0)) < len(self.segment):
             with suppress(MilvusException):  # a flush is slow and limited in rate; Milvus flushes by itself later
                 self.client.flush(self.name, **self._limit)
         before, end = -1, 0.0
@@ -267,17 +267,17 @@ def without_password(uri: str) -> str:
     return scheme + mark + host.rpartition("@")[2] + slash + path if mark else uri
 
 
-def collection_name(index: Index) -> str:
-    """Return the name of the collection of an index: hashes of its model, and of its table and schema."""
-    model, table = ({k: v for k, v in index.manifest[name].items() if k != "files"} for name in ("model", "table"))
-    parts = model, [table, len(index), index.dim, SCHEMA_VERSION]
+def collection_name(segment: Segment) -> str:
+    """Return the name of the collection of a segment: hashes of its model, and of its POIs and the schema."""
+    model = {key: value for key, value in segment.record["model"].items() if key != "files"}
+    parts = model, [segment.record["content"], len(segment), segment.dim, SCHEMA_VERSION]
     hashes = [hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16] for part in parts]
     return "_".join(["m3gal", *hashes])
 
 
-def owner_of(index: Index) -> str:
+def owner_of(segment: Segment) -> str:
     """Return a hash of host name and index folder, which is stored as a property of the collection."""
-    place = [socket.gethostname(), str(index.path.resolve())]
+    place = [socket.gethostname(), str(segment.path.resolve().parents[1])]
     return hashlib.sha256(json.dumps(place).encode()).hexdigest()
 
 

@@ -5,15 +5,15 @@ r <= |q - BBᵀq| |v - BBᵀv|. The projection of a vector is Bᵀv followed by 
 projections, m + 1 numbers each, is an upper bound of the score. It is tight for principal directions, because the
 vectors of text encoders vary along few directions.
 
-    INDEX/head/basis.npy  (D, m) float32      INDEX/head/rows.npy  (N, m + 1) float16, memory-mapped
+    head/basis.npy  (D, m) float32      head/rows.npy  (N, m + 1) float16, memory-mapped
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from m3gal_cli.encoders.protocol import Vectors
 from m3gal_cli.encoders.vector_shards import open_mapped, shared_tensor
 from m3gal_cli.errors import InputError
-from m3gal_cli.files import make_folder, publish_folder, remove_folder
-from m3gal_cli.index.exact_numpy import FEW_QUERIES
-from m3gal_cli.index.index import Index
+from m3gal_cli.files import publish_folder, remove_folder
+from m3gal_cli.index.exact_numpy import FEW_QUERIES, MIN_PRUNED_ROWS
+from m3gal_cli.index.segment import Segment
 
 FOLDER, BASIS, ROWS = "head", "basis.npy", "rows.npy"
 FLOAT16_ROUNDING = 2.0**-11  # largest relative rounding error
@@ -38,7 +38,7 @@ ScorePairs = Callable[[NDArray[np.int64], NDArray[np.int64]], Vectors]
 class PruningSettings:
     """Sizes of the pruning."""
 
-    min_pois: int = 50_000  # smallest index for which projections are stored
+    min_pois: int = MIN_PRUNED_ROWS
     dims: int = 127  # principal directions m; a projection with its residual norm takes 256 bytes
     fit_rows: int = 40_000  # vectors for the computation of the directions
     sample_rows: int = 20_000  # projections for the estimate of the first threshold
@@ -50,18 +50,29 @@ DEFAULTS = PruningSettings()
 
 
 class PcaPruner:
-    """Finds the few rows of an index that can be among the best.
+    """Finds the few live rows of a segment that can be among the best.
 
     Args:
         basis: Principal directions. Shape: (D, m) float32.
         rows: Projections of all vectors. Shape: (N, m + 1) float16.
         max_norm: Upper bound of the norms of the vectors.
         settings: Sizes of the sample and of blocks.
+        live: Which rows are live. None: all. Shape: (N,).
     """
 
-    def __init__(self, basis: Vectors, rows: NDArray[np.float16], max_norm: float, settings: PruningSettings) -> None:
-        self.basis, self.rows, self.max_norm, self.settings = basis, rows, max_norm, settings
-        self._sample = torch.from_numpy(rows[:: max(1, len(rows) // settings.sample_rows)].astype(np.float32))
+    def __init__(
+        self,
+        basis: Vectors,
+        rows: NDArray[np.float16],
+        max_norm: float,
+        settings: PruningSettings,
+        live: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self.basis, self.rows, self.max_norm, self.settings, self.live = basis, rows, max_norm, settings, live
+        self._live_count = len(rows) if live is None else int(live.sum())
+        step = max(1, self._live_count // settings.sample_rows)
+        sample = rows[::step] if live is None else rows[np.flatnonzero(live)[::step]]
+        self._sample = torch.from_numpy(sample.astype(np.float32))
 
     def candidates(self, queries: Vectors, k: int, score: ScorePairs) -> list[NDArray[np.int64]]:
         """Return for each query ascending rows that contain its ``k`` best, and few others.
@@ -73,7 +84,7 @@ class PcaPruner:
         projected, few = torch.from_numpy(self.project_queries(queries)), len(queries) <= FEW_QUERIES
         slack = self.slack(queries, few)
         expected = max(self.settings.expected_candidates, 50 * k)
-        rank = min(len(self._sample), max(1, round(expected * len(self._sample) / len(self.rows))))
+        rank = min(len(self._sample), max(1, round(expected * len(self._sample) / self._live_count)))
         thresholds = torch.topk(projected @ self._sample.T, rank, dim=1).values[:, -1]
         candidates = self._scan(projected, thresholds, few)
         limits = _kth_best_scores(candidates, k, score) - slack
@@ -102,7 +113,11 @@ class PcaPruner:
             # np.flatnonzero is several times as fast as torch.nonzero
             flat = np.flatnonzero((bounds >= thresholds[:, None]).numpy())
             query, row = np.divmod(flat, len(block))
-            hits.append((query, row + first, bounds.numpy().reshape(-1)[flat]))
+            bound = bounds.numpy().reshape(-1)[flat]
+            if self.live is not None:
+                kept = self.live[row + first]
+                query, row, bound = query[kept], row[kept], bound[kept]
+            hits.append((query, row + first, bound))
         query, row, bound = (np.concatenate(column) for column in zip(*hits, strict=True))
         order = np.argsort(query, kind="stable")
         ends = np.searchsorted(query[order], np.arange(len(projected) + 1))
@@ -133,49 +148,54 @@ def _kth_best_scores(
     return np.array([np.partition(own, len(own) - k)[len(own) - k] if len(own) else -np.inf for own in scores])
 
 
-def open_pruner(index: Index, settings: PruningSettings = DEFAULTS) -> PcaPruner | None:
-    """Open the projections of an index, and compute them if they are missing.
+def open_pruner(segment: Segment, settings: PruningSettings = DEFAULTS) -> PcaPruner | None:
+    """Open the projections of a segment, and compute them if they are missing.
 
-    Returns None if the index is too small, or its vectors are too short, for a gain. Raises InputError for damaged
-    files or a full disk.
+    Returns None if the segment is too small, or its vectors are too short, for a gain, or if missing projections cannot
+    be written. Raises InputError for damaged files.
     """
-    if len(index) < settings.min_pois or index.dim <= 2 * settings.dims:
+    if segment.live_count < settings.min_pois or segment.dim <= 2 * settings.dims:
         return None
-    folder = index.path / FOLDER
-    if not folder.exists():
-        _write_projections(index, folder, settings)
+    folder = segment.path / FOLDER
+    if not folder.exists() and not write_projections(segment, settings):
+        return None
     try:
         basis, rows = np.load(folder / BASIS), open_mapped(folder / ROWS)
     except (OSError, ValueError, EOFError):
         basis, rows = np.zeros(0, np.float32), np.zeros(0, np.float16)
-    if basis.shape != (index.dim, settings.dims) or rows.shape != (len(index), settings.dims + 1):
+    if basis.shape != (segment.dim, settings.dims) or rows.shape != (len(segment), settings.dims + 1):
         raise InputError("damaged projections", where=folder, hint="Delete the folder; the next start builds it again.")
-    return PcaPruner(basis, rows, index.max_norm + index.max_residual_norm, settings)
+    return PcaPruner(basis, rows, segment.max_norm + segment.max_residual_norm, settings, segment.live)
 
 
-def _write_projections(index: Index, folder: Path, settings: PruningSettings) -> None:
-    generator = np.random.default_rng(0)
-    count = min(settings.fit_rows, len(index))
+def write_projections(segment: Segment, settings: PruningSettings = DEFAULTS) -> bool:
+    """Write the projections of a segment; return False if they cannot be written.
+
+    The folder of the segment is never created: a writer may have removed it meanwhile.
+    """
+    generator, folder = np.random.default_rng(0), segment.path / FOLDER
+    count = min(settings.fit_rows, len(segment))
     basis = principal_directions(
-        index.vectors(np.sort(generator.choice(len(index), count, replace=False))), settings.dims
+        segment.vectors(np.sort(generator.choice(len(segment), count, replace=False))), settings.dims
     )
     temporary = folder.with_name(f".{folder.name}.tmp")
-    if temporary.exists():
-        remove_folder(temporary)
-    make_folder(temporary)
     try:
+        if temporary.exists():
+            remove_folder(temporary)
+        temporary.mkdir()
         np.save(temporary / BASIS, basis)
-        shape = (len(index), settings.dims + 1)
+        shape = (len(segment), settings.dims + 1)
         rows = np.lib.format.open_memmap(temporary / ROWS, mode="w+", dtype=np.float16, shape=shape)
-        for first, shard in index.shards():
-            vectors = index.vectors(np.arange(first, first + len(shard)))
+        for first, shard in segment.shards():
+            vectors = segment.vectors(np.arange(first, first + len(shard)))
             rows[first : first + len(shard)] = project_vectors(vectors, basis)
         rows.flush()
         del rows
         publish_folder(temporary, folder)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"cannot write ({reason})", where=folder, hint="Free disk space and start again.") from error
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        return folder.exists()  # another process may have written it
+    return True
 
 
 def principal_directions(sample: Vectors, count: int) -> Vectors:

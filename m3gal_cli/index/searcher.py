@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from m3gal_cli.encoders.protocol import Vectors
 from m3gal_cli.geo.filters import GeoFilter
-from m3gal_cli.index.index import Index
+from m3gal_cli.index.segment import Segment
 
 SearcherKind = Literal["auto", "exact", "ann", "milvus"]
 
@@ -19,7 +19,7 @@ class SearchResult(NamedTuple):
     """The best POIs of each query by descending score; equal scores are ordered by row number.
 
     Shape:
-        rows: (Q, k) int64, row numbers in the index, padded with -1.
+        rows: (Q, k) int64, row numbers, padded with -1.
         scores: (Q, k) float32, inner products q·v, padded with -inf.
     """
 
@@ -33,7 +33,7 @@ class SearchResult(NamedTuple):
 
 
 class Searcher(Protocol):
-    """A method to search an index."""
+    """A method to search a segment, or an index of several segments. Only live rows are found."""
 
     def search(self, queries: Vectors, k: int, filters: Sequence[GeoFilter | None] | None = None) -> SearchResult:
         """Return the ``k`` best POIs of each query that pass its filter. Shape: (Q, D), Q filters -> (Q, k)."""
@@ -63,16 +63,16 @@ def inner_products(vectors: Vectors, queries: Vectors) -> Vectors:
 
 
 def search_by_filter(
-    index: Index,
+    segment: Segment,
     queries: Vectors,
     k: int,
     filters: Sequence[GeoFilter | None] | None,
     search: Callable[[Vectors, int, NDArray[np.int64] | None], SearchResult],
 ) -> SearchResult:
-    """Call ``search`` once for each filter: with its queries, ``k``, and the rows that pass it (None: all rows)."""
+    """Call ``search`` once for each filter: with its queries, ``k``, and the live rows that pass it (None: all)."""
     result = empty_result(len(queries), k)
     for geo_filter, numbers in group_by_filter(len(queries), filters).items():
-        rows = None if geo_filter is None else index.rows_in(geo_filter)
+        rows = None if geo_filter is None else segment.rows_in(geo_filter)
         found = search(np.ascontiguousarray(queries[numbers], np.float32), k, rows)
         result.rows[numbers], result.scores[numbers] = found
     return result

@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from m3gal_cli.compat.legacy_pickle import resolve_dataset
+from m3gal_cli.data.formats import part_files
 from m3gal_cli.errors import InputError
 from m3gal_cli.geo.datums import check_datum
 from m3gal_cli.inspect.city_tables import load_city
-from m3gal_cli.inspect.file_kinds import FACTS, QUERIES, RECORDS, kind_of, main_file
+from m3gal_cli.inspect.file_kinds import FACTS, QUERIES, RECORDS, city_name, kind_of, main_file
 from m3gal_cli.inspect.inspection import Inspection, InspectOptions
 from m3gal_cli.inspect.records import inspect_queries, inspect_records
 from m3gal_cli.inspect.tables import inspect_facts, inspect_table
@@ -36,8 +37,11 @@ def inspect_file(path: Path, options: InspectOptions = DEFAULT_OPTIONS) -> Inspe
     """
     check_datum(options.datum)
     check_datum(options.against_datum)
-    path = main_file(path) if path.is_dir() else resolve_dataset(path)
-    kind = kind_of(path)
+    if not path.is_dir():
+        path = resolve_dataset(path)
+    elif not part_files(path) or any(city_name(file) for file in path.iterdir()):
+        path = main_file(path)
+    kind = kind_of(path, options.columns)
     if kind in (RECORDS, QUERIES):
         if options.place is not None:
             hint = "Omit --place, or give a view table, POI table or facts table."
@@ -48,7 +52,7 @@ def inspect_file(path: Path, options: InspectOptions = DEFAULT_OPTIONS) -> Inspe
     if options.against is not None:
         from m3gal_cli.inspect.datum_check import compare_coordinates  # osmium and shapely are slow to import
 
-        comparison = compare_coordinates(path, options.against, options.datum, options.against_datum)
+        comparison = compare_coordinates(path, options.against, options.datum, options.against_datum, options.columns)
         inspection.datum_comparison = comparison
         if comparison.suspicious:
             inspection.warnings.append(f"{comparison.words}.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from m3gal_cli.data.poi_reader import PoiOptions
 from m3gal_cli.data.tables import read_facts, read_frame, read_views
 from m3gal_cli.files import suffix_of
 from m3gal_cli.geo.datums import Datum
@@ -38,7 +39,7 @@ def load_city(path: Path, kind: str, frame: pd.DataFrame, datum: Datum, warnings
     if kind == POIS:
         pois = _with_twin_columns(path, frame, files.pois, warnings)
     elif files.pois is not None:
-        pois = read_pois_without_row_numbers(files.pois, datum)
+        pois = read_pois_without_row_numbers(files.pois, PoiOptions(datum))
     if kind != FACTS and files.facts is not None:
         facts = read_facts(files.facts, datum)
     views, pois = _with_ids(views, pois)

@@ -13,15 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
+from m3gal_cli.data.poi_reader import PoiOptions, read_pois
 from m3gal_cli.data.records import distinct_passages, read_records
-from m3gal_cli.data.tables import parquet_twin, read_facts, read_pois, read_views
+from m3gal_cli.data.tables import parquet_twin, read_facts, read_views
 from m3gal_cli.errors import InputError
 from m3gal_cli.files import require_file
 from m3gal_cli.geo.datums import Datum, to_wgs84
 from m3gal_cli.geo.distances import Floats, haversine_m, local_metres
-from m3gal_cli.inspect.file_kinds import FACTS, POIS, RECORDS, VIEWS, is_extract, kind_of
+from m3gal_cli.inspect.file_kinds import FACTS, POIS, RECORDS, VIEWS, kind_of
 from m3gal_cli.osm.extract_reader import read_extract
 from m3gal_cli.osm.place_deduplication import deduplicate_places
+from m3gal_cli.poi_source import is_extract
 from m3gal_cli.text.addresses import parse_address
 from m3gal_cli.text.normalise import reading_key
 
@@ -69,7 +71,11 @@ class DatumComparison:
 
 
 def compare_coordinates(
-    path: Path, against: Path, read_as: Datum = "wgs84", against_datum: Datum = "wgs84"
+    path: Path,
+    against: Path,
+    read_as: Datum = "wgs84",
+    against_datum: Datum = "wgs84",
+    columns: str | None = None,
 ) -> DatumComparison:
     """Compare the coordinates of a table with those of a map of the same city.
 
@@ -78,11 +84,12 @@ def compare_coordinates(
         against: The map: an extract, or facts or a POI table made from one.
         read_as: The datum in which the caller reads the table. The comparison uses the unconverted coordinates.
         against_datum: Datum of ``against``.
+        columns: Columns of ``path`` by role, if it is a POI table.
 
     Raises:
         InputError: A file is invalid, or ``path`` holds queries, which have no place names.
     """
-    table = _unique_places(_named_coordinates(path))
+    table = _unique_places(_named_coordinates(path, columns))
     names, lng, lat = _map_names(against, against_datum)
     counts = Counter(names)
     unique = {name: (x, y) for name, x, y in zip(names, lng, lat, strict=True) if name and counts[name] == 1}
@@ -157,16 +164,16 @@ def _sentence(verdict: str, median: dict[str, float], offset: tuple[float, float
     )
 
 
-def _named_coordinates(path: Path) -> Iterable[tuple[str, float, float]]:
+def _named_coordinates(path: Path, columns_option: str | None) -> Iterable[tuple[str, float, float]]:
     """Return (name, lng, lat), unconverted. Names are the column name, whole texts, and texts up to the first comma."""
-    kind = kind_of(path)
+    kind = kind_of(path, columns_option)
     if kind == RECORDS:
         passages = distinct_passages(read_records(path))
         return [(name, p.lng, p.lat) for p in passages for name in _names(p.text)]
     if kind == FACTS:
         frame, columns = read_facts(path), ["name"]
     elif kind in (VIEWS, POIS):
-        frame = read_views(path) if kind == VIEWS else read_pois(path)
+        frame = read_views(path) if kind == VIEWS else read_pois(path, PoiOptions(columns=columns_option))
         columns = ["address1", "address2"] if kind == VIEWS else ["address"]
         columns += [column for column in ("name",) if column in frame.columns]
     else:
@@ -210,7 +217,7 @@ def _map_names(path: Path, datum: Datum) -> tuple[list[str], list[float], list[f
         frame = read_facts(path, datum)
     elif kind == POIS:
         twin = parquet_twin(path)
-        frame = read_pois(twin if twin.is_file() else path, datum)
+        frame = read_pois(twin if twin.is_file() else path, PoiOptions(datum))
         if "name" not in frame.columns:
             frame = frame.assign(name=[parse_address(text).name for text in frame["address"]])
     else:

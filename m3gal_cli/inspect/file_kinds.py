@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet
-
-from m3gal_cli.data.tables import FACTS_COLUMNS, iter_json_lines, read_frame
+from m3gal_cli.data.formats import open_table
+from m3gal_cli.data.schemas import UnknownSchema
+from m3gal_cli.data.tables import FACTS_COLUMNS, iter_json_lines
 from m3gal_cli.errors import InputError
-from m3gal_cli.files import open_text, require_file, suffix_of
+from m3gal_cli.files import require_file, suffix_of
+from m3gal_cli.poi_source import is_extract, open_pois
 
 VIEWS, POIS, FACTS = "view table", "POI table", "facts"
 RECORDS, QUERIES = "candidate records", "queries"
-EXTRACT_SUFFIXES = (".pbf", ".osm", ".osm.gz", ".osm.bz2", ".o5m")
 _STEMS = {VIEWS: "same_poi_views_", POIS: "poi_database_", FACTS: "facts_"}
 _SUFFIXES = (".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz")  # .parquet first: that twin holds every column
 
@@ -29,17 +27,17 @@ class CityFiles:
     facts: Path | None = None
 
 
-def is_extract(path: Path) -> bool:
-    """Return whether a file name is that of a map extract."""
-    return path.name.lower().endswith(EXTRACT_SUFFIXES)
+def kind_of(path: Path, columns_option: str | None = None) -> str:
+    """Return the kind of a file, from its suffix and its columns or keys.
 
-
-def kind_of(path: Path) -> str:
-    """Return the kind of a file, from its suffix and its columns or keys. Raises InputError for an unknown kind."""
+    ``columns_option`` is the value of ``--columns``, which makes the file a POI table. Raises InputError for an unknown
+    kind.
+    """
     if is_extract(path):
         hint = "Build a view table and a POI table first: m3gal data osm"
         raise InputError("the file is a map extract, not a table", where=path, hint=hint)
-    require_file(path, "data file")
+    if not path.is_dir():
+        require_file(path, "data file")
     suffix = suffix_of(path)
     if suffix == ".pth":
         return RECORDS
@@ -48,30 +46,34 @@ def kind_of(path: Path) -> str:
         return RECORDS
     if columns & {"address1", "address2"}:
         return VIEWS
-    if "address" in columns:
+    if columns_option is not None or "address" in columns:
         return POIS
-    if columns.issuperset(FACTS_COLUMNS):
+    if columns.issuperset((*FACTS_COLUMNS, "crossing_a")):  # a POI table may have the others
         return FACTS
     if suffix == ".jsonl" and "query" in columns:
         return QUERIES
+    if _is_poi_table(path):
+        return POIS
     expected = "address1, address2 (view table), address (POI table), poi_id, name, category (facts), or GeoTES keys"
     names = ", ".join(sorted(columns)) or "none"
     raise InputError(f"unknown kind of file (its columns: {names})", where=path, hint=f"Expected {expected}.")
 
 
 def columns_of(path: Path, suffix: str) -> list[str]:
-    """Return the columns of a table, or the keys of the first line; reads the whole file only where necessary."""
+    """Return the columns of a table, or the keys of the first line. Raises InputError."""
     if suffix == ".jsonl":
         return list(next(iter_json_lines(path))[1])
+    with open_table(path) as table:
+        return table.columns
+
+
+def _is_poi_table(path: Path) -> bool:
+    """Return whether a table has texts and coordinates. Raises InputError if there are two readings of it."""
     try:
-        if suffix == ".csv":
-            with open_text(path) as file:
-                return [cell.strip() for cell in next(csv.reader(file), [])]
-        if suffix == ".parquet":
-            return list(pyarrow.parquet.read_schema(path).names)
-    except (OSError, EOFError, ValueError, zlib.error, csv.Error):
-        pass  # read_frame reports the error
-    return [str(column) for column in read_frame(path).columns]
+        with open_pois(path):
+            return True
+    except UnknownSchema:
+        return False
 
 
 def main_file(folder: Path) -> Path:

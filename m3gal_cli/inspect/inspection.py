@@ -30,6 +30,8 @@ class InspectOptions:
         place: Id of a single place to show instead.
         against: Extract, facts or POI table of the same city to compare the coordinates with.
         against_datum: Datum of ``against``.
+        columns: Columns of a POI table by role; see ``data.poi_reader.PoiOptions``.
+        bad_rows: File for the invalid rows of a POI table, which are left out; None: they are errors.
     """
 
     seed: int = 0
@@ -39,6 +41,8 @@ class InspectOptions:
     place: str | None = None
     against: Path | None = None
     against_datum: Datum = "wgs84"
+    columns: str | None = None
+    bad_rows: Path | None = None
 
 
 @dataclass
@@ -52,6 +56,7 @@ class Inspection:
         numbers: The same values as numbers, by machine-readable key.
         examples: Rows spread over the file; the column ``row`` holds their row numbers, from 1.
         warnings: Suspected problems, one sentence each.
+        notes: Messages, such as the number of rows that were left out.
         city: Places with their views and facts; None for candidate records and queries.
         places: A sample of these places, spread over space and over kinds of place.
         fact_coverage: Share of the places of each kind that have each fact, largest kind first, all kinds last.
@@ -64,6 +69,7 @@ class Inspection:
     numbers: dict[str, float | int | None] = field(default_factory=dict)
     examples: pd.DataFrame = field(default_factory=pd.DataFrame)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     city: City | None = None
     places: list[PlaceDetails] = field(default_factory=list)
     fact_coverage: list[FactCoverage] = field(default_factory=list)
@@ -124,6 +130,10 @@ def spread_rows(total: int, options: InspectOptions) -> list[int]:
 
 def json_value(value: Any) -> Any:
     """Return a table cell as a JSON-serialisable value."""
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, dict):
+        return {str(key): json_value(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [json_value(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if value is None or isinstance(value, str | int | float) else str(value)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
-from m3gal_cli.data.tables import GEOHASH_COLUMNS, read_facts, read_pois, read_views
-from m3gal_cli.files import suffix_of
-from m3gal_cli.geo.datums import Datum, to_wgs84
+from m3gal_cli.data.poi_reader import DEFAULT_OPTIONS, PoiOptions, PoiStream, open_pois
+from m3gal_cli.data.tables import GEOHASH_COLUMNS, read_facts, read_views
+from m3gal_cli.geo.datums import to_wgs84
 from m3gal_cli.inspect.city import is_given
 from m3gal_cli.inspect.extent import add_datum, add_extent, add_geohash_fit
-from m3gal_cli.inspect.file_kinds import FACTS, VIEWS, columns_of
+from m3gal_cli.inspect.file_kinds import FACTS, VIEWS
 from m3gal_cli.inspect.inspection import Inspection, InspectOptions, spread_rows
 
 _EXAMPLE_FACTS = ("poi_id", "name", "category", "lng", "lat", "street", "housenumber", "area", "district", "city")
@@ -20,9 +21,9 @@ _EXAMPLE_FACTS = ("poi_id", "name", "category", "lng", "lat", "street", "housenu
 def inspect_table(path: Path, kind: str, options: InspectOptions) -> tuple[Inspection, pd.DataFrame]:
     """Inspect a view table or a POI table; return the result and the table in WGS-84."""
     is_views = kind == VIEWS
-    raw = read_views(path) if is_views else read_pois_without_row_numbers(path)  # unconverted: for the geohash digits
-    frame = _in_wgs84(raw, options)
     inspection = Inspection(path, kind)
+    raw = read_views(path) if is_views else _read_pois(path, options, inspection)  # unconverted: for the digits
+    frame = _in_wgs84(raw, options)
     texts = ["address1", "address2"] if is_views else ["address"]
     keys = [*texts, "lng", "lat"]
     inspection.add("rows", len(frame))
@@ -72,10 +73,28 @@ def inspect_facts(path: Path, options: InspectOptions) -> tuple[Inspection, pd.D
     return inspection, frame
 
 
-def read_pois_without_row_numbers(path: Path, datum: Datum = "wgs84") -> pd.DataFrame:
+def read_pois_without_row_numbers(path: Path, options: PoiOptions = DEFAULT_OPTIONS) -> pd.DataFrame:
     """Read a POI table without the row numbers that the reader adds as poi_id to a table without ids."""
-    frame = read_pois(path, datum)
-    return frame if "poi_id" in columns_of(path, suffix_of(path)) else frame.drop(columns="poi_id")
+    with open_pois(path, options) as stream:
+        return _frame_of(stream)
+
+
+def _frame_of(stream: PoiStream) -> pd.DataFrame:
+    frame = pa.concat_tables(stream.batches()).to_pandas()
+    return frame if stream.has_ids else frame.drop(columns="poi_id")
+
+
+def _read_pois(path: Path, options: InspectOptions, inspection: Inspection) -> pd.DataFrame:
+    """Read a POI table unconverted, and add its format and schema to the facts."""
+    with open_pois(
+        path, PoiOptions(columns=options.columns, bad_rows=options.bad_rows), inspection.notes.append
+    ) as stream:
+        inspection.notes.clear()  # the facts say it
+        inspection.facts += [("format", ", ".join(stream.notes))] if stream.notes else []
+        if stream.schema.name != "m3gal":
+            inspection.facts.append(("schema", stream.schema.name))
+            inspection.facts += [(f"schema: {role}", source) for role, source in stream.schema.describe()]
+        return _frame_of(stream)
 
 
 def _in_wgs84(raw: pd.DataFrame, options: InspectOptions) -> pd.DataFrame:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NotRequired, TypedDict, final
 
 import numpy as np
 
 from m3gal_cli.data.queries import Query
 from m3gal_cli.encoders.protocol import QueryEncoder
+from m3gal_cli.errors import InputError
 from m3gal_cli.geo.distances import haversine_m
 from m3gal_cli.geo.filters import Box, GeoFilter
 from m3gal_cli.index.index import Index
@@ -16,9 +17,13 @@ from m3gal_cli.index.searcher import Searcher, SearchResult, empty_result
 from m3gal_cli.matching.candidate_table import CandidateTable
 from m3gal_cli.rerank.reranker import Reranker, probabilities
 
+ANSWER_KEYS = ("id", "query", "matches", "line", "error")  # of an answer and of the output for a broken query
+POI_KEYS = ("poi_id", "name", "address", "lng", "lat")
+MATCH_KEYS = ("rank", *POI_KEYS, "score", "distance_m")
+
 
 class Match(TypedDict):
-    """One POI of an answer.
+    """One POI of an answer. Further columns of the POI table follow ``score``, if they are asked for.
 
     With a reranker, score is the probability that the query means this POI rather than any other candidate. Without
     one it is the first-stage score q·text + q·location, in [-2, 2]. lng and lat are degrees, WGS-84. distance_m is the
@@ -27,6 +32,7 @@ class Match(TypedDict):
 
     rank: int
     poi_id: Any
+    name: NotRequired[str | None]  # if the POI table has names
     address: str
     lng: float
     lat: float
@@ -36,7 +42,7 @@ class Match(TypedDict):
 
 @final
 class Answer(TypedDict):
-    """The best matches of a query, best first."""
+    """The best matches of a query, best first; further columns of the query stand before ``matches``."""
 
     id: Any
     query: str
@@ -60,7 +66,12 @@ class Matcher:
         self._table = CandidateTable.of_index(index)
 
     def answer(
-        self, queries: Sequence[Query], k: int, within_km: float | None = None, box: Box | None = None
+        self,
+        queries: Sequence[Query],
+        k: int,
+        within_km: float | None = None,
+        box: Box | None = None,
+        columns: Sequence[str] = (),
     ) -> list[Answer]:
         """Return the best ``k`` POIs of each query, in the order of the queries; fewer if a filter leaves fewer.
 
@@ -69,6 +80,7 @@ class Matcher:
             k: Number of matches per query.
             within_km: Largest distance from the query location; not applied to a query without location.
             box: West, south, east, north in degrees; POIs outside are no matches.
+            columns: Further columns of the POI table that the matches carry (see ``check_columns``).
         """
         k = min(k, len(self.index))
         filters = [filter_of(q, within_km, box) for q in queries]
@@ -77,12 +89,30 @@ class Matcher:
         result = self.searcher.search(vectors, depth, filters if any(filters) else None)
         if self.reranker is not None:
             result = self._rerank(self.reranker, queries, result, k)
-        pois = iter(self.index.pois_at(result.rows[result.rows >= 0]))
+        pois = iter(self.index.pois_at(result.rows[result.rows >= 0], list(columns)))
         answers: list[Answer] = []
         for query, rows, scores in zip(queries, result.rows, result.scores, strict=True):
             own = [(next(pois), score) for row, score in zip(rows, scores.tolist(), strict=True) if row >= 0]
-            answers.append({"id": query.id, "query": query.text, "matches": _matches(query, own)})
+            extra = {column_name(name, ANSWER_KEYS, "query"): value for name, value in query.extra.items()}
+            answers.append(
+                {"id": query.id, "query": query.text, **extra, "matches": _matches(query, own)}  # type: ignore[typeddict-item]
+            )
         return answers
+
+    def check_columns(self, names: Sequence[str], option: str = "--with") -> list[str]:
+        """Return the names of columns of the POI table; ``all`` stands for all of them.
+
+        Raises:
+            InputError: The table has no such column; ``option`` names the option in the error.
+        """
+        own = [name for name in self.index.columns if name not in POI_KEYS]
+        if list(names) == ["all"] and "all" not in own:
+            return own
+        for name in names:
+            if name not in (*own, "name"):
+                known = f"Its columns are: {', '.join(own)}." if own else "It has no further columns."
+                raise InputError(f"{option}: the POI table has no column {name!r}", where=self.index.path, hint=known)
+        return [name for name in dict.fromkeys(names) if name != "name"]
 
     def _rerank(self, reranker: Reranker, queries: Sequence[Query], result: SearchResult, k: int) -> SearchResult:
         """Return the best ``k`` by logits, with their probabilities; ties are in the order of the index."""
@@ -96,6 +126,11 @@ class Matcher:
         return out
 
 
+def column_name(name: str, taken: Collection[str], prefix: str) -> str:
+    """Return the name of a column in the output: ``prefix_name`` if a field of the answer has the same name."""
+    return f"{prefix}_{name}" if name in taken else name
+
+
 def filter_of(query: Query, within_km: float | None, box: Box | None) -> GeoFilter | None:
     """Return the geographic filter of a query; None for no filter."""
     if within_km is None or query.lng is None or query.lat is None:
@@ -105,10 +140,11 @@ def filter_of(query: Query, within_km: float | None, box: Box | None) -> GeoFilt
 
 def _matches(query: Query, pois: list[tuple[dict[str, Any], float]]) -> list[Match]:
     """Return POIs and their scores, best first, as the matches of an answer."""
-    matches: list[Match] = [
-        {"rank": rank, **poi, "score": score}  # type: ignore[typeddict-item]
-        for rank, (poi, score) in enumerate(pois, 1)
-    ]
+    matches: list[Match] = []
+    for rank, (poi, score) in enumerate(pois, 1):
+        fields: dict[str, Any] = {"rank": rank} | {key: poi.pop(key) for key in POI_KEYS if key in poi}
+        fields |= {"score": score} | {column_name(key, MATCH_KEYS, "poi"): value for key, value in poi.items()}
+        matches.append(fields)  # type: ignore[arg-type]
     if query.lng is not None and query.lat is not None and matches:
         metres = haversine_m(query.lng, query.lat, [m["lng"] for m in matches], [m["lat"] for m in matches])
         for match, distance in zip(matches, metres.tolist(), strict=True):

@@ -11,10 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from m3gal_cli.config.load import config_from_file, load_config
 from m3gal_cli.config.paths import find_pois
-from m3gal_cli.config.schema import Config
+from m3gal_cli.config.schema import Config, DataConfig
 from m3gal_cli.errors import InputError
+from m3gal_cli.files import stem_of
+from m3gal_cli.index.manifest import read_manifest
+from m3gal_cli.matching.index_model import (
+    check_index_folder,
+    is_embedded,
+    reference_to,
+    referenced_checkpoint,
+)
 
 if TYPE_CHECKING:  # torch is imported only when a model is loaded
+    import pyarrow as pa
     import torch
 
     from m3gal_cli.core.checkpoint import Checkpoint
@@ -29,6 +38,7 @@ if TYPE_CHECKING:  # torch is imported only when a model is loaded
 
 PUBLISHED_PROFILE = "paper.yaml"
 DATA_SETTINGS = ("suffix", "test_suffix", "views", "train", "val", "test", "poi")  # settings that name data files
+TABLE_SETTINGS = ("dir", "suffix", "poi")  # settings that name a POI table
 Log = Callable[[str], None]
 
 
@@ -47,6 +57,8 @@ class Session:
     checkpoint: Path  # checkpoint directory or published file
     run: Path | None = None  # run folder; None for a checkpoint outside a run
     log: Log = field(default=no_log)  # called with messages
+    model_of_index: bool = False  # the checkpoint is the one that the index in ``eval.index_dir`` refers to
+    table_given: bool = False  # the POI table is named by an option, the API or the environment, not by the run
 
     @cached_property
     def device(self) -> torch.device:
@@ -70,9 +82,12 @@ class Session:
         """The query encoder in the runtime of ``eval.encoder_runtime``. Raises InputError."""
         runtime = self.config.eval.encoder_runtime
         if runtime != "torch":
-            from m3gal_cli.encoders.onnx_export import open_or_export
+            from m3gal_cli.encoders.onnx_export import FOLDERS, open_or_export
 
-            folder, int8 = self.run or Path(), runtime == "onnx-int8"
+            int8 = runtime == "onnx-int8"
+            folder = self.run or Path()
+            if not os.access(folder, os.W_OK) and not (folder / FOLDERS[int8]).exists():
+                folder = Path()  # a run or an index that others share: the export is in the working folder
             return open_or_export(lambda: self._open(("query",)), self.model_fingerprint(), folder, int8, self.log)
         return self.encoder if "encoder" in self.__dict__ else self._load_encoder(("query",))
 
@@ -83,21 +98,27 @@ class Session:
 
         return RerankerWeights.load(self.checkpoint, log=self.log) if self.config.eval.rerank else None
 
-    def training_records(self) -> list[Record]:
-        """Return the records that the checkpoint was finetuned on; none if the run or its file is missing."""
+    def training_records(self, split: str = "train") -> list[Record]:
+        """Return the records that the checkpoint was finetuned on, or the validation records (val) of its run.
+
+        None are returned if the checkpoint belongs to no run, or, after a message, if the file is missing or changed.
+        """
         from m3gal_cli.config.paths import find_records
         from m3gal_cli.core.checkpoint_layout import META_FILE
         from m3gal_cli.data.records import read_records
         from m3gal_cli.encoders.checkpoint_lookup import CONFIG_FILE
         from m3gal_cli.files import read_json
 
-        if self.run is None or (read_json(self.checkpoint / META_FILE) or {}).get("stage") != "finetune":
+        if self.run is None:
+            return []
+        if split == "train" and (read_json(self.checkpoint / META_FILE) or {}).get("stage") != "finetune":
             return []
         data = config_from_file(self.run / CONFIG_FILE).data
         try:
-            path = find_records(data, "train")
+            path = find_records(data, split)
             return [] if path is None else read_records(path, data.datum)
-        except InputError:  # the file was moved or changed since the training
+        except InputError as error:  # the file was moved or changed since the training
+            self.log(f"the {split} records of the run cannot be compared with the queries ({error.what})")
             return []
 
     def model_fingerprint(self) -> Fingerprint:
@@ -125,8 +146,17 @@ class Session:
             raise InputError("no POI table", where=self.config.data.dir, hint=hint)
         return path
 
+    @property
+    def index_folder(self) -> Path:
+        """The folder of the index: ``eval.index_dir``, else index/TABLE in the run. Raises InputError."""
+        folder = self.config.eval.index_dir
+        return Path(folder) if folder else (self.run or Path()) / "index" / stem_of(self.poi_table)
+
     def index(self, progress: Progress, worker: Worker | None = None) -> Index | None:
-        """Open the index of the POI table; build it if it is missing or of another model or table.
+        """Open the index of the POI table; build it, or bring it up to date with the table, if necessary.
+
+        The table of the run does not replace POIs that were added to the index or deleted from it by hand; a table that
+        the user names does. If the model was taken from the index, the table of the run does not count.
 
         Args:
             progress: Called with the number of POIs encoded and the total.
@@ -136,34 +166,132 @@ class Session:
             The index; None in all processes except the first.
 
         Raises:
-            InputError: The table is missing, the table or the reranker weights are unreadable, or the disk is full.
+            InputError: The table is missing, the table or the reranker weights are unreadable, the disk is full, or the
+                index is of another model and cannot be built again.
         """
-        from m3gal_cli.encoders.fingerprint import Fingerprint
-        from m3gal_cli.encoders.model_loading import poi_fingerprint
-        from m3gal_cli.files import require_file, stem_of
+        from m3gal_cli.files import require_file
         from m3gal_cli.index.builder import IndexSources, Worker, open_or_build
 
-        def read_table() -> Any:
-            from m3gal_cli.data.tables import read_pois
+        schemas: list[dict[str, Any]] = []
 
-            return read_pois(require_file(self.poi_table, "POI table"), datum)
+        def read_table() -> pa.Table:
+            _ = self.device  # a wrong device is refused before the table is read
+            pois, schema = self.read_pois(require_file(self.poi_table, "POI table"))
+            schemas.append(schema)
+            return pois
 
         _ = self.weights  # unreadable weights raise before the POIs are encoded
-        datum, folder = self.config.data.datum, self.config.eval.index_dir
-        table = find_pois(self.config.data) if folder else self.poi_table
-        fingerprint = None
-        if table is not None and table.exists():  # a complete index suffices without its table
-            fingerprint = Fingerprint((require_file(table, "POI table"),), {"datum": datum})
-        model = poi_fingerprint(self.checkpoint, self.config)
-        sources = IndexSources(model, fingerprint, read_table, lambda: self.encoder)
-        path = Path(folder or (self.run or Path()) / "index" / stem_of(self.poi_table))
-        return open_or_build(path, sources, self.log, progress, worker or Worker())
+        folder, table = self.index_folder, self._table_fingerprint()
+        model, reference = self._model_for(table), reference_to(self.checkpoint, folder)
+        sources = IndexSources(
+            model,
+            table,
+            read_table,
+            load_encoder=lambda: self.encoder,
+            model_reference=reference,
+            table_given=self.table_given,
+            schema=lambda: schemas[-1],
+            alone=self.is_alone,
+        )
+        return open_or_build(folder, sources, self.log, progress, worker or Worker())
+
+    def read_pois(self, path: Path, with_ids: bool = False) -> tuple[pa.Table, dict[str, Any]]:
+        """Return the POIs of a table in any format and its schema, read by the settings of ``data``.
+
+        Args:
+            path: The table, or an OSM extract.
+            with_ids: Refuse a table without a column of ids, whose row numbers would be the ids.
+
+        Raises:
+            InputError: The table is unreadable, a row is invalid, or there are no ids.
+        """
+        import pyarrow as pa
+
+        from m3gal_cli.poi_source import open_pois, poi_options
+
+        with open_pois(path, poi_options(self.config.data, path), self.log) as stream:
+            if with_ids and not stream.has_ids:
+                hint = "Name it, e.g. --columns id=shop_no. Without ids, POIs of the index cannot be replaced."
+                raise InputError("no column of ids", where=path, hint=hint)
+            return pa.concat_tables(stream.batches()), stream.schema.to_json()
+
+    def check_model(self) -> None:
+        """Raise InputError unless the index was built with this model."""
+        manifest = read_manifest(self.index_folder)
+        if manifest is None or not self.poi_model().matches(manifest.get("model")):
+            what = f"the index was not built with the model {self.checkpoint}"
+            hint = "Give the model of the index with --checkpoint, or build the index again: m3gal index build."
+            raise InputError(what, where=self.index_folder, hint=hint)
+
+    def poi_model(self) -> Fingerprint:
+        """Return the fingerprint of the parts of the model on which POI vectors depend.
+
+        An embedded model is part of its index: its fingerprint is read from the manifest, because hashing its files
+        takes longer than to answer a query.
+        """
+        from m3gal_cli.encoders.fingerprint import RecordedFingerprint
+        from m3gal_cli.encoders.model_loading import poi_fingerprint
+
+        manifest = read_manifest(self.index_folder)
+        if manifest and self.model_of_index and is_embedded(self.checkpoint, self.index_folder):
+            return RecordedFingerprint(recorded=manifest["model"])
+        return poi_fingerprint(self.checkpoint, self.config)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the index is used without a table: the user names none, and that of the run is not that of the index.
+
+        An index in ``eval.index_dir`` may be of any table. The table of the run must not replace the POIs of another.
+        """
+        manifest = read_manifest(Path(self.config.eval.index_dir)) if self.config.eval.index_dir else None
+        if manifest is None or self.table_given:
+            return False
+        table = find_pois(self.config.data)
+        return self.model_of_index or (table is not None and table.name != manifest.get("table_name"))
+
+    def _table_fingerprint(self) -> Fingerprint | None:
+        """Return the fingerprint of the POI table; None if an index must do without a table. Raises InputError."""
+        from m3gal_cli.encoders.fingerprint import Fingerprint
+        from m3gal_cli.files import require_file
+
+        data = self.config.data
+        if self.is_alone:
+            return None
+        table = find_pois(data) if self.config.eval.index_dir else self.poi_table
+        if table is None or not table.exists():  # a complete index suffices without its table
+            return None
+        columns = {} if data.columns is None else {"columns": data.columns}
+        return Fingerprint((require_file(table, "POI table"),), {"datum": data.datum} | columns)
+
+    def _model_for(self, table: Fingerprint | None) -> Fingerprint:
+        """Return the fingerprint of the model.
+
+        Raises:
+            InputError: The index is of another model, and its POIs would be lost by building it again.
+        """
+        from m3gal_cli.encoders.fingerprint import RecordedFingerprint
+
+        manifest, model = read_manifest(self.index_folder), self.poi_model()
+        if manifest is None:
+            return model
+        if model.matches(manifest["model"]):
+            return RecordedFingerprint(recorded=manifest["model"])  # the files of the model are not read twice
+        if table is None:
+            reason = "no POI table is given"
+        elif manifest.get("edited") and not self.table_given:
+            reason = "POIs were added to it or deleted from it by hand"
+        else:
+            return model
+        what = "its model has changed since" if self.model_of_index else "it is of another model"
+        hint = "Give --pois FILE to build it again from this table, or --checkpoint with the model of the index."
+        raise InputError(f"{what}, and the index is not built again: {reason}", where=self.index_folder, hint=hint)
 
     def matcher(self, index: Index, progress: Progress) -> Matcher:
         """Return the matcher of an index, with search and reranker by the settings of ``eval``. Raises InputError."""
+        from m3gal_cli.index.document_frequencies import open_document_frequencies
         from m3gal_cli.index.factory import SearchOptions, make_searcher
         from m3gal_cli.matching.matcher import Matcher
-        from m3gal_cli.rerank.linear import LinearReranker, open_document_frequencies
+        from m3gal_cli.rerank.linear import LinearReranker
 
         settings, encoder = self.config.eval, self.query_encoder
         options = SearchOptions(settings.index, settings.recall, settings.uri)
@@ -205,20 +333,26 @@ def open_session(
     A checkpoint of the published code has no run: without a profile its settings are those of paper.yaml.
 
     Args:
-        checkpoint: Run, checkpoint directory or published file; None: the best checkpoint of the newest run.
+        checkpoint: Run, checkpoint directory or published file; None: the model of the index in ``eval.index_dir``,
+            else the best checkpoint of the newest run.
         given: Settings by dotted name.
         sets: Settings as ``KEY=VALUE``.
         profile: Name or path of a profile that replaces the settings of the run.
         log: Called with messages, such as which checkpoint is used.
 
     Raises:
-        InputError: No such checkpoint, or wrong settings.
+        InputError: No such checkpoint, wrong settings, or the model of the index is missing.
     """
     from m3gal_cli.encoders.checkpoint_lookup import CONFIG_FILE, find_checkpoint, newest_run, run_folder_of
 
-    given = dict(given)
-    if checkpoint is None:
-        checkpoint = newest_run(Path(load_config(profile, given, sets).run.dir))
+    given, settings = dict(given), load_config(profile, given, sets)
+    index = None if settings.eval.index_dir is None else check_index_folder(Path(settings.eval.index_dir))
+    own = referenced_checkpoint(index) if index and checkpoint is None else None
+    if own is not None:
+        checkpoint = own
+        log(f"checkpoint: {own} (the model of the index)")
+    elif checkpoint is None:
+        checkpoint = newest_run(Path(settings.run.dir))
         log(f"checkpoint: {checkpoint / 'best'} (the newest run's best)")
     path = find_checkpoint(checkpoint)
     run = run_folder_of(path) if path.is_dir() else None
@@ -227,4 +361,6 @@ def open_session(
         sets = [*(f"data.{name}=null" for name in DATA_SETTINGS if f"data.{name}" not in given), *sets]
     if path.is_dir() and given.get("model.text_encoder"):
         log("--text-encoder is not needed: the checkpoint has its own")
-    return Session(load_config(base, given, sets), path, run, log)
+    table_given = any(getattr(settings.data, name) != getattr(DataConfig(), name) for name in TABLE_SETTINGS)
+    table_given |= any(given.get(f"data.{name}") is not None for name in TABLE_SETTINGS)
+    return Session(load_config(base, given, sets), path, run, log, own is not None, table_given)

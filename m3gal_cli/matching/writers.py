@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypedDict, final
 
 from m3gal_cli.errors import InputError
 from m3gal_cli.files import suffix_of
-from m3gal_cli.matching.matcher import Answer
+from m3gal_cli.matching.matcher import MATCH_KEYS, Answer, column_name
 
 AnswerFormat = Literal["jsonl", "csv", "geojson"]
+Warn = Callable[[str], None]
 FORMATS: dict[str, AnswerFormat] = {
     "": "jsonl",
     ".jsonl": "jsonl",
@@ -23,7 +24,6 @@ FORMATS: dict[str, AnswerFormat] = {
     ".csv": "csv",
     ".geojson": "geojson",
 }
-COLUMNS = ("id", "query", "rank", "poi_id", "address", "lng", "lat", "score", "distance_m")
 
 
 @final
@@ -56,11 +56,32 @@ def output_format(path: Path) -> AnswerFormat:
     return FORMATS[suffix]
 
 
-def answer_writer(form: AnswerFormat, failures: bool = False) -> Writer:
-    """Return the writer of a format. ``failures`` adds the CSV columns line and error."""
+def answer_writer(
+    form: AnswerFormat, match_columns: Sequence[str], failures: bool = False, warn: Warn | None = None
+) -> Writer:
+    """Return the writer of a format.
+
+    Args:
+        form: The format.
+        match_columns: Fields of the matches, in order (CSV).
+        failures: Add the CSV columns line and error.
+        warn: Called at most once, with a message about query columns that the CSV header lacks.
+    """
     if form == "csv":
-        return _Csv(failures)
+        return _Csv(match_columns, failures, warn)
     return _GeoJson() if form == "geojson" else _JsonLines()
+
+
+def match_columns(named: bool, further: Sequence[str]) -> list[str]:
+    """Return the fields of a match in order.
+
+    Args:
+        named: Whether the POI table has names.
+        further: Further columns of the POI table.
+    """
+    own = [column_name(name, MATCH_KEYS, "poi") for name in further]
+    first = [key for key in MATCH_KEYS[:-1] if named or key != "name"]
+    return [*first, *own, MATCH_KEYS[-1]]
 
 
 class _JsonLines(Writer):
@@ -71,20 +92,43 @@ class _JsonLines(Writer):
 
 
 class _Csv(Writer):
-    """One row per match; one row with empty match columns for a failure or a query without matches."""
+    """One row per match; one row with empty match columns for a failure or a query without matches.
 
-    def __init__(self, failures: bool) -> None:
-        self._columns = (*COLUMNS, "line", "error") if failures else COLUMNS
-        self._started = False
+    The header has the columns of the first batch that contains an answer. Failures before it wait for the header.
+    """
+
+    def __init__(self, columns: Sequence[str], failures: bool, warn: Warn | None) -> None:
+        self._match_columns, self._failures, self._warn = columns, failures, warn
+        self._columns: list[str] = []
+        self._waiting: list[Answer | Failure] = []
 
     def text(self, answers: Sequence[Answer | Failure]) -> str:
+        self._waiting += answers
+        if not self._columns and not any("matches" in answer for answer in self._waiting):
+            return ""
+        return self._rows()
+
+    def end(self) -> str:
+        return self._rows() if self._waiting else ""
+
+    def _rows(self) -> str:
+        """Return the waiting answers as rows, behind the header if these are the first."""
+        rows = [row for answer in self._waiting for row in _rows(answer, self._match_columns)]
+        self._waiting, start = [], not self._columns
+        if start:
+            taken = {"id", "query", "line", "error", *self._match_columns}
+            extra = [name for row in rows for name in row if name not in taken]
+            last = ["line", "error"] if self._failures else []
+            self._columns = ["id", "query", *dict.fromkeys(extra), *self._match_columns, *last]
         file = io.StringIO()
-        table = csv.DictWriter(file, self._columns, lineterminator="\n")
-        if not self._started:
+        table = csv.DictWriter(file, self._columns, lineterminator="\n", extrasaction="ignore")
+        if start:
             table.writeheader()
-            self._started = True
-        for answer in answers:
-            table.writerows({name: _cell(value) for name, value in row.items()} for row in _rows(answer))
+        missing = dict.fromkeys(name for row in rows for name in row if name not in self._columns)
+        if missing and self._warn is not None:
+            self._warn(f"query columns that the first queries lack are not in the output: {', '.join(missing)}")
+            self._warn = None
+        table.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
         return file.getvalue()
 
 
@@ -96,7 +140,7 @@ class _GeoJson(Writer):
 
     def text(self, answers: Sequence[Answer | Failure]) -> str:
         lines = []
-        for row in (row for answer in answers for row in _rows(answer)):
+        for row in (row for answer in answers for row in _rows(answer, MATCH_KEYS)):
             lng, lat = row.pop("lng", None), row.pop("lat", None)
             geometry = None if lng is None else {"type": "Point", "coordinates": [lng, lat]}
             start = "," if self._started else '{"type": "FeatureCollection", "features": [\n'
@@ -108,12 +152,13 @@ class _GeoJson(Writer):
         return "]}\n" if self._started else ""
 
 
-def _rows(answer: Answer | Failure) -> Iterator[dict[str, Any]]:
-    """Yield the matches of an answer, each with the id and the text of the query."""
+def _rows(answer: Answer | Failure, match_columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the matches of an answer, each with the id, the text and the further columns of the query."""
     if "matches" not in answer:
         yield dict(answer)
         return
-    query = {"id": answer["id"], "query": answer["query"]}
+    taken = {*match_columns, *(key for match in answer["matches"] for key in match)}
+    query = {column_name(key, taken, "query"): value for key, value in answer.items() if key != "matches"}
     if not answer["matches"]:
         yield query
     for match in answer["matches"]:

@@ -80,7 +80,7 @@ class OsmSummary:
         queries: Number of records by split.
         negatives: Number of negatives by source (see ``data.hard_negatives``).
         stages: Duration of each step in seconds.
-        notes: Messages about options without effect.
+        notes: Messages about the source and about options without effect.
     """
 
     locale: str

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from m3gal_cli.data.poi_reader import PoiOptions
 from m3gal_cli.data.tables import COORDINATE_DECIMALS
 from m3gal_cli.errors import InputError
 from m3gal_cli.geo.datums import Datum
@@ -49,6 +50,8 @@ class SourceOptions:
         limit: Largest number of places; see ``limit_places``.
         without: Kinds of views to leave out, as file name patterns ("corner_*").
         node_store: File for the coordinates of nodes, for extracts larger than memory.
+        columns: Columns of a POI table by role; see ``data.poi_reader.PoiOptions``.
+        bad_rows: File for the invalid rows of a POI table, which are left out; None: they are errors.
     """
 
     table: bool = False
@@ -59,6 +62,8 @@ class SourceOptions:
     without: tuple[str, ...] = ()
     node_store: Path | None = None
     seed: int = 2023
+    columns: str | None = None
+    bad_rows: Path | None = None
 
 
 class PlaceViews:
@@ -97,7 +102,7 @@ class City:
         templates: Language and template by number of the view; ``POI_ROW`` has none.
         suffixes: The synthetic parts of compounds.
         uniqueness: The views of all places; ``compute_statistics`` fills it.
-        notes: Messages about options without effect.
+        notes: Messages about the source and about options without effect.
     """
 
     def __init__(
@@ -155,8 +160,9 @@ def read_city(path: Path, options: SourceOptions, progress: Progress) -> City:
     """Read a source and gather the facts of its places. Raises InputError for bad input or a source without places."""
     locale = None if options.locale == "auto" else load_locale(options.locale)
     options.selection.check()
+    notes: list[str] = []
     if options.table:
-        extract = read_poi_table(path, options.datum)
+        extract = read_poi_table(path, PoiOptions(options.datum, options.columns, options.bad_rows), notes.append)
     else:
         extract = read_extract(path, options.datum, progress, options.node_store, options.selection.window())
     if not any(p.name for p in extract.places):
@@ -177,7 +183,9 @@ def read_city(path: Path, options: SourceOptions, progress: Progress) -> City:
     rows = _without_ambiguous_parts(rows, places, SlotFiller(context, locale))
     if options.limit is not None:
         rows = [rows[k] for k in limit_places([places[i] for i in rows], options.limit, options.seed)]
-    return City(context, rows, renderers, options)
+    city = City(context, rows, renderers, options)
+    city.notes[:0] = notes
+    return city
 
 
 def _choose_locale(extract: Extract) -> str:

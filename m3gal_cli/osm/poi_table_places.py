@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from m3gal_cli.data.duplicates import first_by_key, place_key
-from m3gal_cli.data.tables import read_pois
-from m3gal_cli.geo.datums import Datum
+from m3gal_cli.data.poi_reader import Log, PoiOptions, read_pois
 from m3gal_cli.osm.extract import Extract
 from m3gal_cli.osm.locales import POI_KIND, Locale
 from m3gal_cli.osm.places import Place
@@ -20,13 +19,13 @@ FULL_ADDRESS = "addr:full"
 UNKNOWN = "kind"  # category key of a row whose category words are not in the locale
 
 
-def read_poi_table(path: Path, datum: Datum = "wgs84") -> Extract:
+def read_poi_table(path: Path, options: PoiOptions, log: Log) -> Extract:
     """Return the rows of a POI table as places, without rows that repeat text and coordinates of another.
 
     Raises:
         InputError: As ``read_pois`` does.
     """
-    pois = read_pois(path, datum)
+    pois = read_pois(path, options, log)
     rows = zip(*(pois[name].tolist() for name in ("poi_id", "address", "lng", "lat")), strict=True)
     places = []
     for poi_id, text, lng, lat in first_by_key(rows, lambda row: place_key(*row[1:])):

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from m3gal_cli.data.queries import Query
-from m3gal_cli.errors import InputError
-from m3gal_cli.files import atomic_path
-from m3gal_cli.index.index import Index
 from m3gal_cli.rerank.candidates import Candidates, Floats
 from m3gal_cli.rerank.features import FEATURE_NAMES, FeatureExtractor
 from m3gal_cli.rerank.reranker import DEPTH
 from m3gal_cli.rerank.weights import weight_vector
-from m3gal_cli.text.document_frequencies import DOCUMENT_FREQUENCIES_FILE, DocumentFrequencies
+from m3gal_cli.text.document_frequencies import DocumentFrequencies
 
 
 class LinearReranker:
@@ -44,19 +39,6 @@ class LinearReranker:
         """Return the logits of the candidates; equal features give equal logits. Shape: -> (n,)."""
         features = self._extractor.features(query, candidates, self._weighted)
         return np.einsum("nf,f->n", features, self._vector, optimize=False)
-
-
-def open_document_frequencies(index: Index) -> DocumentFrequencies:
-    """Return the document frequencies of an index; count and store them if the file is missing or damaged."""
-    path = index.path / DOCUMENT_FREQUENCIES_FILE
-    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
-        stored = DocumentFrequencies.load(path)
-        if stored.size == len(index):
-            return stored
-    counted = DocumentFrequencies.of(text.as_py() for chunk in index.pois["address"].chunks for text in chunk)
-    with suppress(InputError), atomic_path(path) as temporary:
-        counted.save(temporary)
-    return counted
 
 
 def table_document_frequencies(pois: Any) -> DocumentFrequencies:

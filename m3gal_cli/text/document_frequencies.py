@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from m3gal_cli.text.ngrams import Codes, Ngrams
 from m3gal_cli.text.normalise import normalise, normalised_batches
 
-DOCUMENT_FREQUENCIES_FILE = "lexicon.npz"
 Floats = NDArray[np.float64]
 
 
@@ -48,6 +47,21 @@ class DocumentFrequencies:
         total = np.zeros(len(distinct), np.int64)
         np.add.at(total, inverse, np.concatenate(rows))
         return cls(distinct, total, size)
+
+    @classmethod
+    def total(
+        cls, parts: Sequence[DocumentFrequencies], without: DocumentFrequencies | None = None
+    ) -> DocumentFrequencies:
+        """Add the counts of several tables, and subtract those of texts that are ``without``."""
+        if len(parts) == 1 and (without is None or not without.size):
+            return parts[0]
+        signed = [(part, 1) for part in parts] + ([(without, -1)] if without is not None else [])
+        codes, inverse = np.unique(
+            np.concatenate([np.zeros(0, np.uint64), *(part.codes for part, _ in signed)]), return_inverse=True
+        )
+        rows = np.zeros(len(codes), np.int64)
+        np.add.at(rows, inverse, np.concatenate([np.zeros(0, np.int64), *(sign * part.rows for part, sign in signed)]))
+        return cls(codes[rows > 0], rows[rows > 0], sum(sign * part.size for part, sign in signed))
 
     def save(self, path: Path) -> None:
         """Write the counts as .npz. Raises OSError."""

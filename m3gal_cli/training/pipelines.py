@@ -20,6 +20,7 @@ from m3gal_cli.data.tables import parquet_twin, read_views
 from m3gal_cli.encoders.model_loading import open_checkpoint
 from m3gal_cli.errors import InputError
 from m3gal_cli.training.initial_model import new_model
+from m3gal_cli.training.label_data import records_of_labels
 from m3gal_cli.training.listener import Listener
 from m3gal_cli.training.model_soup import run_soup
 from m3gal_cli.training.objectives.candidate_ranking import CandidateRanking
@@ -68,11 +69,16 @@ def run_finetune(config: Config, options: StartOptions | None = None, listener: 
         Interrupted: After a signal, once a checkpoint is saved.
     """
     options, listener = options or StartOptions(), listener or Listener()
-    records, validation = _records(config, "train"), _records(config, "val") or []
+    source = config.data.labels
+    if source is not None:
+        config, made = records_of_labels(config, options, listener)
+        records, validation = made.get("train"), made.get("val", [])
+    else:
+        records, validation = _records(config, "train"), _records(config, "val") or []
     if records is None:
-        hint = "Make them with m3gal data geotes or m3gal data osm, or give --set data.train=FILE."
-        raise InputError("no candidate records (train_dataset_use_gis*)", where=config.data.dir, hint=hint)
-    _check_batch_size(config, len(records), find_records(config.data, "train"))
+        hint = "Give --labels FILE, or make records with m3gal data labels, m3gal data geotes or m3gal data osm."
+        raise InputError("no candidate records (train_dataset_use_gis*)", where=source or config.data.dir, hint=hint)
+    _check_batch_size(config, len(records), Path(source) if source else find_records(config.data, "train"))
     lng_lat = np.array([(p.lng, p.lat) for r in records for p in r.passages])
     texts = [text for r in records for text in (r.query, *(p.text for p in r.passages))]
     data = training_data_of(p.docid for r in records for p in r.passages)

@@ -21,7 +21,6 @@ from m3gal_cli.core.devices import choose_attention, resolve_precision
 from m3gal_cli.core.model_card import with_metrics
 from m3gal_cli.data.duplicates import first_by_key, place_key
 from m3gal_cli.data.records import Record
-from m3gal_cli.data.tables import read_pois
 from m3gal_cli.encoders.model_loading import open_checkpoint
 from m3gal_cli.encoders.protocol import Progress
 from m3gal_cli.encoders.torch_encoder import TorchEncoder
@@ -29,6 +28,7 @@ from m3gal_cli.errors import InputError
 from m3gal_cli.evaluation.rerank import evaluate_rerank
 from m3gal_cli.files import atomic_text
 from m3gal_cli.matching.candidate_table import CandidateTable, query_of
+from m3gal_cli.poi_source import poi_options, read_pois
 from m3gal_cli.rerank.features import FeatureExtractor
 from m3gal_cli.rerank.fit import Example, fit
 from m3gal_cli.rerank.reranker import DEPTH
@@ -125,7 +125,7 @@ def save_prior(trainer: Trainer, records: Sequence[Record], progress: OpenProgre
 def read_poi_table(data: DataConfig) -> pd.DataFrame | None:
     """Return the POI table of the settings, or None. Raises InputError if it cannot be read."""
     path = find_pois(data)
-    return None if path is None else read_pois(path, data.datum)
+    return None if path is None else read_pois(path, poi_options(data, path))
 
 
 def fit_weights(

@@ -70,7 +70,7 @@ def test_plain_and_published_names_set_the_same_settings(here: Path, tmp_path: P
 @pytest.mark.parametrize("names", [("--pois", "--test"), ("--poi-database-filepath", "--test-dataset-filepath")])
 def test_the_tables_of_an_evaluation_have_two_names(here: Path, names: tuple[str, str]) -> None:
     answer = m3gal("eval-retrieval", names[0], "no.csv", names[1], here / "data/val_dataset_use_gis.jsonl")
-    assert (answer.code, "no.csv: no such POI table" in answer.err) == (2, True)
+    assert (answer.code, "no.csv: no such table" in answer.err) == (2, True)
     assert "no.jsonl: no such" in m3gal("eval-rerank", "--moco-k", 8, names[1], "no.jsonl").err
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from m3gal_cli import poi_source
 from m3gal_cli.compat.checkpoints import save_published
 from m3gal_cli.core.checkpoint import load_checkpoint
-from m3gal_cli.data import tables
 from m3gal_cli.geo.datums import wgs84_to_gcj02
 from m3gal_cli.geo.distances import haversine_m
 from tests.helpers.cli import done, file_contents, m3gal
@@ -31,9 +31,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_complete_index_needs_no_table(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = done(m3gal("predict", "-", "--index-dir", tmp_path / "i", stdin="cafe\n"))
     before = file_contents(tmp_path)
-    monkeypatch.setattr(tables, "_read", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(poi_source, "open_pois", lambda *_: pytest.fail("read"))
     again = done(m3gal("predict", "-", "--index-dir", tmp_path / "i", stdin="cafe\n"))
-    assert (again.out, again.err) == (first.out, first.err)
+    assert again.out == first.out
+    assert again.err == "checkpoint: runs/only/checkpoints/step-00000001 (the model of the index)\n"
     assert file_contents(tmp_path) == before
     assert m3gal("predict", "-", "--index-dir", tmp_path / "i", stdin="\n").code == 2
 
@@ -56,7 +57,7 @@ def test_the_index_is_in_the_run_or_for_a_published_file_in_the_working_folder(
     assert "building it again" not in done(prefix).err, "the query prefix does not change POI vectors"
 
 
-def test_an_outdated_index_is_rebuilt_with_a_message(here: Path, tmp_path: Path) -> None:
+def test_an_index_follows_its_table_with_a_message(here: Path, tmp_path: Path) -> None:
     table = tmp_path / "some.pois.csv"
     write_csv(table, ["address", "lng", "lat"], [list(place(i)) for i in range(8)])
     given = ("predict", "-", "-k", PLACES, "--pois", table)
@@ -65,11 +66,11 @@ def test_an_outdated_index_is_rebuilt_with_a_message(here: Path, tmp_path: Path)
     write_csv(table, ["address", "lng", "lat"], [list(place(i)) for i in range(9)])
     found = done(m3gal(*given, stdin="cafe\n"))
     assert len(found.lines()[0]["matches"]) == 9
-    message = f"index {index.relative_to(here)} was built from another POI table (some.pois.csv): building it again\n"
-    assert message in found.err
+    message = f"index {index.relative_to(here)}: brought up to date with some.pois.csv: "
+    assert f"{message}1 added; 1 text encoded\n" in found.err
     again = done(m3gal(*given, "--datum", "gcj02", stdin="cafe\n"))
-    assert message in again.err
-    assert "building it again" not in done(m3gal(*given, "--datum", "gcj02", stdin="cafe\n")).err
+    assert f"{message}no POI changed\n" in again.err, "the places lie outside China"
+    assert "up to date" not in done(m3gal(*given, "--datum", "gcj02", stdin="cafe\n")).err
     table.unlink()
     without_table = done(m3gal(*given, stdin="cafe\n"))
     assert without_table.lines() == again.lines(), "a complete index suffices"
@@ -78,6 +79,7 @@ def test_an_outdated_index_is_rebuilt_with_a_message(here: Path, tmp_path: Path)
     (here / index).rename(tmp_path / "elsewhere")
     (tmp_path / "empty").mkdir()
     moved = ("predict", "-", "-k", PLACES, "--data-dir", tmp_path / "empty", "--index-dir", tmp_path / "elsewhere")
+    moved = (*moved, "--checkpoint", "runs/only")
     assert done(m3gal(*moved, stdin="cafe\n")).lines() == again.lines(), "no table is named at all"
     assert "some.pois.csv: no such POI table" in m3gal(*given, stdin="cafe\n").err
 

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from m3gal_cli.index import builder
-from tests.helpers.cli import ENVIRONMENT, done, file_contents, m3gal
+from tests.helpers.cli import ENVIRONMENT, done, m3gal
+from tests.helpers.indexes import index_contents
 from tests.helpers.sample_town import town_with_run, write_lines
 
 pytestmark = pytest.mark.integration
@@ -37,10 +38,11 @@ def program(*args: object, shard_rows: int = 8192, pause: float = 0.0, **options
     """Start ``m3gal ARGS`` as a separate process, with small shards and a pause after each."""
     lines = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)",  # background jobs ignore it
-        "import time; from functools import partial; from m3gal_cli.index import builder",
+        "import time; from functools import partial; from m3gal_cli.index import builder, segment_build",
         "from m3gal_cli.cli.app import main",
         f"builder.open_or_build = partial(builder.open_or_build, shard_rows={shard_rows})",
-        f"write = builder.write_shard; builder.write_shard = lambda *given: (time.sleep({pause}), write(*given))",
+        "write = segment_build.write_shard",
+        f"segment_build.write_shard = lambda *given: (time.sleep({pause}), write(*given))",
         "main()",
     )
     command = [sys.executable, "-c", "\n".join(lines), *map(str, args)]
@@ -59,8 +61,8 @@ def test_two_processes_build_the_same_index_as_one(here: Path, tmp_path: Path, m
     ended = [process.communicate(b"cafe\n", timeout=120) for process in started]
     assert [process.returncode for process in started] == [0, 0], ended
     assert [out.decode() for out, _ in ended] == [alone.out, ""]
-    assert file_contents(tmp_path / "one") == file_contents(tmp_path / "two")
-    assert len(file_contents(tmp_path / "one")) == 2 * 7 + 2
+    assert index_contents(tmp_path / "one") == index_contents(tmp_path / "two")
+    assert len(list((tmp_path / "one").rglob("vectors/*"))) == 2 * 7
 
 
 def test_a_killed_build_is_resumed(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +71,7 @@ def test_a_killed_build_is_resumed(here: Path, tmp_path: Path, monkeypatch: pyte
     killed = program(*given, shard_rows=2, pause=0.05, stderr=subprocess.DEVNULL)
     while shards < 4:
         time.sleep(0.02)
-        shards = len(list(path.glob("vectors/*[0-9].npy")))
+        shards = len(list(path.glob("building/vectors/*[0-9].npy")))
         assert killed.poll() is None
     killed.kill()
     killed.wait()
@@ -80,7 +82,7 @@ def test_a_killed_build_is_resumed(here: Path, tmp_path: Path, monkeypatch: pyte
     assert line.endswith(" of 32 POIs")
     assert 8 <= int(line.split("after ")[1].split(" ")[0]) < 32
     done(m3gal("predict", "--build-only", "--index-dir", tmp_path / "wanted"))
-    assert file_contents(path) == file_contents(tmp_path / "wanted")
+    assert index_contents(path) == index_contents(tmp_path / "wanted")
 
 
 @pytest.fixture(scope="module")

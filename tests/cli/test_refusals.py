@@ -107,7 +107,7 @@ def test_a_missing_or_empty_file_is_refused(
 def test_a_bad_table_is_refused_with_its_position(base: Path, empty_folder: Path, tmp_path: Path, command: str) -> None:
     header = VIEW_HEADER if command == "pretrain" else POI_HEADER
     rows: list[list[Any]] = views()[:20] if command == "pretrain" else [list(place(i)) for i in range(20)]
-    bad = write_csv(tmp_path / "bad.csv", [*header[:-1], "latitude"], rows)
+    bad = write_csv(tmp_path / "bad.csv", [*header[:-1], "height"], rows)
     assert_refused(run(COMMANDS[command], base, bad), f"{bad}: ", "has no column lat")
     rows[2][-2] = "north"
     write_csv(bad, header, rows)

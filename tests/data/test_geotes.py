@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from m3gal_cli.data.geotes import GeotesOptions, GeotesSummary, build_geotes, pois_of, views_of
+from m3gal_cli.data.poi_reader import read_pois
 from m3gal_cli.data.records import Passage, Record, read_records, write_records
-from m3gal_cli.data.tables import read_pois, read_views, write_table
+from m3gal_cli.data.tables import read_views, write_table
 from m3gal_cli.errors import InputError
 from m3gal_cli.geo.datums import wgs84_to_gcj02
 

@@ -82,18 +82,40 @@ def test_the_suffix_gives_the_format() -> None:
     assert [format_of(Path(name)) for name in names] == ["jsonl"] * 3 + ["csv"] * 2 + ["geojson"] * 2
 
 
-@pytest.mark.parametrize(
-    ("form", "text", "ignored"),
-    [
-        ("csv", "query,longitude,lat_deg,id\na,1,2,x\nb,3,4,y\n", "longitude, lat_deg"),
-        ("jsonl", '{"query": "a"}\n{"query": "b", "lon": 1}\n{"query": "c", "lon": 1, "latitude": 2}\n', "lon"),
-        ("csv", "query,id,lng,lat,\na,x,1,2,\n", ""),
-    ],
-)
-def test_ignored_columns_are_named_in_one_warning(form: Any, text: str, ignored: str) -> None:
-    warnings: list[str] = []
-    assert list(QueryStream(lines_of(text), form, warn=warnings.append))
-    assert warnings == ([f"q: ignored columns: {ignored} (known columns: query, id, lng, lat)"] if ignored else [])
+def test_further_columns_are_kept_with_the_query() -> None:
+    table = "query,order_no,id,note,\na,A17,x,,\nb,A18,,late,\n"
+    csv_queries, json_text = queries_of(table, "csv"), '{"query": "a", "order_no": 17, "tags": ["x"]}\nb\n'
+    assert [q.extra for q in csv_queries] == [{"order_no": "A17", "note": ""}, {"order_no": "A18", "note": "late"}]
+    assert [q.id for q in csv_queries] == ["x", 2]
+    assert [q.extra for q in queries_of(json_text, "jsonl")] == [{"order_no": 17, "tags": ["x"]}, {}]
+    own = feature("a", [24.9, 60.1]) | {"id": 4}
+    own["properties"] |= {"order_no": "A17", "lat": "unused"}
+    (query,) = queries_of(json.dumps(own), "geojson")
+    assert query.extra == {"order_no": "A17"}
+    assert (query.id, query.lng, query.lat) == (4, 24.9, 60.1)
+
+
+@pytest.mark.parametrize("names", ["lon,lat", "Longitude,Latitude", "long,LAT", "lng,lat"])
+def test_other_names_of_the_coordinates_are_known(names: str) -> None:
+    (query,) = queries_of(f"Query,{names}\na,24.9,60.1\n", "csv")
+    assert (query.lng, query.lat, query.extra) == (24.9, 60.1, {})
+    lng, lat = names.split(",")
+    (query,) = queries_of(json.dumps({"query": "a", lng: 24.9, lat: 60.1}), "jsonl")
+    assert (query.lng, query.lat, query.extra) == (24.9, 60.1, {})
+
+
+@pytest.mark.parametrize("delimiter", list(",;\t|"))
+def test_the_delimiter_is_recognised_from_the_header(delimiter: str) -> None:
+    number = "24,9" if delimiter != "," else "24.9"
+    text = f'order_no,"query",lng,lat\nA17,"a {delimiter} b",{number},60\n'.replace(",", delimiter)
+    text = text.replace(number.replace(",", delimiter), number)
+    (query,) = queries_of(text, "csv")
+    assert (query.text, query.lng, query.extra) == (f"a {delimiter} b", 24.9, {"order_no": "A17"})
+
+
+def test_a_column_with_the_plain_name_comes_before_other_names() -> None:
+    (query,) = queries_of("query,lon,lng,lat\na,1,24.9,60.1\n", "csv")
+    assert (query.lng, query.extra) == (24.9, {"lon": "1"})
 
 
 INVALID: dict[str, tuple[Any, str, str, str]] = {  # format, text of the second query, where, what

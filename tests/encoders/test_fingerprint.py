@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from m3gal_cli.encoders.fingerprint import Fingerprint
+from m3gal_cli.encoders.fingerprint import Fingerprint, RecordedFingerprint
 
 
 @pytest.fixture
@@ -63,3 +63,13 @@ def test_equal_files_in_another_folder_match_a_record_without_paths(files: tuple
     moved = tuple(path.rename(tmp_path / f"moved {path.name}") for path in files)
     assert Fingerprint(moved).matches(record)
     assert Fingerprint(moved).matches(record | {"files": [[str(path), 1, 2] for path in files]}), "older versions"
+
+
+def test_a_recorded_fingerprint_matches_what_the_original_matches(files: tuple[Path, ...]) -> None:
+    original = Fingerprint(files, {"bound": 1})
+    recorded = RecordedFingerprint(recorded=stored(original))
+    assert recorded.record() == stored(original)
+    for other in (original, Fingerprint(files, {"bound": 2}), Fingerprint(files[:1], {"bound": 1})):
+        assert recorded.matches(stored(other)) == original.matches(stored(other)) == (other is original)
+    assert recorded.matches(stored(original) | {"files": []}), "a moved file is the same content"
+    assert not recorded.matches(None)

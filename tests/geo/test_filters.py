@@ -11,7 +11,7 @@ import pytest
 from m3gal_cli.errors import InputError
 from m3gal_cli.geo.distances import EARTH_RADIUS_M, haversine_m
 from m3gal_cli.geo.filters import GeoFilter, in_box, parse_box, swapped_box_warning
-from tests.helpers.indexes import index_of_vectors, poi_table
+from tests.helpers.indexes import index_of_vectors, only_segment, poi_table
 
 TABLE = poi_table(4000, seed=1)
 # Also the poles, the 180th meridian as -180 and as 180, and where they meet.
@@ -75,8 +75,8 @@ def test_a_box_and_a_circle_together_are_their_intersection() -> None:
     assert both
 
 
-def test_an_index_applies_a_filter(tmp_path: Path) -> None:
-    index = index_of_vectors(tmp_path / "index", np.zeros((500, 2), np.float32))
+def test_a_segment_applies_a_filter(tmp_path: Path) -> None:
+    index = only_segment(index_of_vectors(tmp_path / "index", np.zeros((500, 2), np.float32)))
     for area in (GeoFilter((170.0, -80.0, -100.0, 80.0)), GeoFilter((0, 0, 9, 9), (3, 3), 1e6)):
         assert index.rows_in(area).tolist() == area.rows(index.lng, index.lat).tolist()
 

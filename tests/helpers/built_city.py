@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from m3gal_cli.data.poi_reader import read_pois
 from m3gal_cli.data.records import Record, read_records
-from m3gal_cli.data.tables import read_pois, read_views
+from m3gal_cli.data.tables import read_views
 from m3gal_cli.osm import OsmOptions, OsmSummary, build_city
 from m3gal_cli.text.normalise import reading_key
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from m3gal_cli.encoders.fingerprint import Fingerprint
 from m3gal_cli.encoders.protocol import Encoder
+from m3gal_cli.encoders.vector_shards import shard_path
 from m3gal_cli.geo.filters import GeoFilter
-from m3gal_cli.index.builder import IndexSources, Worker, open_or_build
+from m3gal_cli.index.builder import IndexSources, open_or_build
 from m3gal_cli.index.index import Index
 from m3gal_cli.index.searcher import SearchResult, inner_products
+from m3gal_cli.index.segment import Segment
+from m3gal_cli.index.segment_build import Worker
+from tests.helpers.cli import file_contents
 from tests.helpers.toy_models import ToyEncoder
 
 Matrix = NDArray[np.float32]
@@ -79,6 +84,40 @@ def index_of(path: Path, pois: pd.DataFrame, encoder: Encoder, shard_rows: int =
     return index
 
 
+def index_contents(path: Path) -> dict[str, bytes]:
+    """The content of every file of an index; the manifest without times and random id, and with them the generation."""
+    contents = file_contents(path)
+    manifest = json.loads(contents["manifest.json"])
+    kept = {name: value for name, value in manifest.items() if name not in ("id", "created", "updated")}
+    return contents | {"manifest.json": json.dumps(kept).encode()}
+
+
+def interrupt(path: Path, *missing_shards: int) -> Path:
+    """Turn an index of one segment into an interrupted build; return the folder of the build."""
+    folder = only_segment(Index(path)).path
+    (path / "manifest.json").unlink()
+    for left in folder.glob("*.1.np*"):  # states and document frequencies are written at the end
+        left.unlink()
+    (folder / "segment.json").rename(folder / "building.json")
+    for number in missing_shards:
+        shard_path(folder, number).unlink()
+    return folder.rename(path / "building")
+
+
+def only_segment(index: Index) -> Segment:
+    """The segment of an index that was not updated."""
+    (segment,) = index.segments
+    return segment
+
+
+def segment_of(path: Path, pois: pd.DataFrame, encoder: Encoder, shard_rows: int = 8192) -> Segment:
+    return only_segment(index_of(path, pois, encoder, shard_rows))
+
+
+def segment_of_vectors(path: Path, vectors: Matrix, shard_rows: int = 8192) -> Segment:
+    return only_segment(index_of_vectors(path, vectors, shard_rows))
+
+
 def index_of_vectors(path: Path, vectors: Matrix, shard_rows: int = 8192) -> Index:
     """The index of given vectors; its POIs lie all over the Earth."""
     return index_of(path, poi_table(len(vectors)), GivenVectors(vectors), shard_rows)
@@ -95,14 +134,20 @@ def clustered_vectors(count: int, dim: int, directions: int, seed: int = 0) -> M
 
 
 def assert_same_as_sorting(
-    result: SearchResult, index: Index, queries: Matrix, k: int, filters: Sequence[GeoFilter | None] | None = None
+    result: SearchResult,
+    index: Index | Segment,
+    queries: Matrix,
+    k: int,
+    filters: Sequence[GeoFilter | None] | None = None,
 ) -> None:
-    """Compare a result with sorting the scores of all rows that pass the filter; ties are ordered by row."""
-    vectors = index.vectors(np.arange(len(index)))
+    """Compare a result with sorting the scores of all live rows that pass the filter; ties are ordered by row."""
+    vectors = index.vectors(np.arange(len(index.lng)))
+    live = np.ones(len(index.lng), bool) if index.live is None else index.live
     assert (result.rows.dtype, result.scores.dtype) == (np.int64, np.float32)
     for i, query in enumerate(queries):
         geo_filter = filters[i] if filters is not None else None
-        rows = np.arange(len(index)) if geo_filter is None else geo_filter.rows(index.lng, index.lat)
+        rows = np.arange(len(live)) if geo_filter is None else geo_filter.rows(index.lng, index.lat)
+        rows = rows[live[rows]]
         scores = inner_products(vectors[rows], query)
         float64 = vectors[rows].astype(np.float64) @ query.astype(np.float64)
         np.testing.assert_allclose(scores, float64, rtol=1e-4, atol=1e-5 * float(np.abs(query).sum()))

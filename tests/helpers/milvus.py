@@ -18,8 +18,8 @@ import pytest
 
 from m3gal_cli.errors import InputError
 from m3gal_cli.geo.filters import GeoFilter
-from m3gal_cli.index.index import Index
-from tests.helpers.indexes import GivenVectors, Matrix, build, index_sources, poi_table
+from m3gal_cli.index.segment import Segment
+from tests.helpers.indexes import GivenVectors, Matrix, build, index_sources, only_segment, poi_table
 
 SIZE, DIM = 700, 8
 FILTERS = {
@@ -33,14 +33,15 @@ FILTERS = {
 }
 
 
-def make_index(folder: Path, vectors: Matrix, model: str = "model", table: str = "table") -> Index:
+def make_index(folder: Path, vectors: Matrix, model: str = "model", table: str = "table") -> Segment:
     """An index of given vectors; every third POI lies within 2° of the 180th meridian, the others anywhere."""
     pois = poi_table(len(vectors), seed=len(vectors))
     lng = np.random.default_rng(0).uniform(178, 182, len(pois))
     pois.loc[::3, "lng"] = ((lng + 180) % 360 - 180)[::3]
+    pois["table"] = table  # an own column, so that each table has its collection
     index = build(folder, index_sources(pois, GivenVectors(vectors), model, table), 256)
     assert index is not None
-    return index
+    return only_segment(index)
 
 
 def random_vectors(seed: int, size: int = SIZE, dim: int = DIM) -> Matrix:

@@ -20,13 +20,23 @@ import pytest
 
 from m3gal_cli import files as files_module
 from m3gal_cli.encoders.fingerprint import Fingerprint
-from m3gal_cli.encoders.vector_shards import shard_path
 from m3gal_cli.errors import InputError
-from m3gal_cli.index.builder import IndexSources, Worker
+from m3gal_cli.index.builder import IndexSources
 from m3gal_cli.index.index import Index
+from m3gal_cli.index.segment_build import Worker
+from m3gal_cli.index.writer import open_writer
 from tests.helpers.cli import file_contents
 from tests.helpers.disk_events import code_of, in_child, listening
-from tests.helpers.indexes import GivenVectors, build, index_of, index_sources, poi_table
+from tests.helpers.indexes import (
+    GivenVectors,
+    build,
+    index_contents,
+    index_of,
+    index_sources,
+    interrupt,
+    only_segment,
+    poi_table,
+)
 from tests.helpers.toy_models import ToyEncoder
 
 POIS = poi_table(30)
@@ -45,13 +55,6 @@ def file_sources(folder: Path, pois: pd.DataFrame) -> IndexSources:
     return IndexSources(model, table, lambda: pois, ToyEncoder)
 
 
-def make_incomplete(path: Path, *missing_shards: int) -> None:
-    """Turn a complete index into an interrupted build."""
-    (path / "manifest.json").rename(path / "building.json")
-    for number in missing_shards:
-        shard_path(path, number).unlink()
-
-
 def test_a_complete_index_is_used_if_its_table_is_missing(tmp_path: Path) -> None:
     path, messages = tmp_path / "index", list[str]()
     sources = file_sources(tmp_path / "data", POIS)
@@ -68,7 +71,7 @@ def test_a_complete_index_is_used_if_its_table_is_missing(tmp_path: Path) -> Non
 def test_an_index_that_was_moved_with_its_sources_is_not_built_again(tmp_path: Path) -> None:
     build(tmp_path / "here" / "index", file_sources(tmp_path / "here", POIS), 8)
     (tmp_path / "here").rename(tmp_path / "there")
-    assert str(tmp_path) not in (tmp_path / "there/index/manifest.json").read_text()
+    assert not [name for name, content in index_contents(tmp_path / "there/index").items() if b"here" in content]
     sources = file_sources(tmp_path / "there", POIS)
     assert build(tmp_path / "there/index", replace(sources, read_pois=not_needed)) is not None
 
@@ -76,16 +79,19 @@ def test_an_index_that_was_moved_with_its_sources_is_not_built_again(tmp_path: P
 def test_pois_of_equal_address_and_coordinates_are_indexed_once(tmp_path: Path) -> None:
     pois = pd.concat([POIS, POIS.assign(poi_id=POIS["poi_id"] + 100), POIS[:3].assign(lng=1.0)], ignore_index=True)
     index = index_of(tmp_path / "index", pois, ToyEncoder(), 8)
-    assert index.pois["poi_id"].to_pylist() == [*range(30), 0, 1, 2]
+    assert [poi["poi_id"] for poi in index.pois_at(np.flatnonzero(index.live))] == [*range(30), 0, 1, 2]
+    assert (len(index), index.row_count) == (33, 63)
+    vectors = index.vectors(np.arange(63))
+    assert vectors[33:].tolist() == vectors[:30].tolist(), "duplicates are stored with the vectors of the first rows"
 
 
 def test_the_shard_size_changes_no_vector_and_is_not_mixed(tmp_path: Path) -> None:
     vectors = []
     for size in (7, 1, 29, 30, 31):
         index = index_of(tmp_path / "index", POIS, ToyEncoder(), size)
-        assert index.shard_rows == size
+        assert only_segment(index).shard_rows == size
         vectors.append(index.vectors(np.arange(30)).tolist())
-        make_incomplete(index.path)
+        interrupt(index.path)
     assert vectors == [vectors[0]] * 5
 
 
@@ -100,17 +106,20 @@ def test_the_shard_size_changes_no_vector_and_is_not_mixed(tmp_path: Path) -> No
 def test_an_outdated_index_is_replaced(tmp_path: Path, model: str, table: str, words: str, incomplete: bool) -> None:
     path, messages = tmp_path / "index", list[str]()
     index_of(path, POIS, ToyEncoder(), 8)
-    (path / "ann").mkdir()
-    if words == "by another version of m3gal":
-        manifest = json.loads((path / "manifest.json").read_text())
-        (path / "manifest.json").write_text(json.dumps(manifest | {"format": 0}))
     if incomplete:
-        make_incomplete(path, 2)
+        interrupt(path, 2)
+    if words == "by another version of m3gal":
+        manifest = {"format": 1, "model": {}, "table": {}}
+        (path / ("building.json" if incomplete else "manifest.json")).write_text(json.dumps(manifest))
+        shutil.rmtree(path / "building", ignore_errors=True)
+        (path / "vectors").mkdir()
+        (path / "pois.parquet").write_text("")
     index = build(path, index_sources(POIS[:9], ToyEncoder(4), model, table), 8, messages)
     assert messages == [f"index {path} was built {words}: building it again"]
     assert index is not None
     assert (len(index), index.dim) == (9, 4)
-    assert sorted(os.listdir(path)) == ["manifest.json", "pois.parquet", "vectors"]
+    assert sorted(os.listdir(path)) == ["manifest.json", "segments"]
+    assert len(os.listdir(path / "segments")) == 1
     assert os.listdir(tmp_path) == ["index"]
 
 
@@ -131,8 +140,11 @@ def test_a_build_that_is_killed_at_any_disk_change_is_completed_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replacing: bool
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    expected = file_contents(index_of(tmp_path / "expected", POIS, ToyEncoder(), 15).path)
     sources, changes, resumed = index_sources(POIS, ToyEncoder()), 0, 0
+    if replacing:
+        build(tmp_path / "expected", index_sources(POIS[:20], ToyEncoder(), "other", "other"), 15)
+    build(tmp_path / "expected", sources, 15)
+    expected = index_contents(tmp_path / "expected")
     while True:
         path, messages = tmp_path / f"index {changes}", list[str]()
         if replacing:
@@ -149,7 +161,7 @@ def test_a_build_that_is_killed_at_any_disk_change_is_completed_by_the_next(
 
         code = code_of(in_child(work))
         build(path, sources, 15, messages)
-        assert file_contents(path) == expected, changes
+        assert index_contents(path) == expected, changes
         resumed += any("resuming after" in line for line in messages)
         shutil.rmtree(path)
         if code == 0:
@@ -160,10 +172,58 @@ def test_a_build_that_is_killed_at_any_disk_change_is_completed_by_the_next(
     assert resumed > 15, "most kills leave something to resume"
 
 
+def test_an_index_is_brought_up_to_date_with_a_changed_table(tmp_path: Path) -> None:
+    path, messages = tmp_path / "index", list[str]()
+    build(path, file_sources(tmp_path / "data", POIS))
+    changed = pd.concat([POIS[3:], poi_table(2, seed=5).assign(poi_id=["a", "b"])], ignore_index=True)
+    changed.loc[changed["poi_id"] == 7, "address"] = "new text"
+    sources = file_sources(tmp_path / "data", changed)
+    index = build(path, sources, messages=messages)
+    assert index is not None
+    assert messages == [
+        f"index {path}: brought up to date with pois.csv: 2 added, 3 removed, 1 changed; 1 text encoded"
+    ], "the texts of the added POIs are known from others"
+    assert {poi["poi_id"] for poi in index.pois_at(np.flatnonzero(index.live))} == set(changed["poi_id"])
+    assert build(path, replace(sources, read_pois=not_needed, load_encoder=not_needed)) is not None
+    assert len(messages) == 1
+
+
+def test_an_edited_index_keeps_its_pois_unless_the_table_is_given(tmp_path: Path) -> None:
+    path, messages = tmp_path / "index", list[str]()
+    sources = file_sources(tmp_path / "data", POIS)
+    build(path, sources)
+    with open_writer(path, ToyEncoder) as writer:
+        writer.delete([5, 6])
+    unread = replace(sources, read_pois=not_needed, load_encoder=not_needed)
+    assert len(build(path, unread, messages=messages) or []) == 28
+    changed = replace(file_sources(tmp_path / "data", POIS[:20]), read_pois=not_needed)
+    assert len(build(path, changed, messages=messages) or []) == 28
+    reason = "POIs were added or deleted by hand; --pois applies them"
+    assert messages == [f"index {path}: used without the changes of pois.csv, because {reason}"]
+    given = replace(file_sources(tmp_path / "data", POIS), table_given=True)
+    assert len(build(path, given, messages=messages) or []) == 30
+    assert messages[1:] == [f"index {path}: brought up to date with pois.csv: 2 added; 0 texts encoded"]
+
+
+def test_the_old_snapshot_stays_readable_while_the_index_is_built_for_another_model(tmp_path: Path) -> None:
+    path, seen = tmp_path / "index", list[int]()
+    build(path, index_sources(POIS, ToyEncoder(3)), 8)
+
+    class ReadingEncoder(ToyEncoder):
+        def encode_poi_texts(self, texts: Any, progress: Any = None) -> Any:
+            seen.append(Index(path).dim)
+            return super().encode_poi_texts(texts)
+
+    index = build(path, index_sources(POIS, ReadingEncoder(4), "other"), 8)
+    assert index is not None
+    assert (seen, index.dim, index.manifest["generation"]) == ([3] * 4, 4, 2)
+    assert os.listdir(path / "segments") == [only_segment(index).path.name]
+
+
 def test_only_missing_shards_are_encoded(tmp_path: Path) -> None:
     path, messages = tmp_path / "index", list[str]()
     index_of(path, POIS, ToyEncoder(), 8)
-    make_incomplete(path, 1, 3)
+    interrupt(path, 1, 3)
     encoded: list[str] = []
 
     class RecordingEncoder(ToyEncoder):
@@ -178,7 +238,7 @@ def test_only_missing_shards_are_encoded(tmp_path: Path) -> None:
 
 def test_several_processes_build_the_same_index_as_one(tmp_path: Path) -> None:
     sources, path = index_sources(POIS, ToyEncoder()), tmp_path / "index"
-    expected = file_contents(index_of(tmp_path / "expected", POIS, ToyEncoder(), 4).path)
+    expected = index_contents(index_of(tmp_path / "expected", POIS, ToyEncoder(), 4).path)
 
     def take_part(rank: int) -> None:
         assert build(path, sources, 4, worker=Worker(rank, 5)) is None
@@ -186,7 +246,7 @@ def test_several_processes_build_the_same_index_as_one(tmp_path: Path) -> None:
     children = [in_child(partial(take_part, rank)) for rank in range(1, 5)]
     assert build(path, sources, 4, worker=Worker(0, 5)) is not None
     assert [code_of(pid) for pid in children] == [0] * 4
-    assert file_contents(path) == expected
+    assert index_contents(path) == expected
 
 
 @pytest.mark.parametrize("locks", [True, False], ids=["locks", "file system without locks"])
@@ -234,14 +294,14 @@ def test_builds_of_the_same_index_do_not_hinder_each_other(tmp_path: Path, monke
     monkeypatch.setattr(files_module.os, "fsync", build_too)
     index = build(path, sources, 8)
     assert index is not None
-    assert file_contents(path) == file_contents(index_of(tmp_path / "expected", POIS, ToyEncoder(), 8).path)
+    assert index_contents(path) == index_contents(index_of(tmp_path / "expected", POIS, ToyEncoder(), 8).path)
 
 
 @pytest.mark.parametrize("limit", [0, 200, 3000])
 def test_a_build_on_a_full_disk_is_resumed_later(tmp_path: Path, limit: int) -> None:
     """The system limits the size of files, in bytes."""
     pois = poi_table(200)
-    expected = file_contents(index_of(tmp_path / "expected", pois, ToyEncoder(), 60).path)
+    expected = index_contents(index_of(tmp_path / "expected", pois, ToyEncoder(), 60).path)
     path, sources = tmp_path / "index", index_sources(pois, ToyEncoder())
 
     def build_with_limit() -> None:
@@ -254,7 +314,7 @@ def test_a_build_on_a_full_disk_is_resumed_later(tmp_path: Path, limit: int) -> 
     assert code_of(in_child(build_with_limit)) == 0
     assert not (path / "manifest.json").exists()
     build(path, sources, 60)
-    assert file_contents(path) == expected
+    assert index_contents(path) == expected
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e6])

@@ -13,9 +13,12 @@ import torch
 
 from m3gal_cli.errors import InputError
 from m3gal_cli.geo.filters import GeoFilter
+from m3gal_cli.index.ann import AnnSearcher, SearchSetting
 from m3gal_cli.index.exact import ExactSearcher
 from m3gal_cli.index.factory import NumpyFirstSearcher, SearchOptions, make_searcher
-from tests.helpers.indexes import assert_same_as_sorting, index_of, index_of_vectors, poi_table
+from m3gal_cli.index.index import Index
+from m3gal_cli.index.writer import open_writer
+from tests.helpers.indexes import assert_same_as_sorting, index_of, poi_table, segment_of, segment_of_vectors
 from tests.helpers.toy_models import ToyEncoder
 
 NORTH = GeoFilter((-180.0, 0.0, 180.0, 90.0))
@@ -39,8 +42,9 @@ def test_kind_size_recall_and_device_choose_the_searcher(
 ) -> None:
     index = index_of(tmp_path / "index", poi_table(10), ToyEncoder())
     stand_ins = {
-        "ann": SimpleNamespace(open_ann=lambda index, encoder, recall, log, progress: ("ann", recall)),
-        "milvus": SimpleNamespace(open_milvus=lambda index, uri, progress: ("milvus", uri)),
+        "ann": SimpleNamespace(open_ann=lambda segment, encoder, recall, log, progress: ("ann", recall)),
+        "milvus": SimpleNamespace(open_milvus=lambda segment, uri, progress, keep: ("milvus", uri)),
+        "milvus_store": SimpleNamespace(collection_name=lambda segment: segment.path.name),
     }
     for name, module in stand_ins.items():
         monkeypatch.setitem(sys.modules, f"m3gal_cli.index.{name}", module)
@@ -69,23 +73,48 @@ def test_small_indexes_are_searched_without_torch_until_it_is_imported(
 
 @pytest.mark.parametrize("filters", [None, [NORTH, None, NORTH, GeoFilter((0.0, 0.0, 1e-9, 1e-9))]])
 def test_numpy_first_equals_sorting(tmp_path: Path, filters: list[GeoFilter | None] | None) -> None:
-    index = index_of(tmp_path / "index", poi_table(90), ToyEncoder(), 40)
+    segment = segment_of(tmp_path / "index", poi_table(90), ToyEncoder(), 40)
     queries = ToyEncoder().encode_queries(["a", "b", "c", "d"])
-    result = NumpyFirstSearcher(index, lambda: pytest.fail("torch is not needed")).search(queries, 7, filters)
-    assert_same_as_sorting(result, index, queries, 7, filters)
+    result = NumpyFirstSearcher(segment, lambda: pytest.fail("torch is not needed")).search(queries, 7, filters)
+    assert_same_as_sorting(result, segment, queries, 7, filters)
 
 
 @pytest.mark.parametrize("limits", [{"max_queries": 3}, {"max_rows_read": 600}], ids=["large batch", "many searches"])
 def test_torch_takes_over_with_bitwise_equal_results(tmp_path: Path, limits: dict[str, int]) -> None:
     generator = np.random.default_rng(0)
-    index = index_of_vectors(tmp_path / "index", generator.standard_normal((300, 24)).astype(np.float32), 128)
+    segment = segment_of_vectors(tmp_path / "index", generator.standard_normal((300, 24)).astype(np.float32), 128)
     queries = generator.standard_normal((4, 24)).astype(np.float32)
-    searcher = NumpyFirstSearcher(index, lambda: CPU, **limits)
+    searcher = NumpyFirstSearcher(segment, lambda: CPU, **limits)
     expected = searcher.search(queries[:3], 9)
     searcher.search(queries[:3], 9)
     assert "torch_searcher" not in searcher.__dict__
-    assert searcher.search(queries, 9).rows.tolist() == ExactSearcher(index).search(queries, 9).rows.tolist()
+    assert searcher.search(queries, 9).rows.tolist() == ExactSearcher(segment).search(queries, 9).rows.tolist()
     assert "torch_searcher" in searcher.__dict__
     searcher.torch_searcher.search = lambda *_: "torch"  # type: ignore[method-assign, assignment, return-value]
     assert searcher.search(queries[:3], 9) == "torch", "all further queries use torch"
-    assert ExactSearcher(index).search(queries[:3], 9).scores.tobytes() == expected.scores.tobytes()
+    assert ExactSearcher(segment).search(queries[:3], 9).scores.tobytes() == expected.scores.tobytes()
+
+
+def test_of_several_segments_only_large_ones_are_searched_approximately(tmp_path: Path) -> None:
+    path, encoder = tmp_path / "index", ToyEncoder()
+    pois = poi_table(90)
+    index_of(path, pois[:60], encoder)
+    with open_writer(path, lambda: encoder) as writer:
+        writer.upsert(pois[60:])
+    index = Index(path)
+    given: Any = (index, encoder, lambda: CPU, lambda text: None, lambda done, total: None)
+    searcher: Any = make_searcher(SearchOptions("ann", max_exact_rows=30), *given)
+    assert [type(own) for own in searcher.searchers] == [AnnSearcher, ExactSearcher]
+    assert [(own.segment.path / "ann").exists() for own in searcher.searchers] == [True, False]
+    searcher.searchers[0].setting = SearchSetting(99, 60, 1.0, 0.0)  # all lists, all rows
+    queries = encoder.encode_queries(["a", "b"])
+    assert_same_as_sorting(searcher.search(queries, 20), index, queries, 20)
+
+
+def test_approximate_search_without_its_files_in_a_protected_folder_says_what_to_do(tmp_path: Path) -> None:
+    index = index_of(tmp_path / "index", poi_table(20), ToyEncoder())
+    (index.segments[0].path / "ann").write_text("")  # no folder can be made there
+    given: Any = (index, ToyEncoder(), lambda: CPU, print, print)
+    with pytest.raises(InputError, match="approximate search needs files that the index lacks") as caught:
+        make_searcher(SearchOptions("ann"), *given)
+    assert "m3gal index build --index ann" in str(caught.value)

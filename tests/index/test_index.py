@@ -15,8 +15,9 @@ import pytest
 
 from m3gal_cli.encoders.vector_shards import shard_path
 from m3gal_cli.errors import InputError
-from m3gal_cli.index.index import Index, residual_path
-from tests.helpers.indexes import index_of, index_of_vectors, poi_table
+from m3gal_cli.index.index import Index
+from m3gal_cli.index.segment import residual_path
+from tests.helpers.indexes import index_of, index_of_vectors, only_segment, poi_table, segment_of, segment_of_vectors
 from tests.helpers.toy_models import ToyEncoder
 
 
@@ -24,14 +25,15 @@ def test_vectors_and_pois_of_rows_come_back(tmp_path: Path) -> None:
     pois, encoder = poi_table(50), ToyEncoder(5, 3)
     wanted = encoder.encode_poi_texts(pois["address"].tolist()) + encoder.encode_locations(pois["lng"], pois["lat"])
     index = index_of(tmp_path / "index", pois, encoder, 8)
-    assert (len(index), index.dim, index.shard_rows, index.nbytes) == (50, 5, 8, 500)
+    segment = only_segment(index)
+    assert (len(index), index.row_count, index.dim, segment.shard_rows, index.nbytes) == (50, 50, 5, 8, 500)
     rows = np.array([49, 0, 7, 8, 7, 31])
     assert index.vectors(rows).tolist() == wanted[rows].tolist()
     assert index.vectors(rows[:0]).shape == (0, 5)
-    for first, shard in index.shards():
+    for first, shard in segment.shards():
         assert shard.tolist() == wanted[first : first + 8].tolist()
-    assert index.max_norm == pytest.approx(float(np.linalg.norm(wanted, axis=1).max()))
-    assert index.max_residual_norm == 0
+    assert segment.max_norm == pytest.approx(float(np.linalg.norm(wanted, axis=1).max()))
+    assert segment.max_residual_norm == 0
     assert index.pois_at(rows) == pois.iloc[rows].to_dict("records")
     assert index.addresses_at(rows) == pois["address"].iloc[rows].tolist()
 
@@ -41,7 +43,7 @@ def test_both_ways_to_add_the_float16_parts_round_once(tmp_path: Path, monkeypat
     generator = np.random.default_rng(1)
     scale = 10.0 ** generator.integers(-7, 4, (200, 6))
     vectors = (generator.standard_normal((200, 6)) * scale).astype(np.float32)
-    index = index_of_vectors(tmp_path / "index", vectors, 64)
+    index = segment_of_vectors(tmp_path / "index", vectors, 64)
     parts = zip(index._shards, index._residuals, strict=True)
     expected = np.concatenate([a.astype(np.float64) + b.astype(np.float64) for a, b in parts]).astype(np.float32)
     np.testing.assert_allclose(expected, vectors, rtol=2**-21, atol=6e-8)
@@ -70,8 +72,8 @@ def truncate(path: Path) -> None:
 
 def changed(**values: Any) -> Callable[[Path], None]:
     def change(path: Path) -> None:
-        manifest = json.loads((path / "manifest.json").read_text())
-        (path / "manifest.json").write_text(json.dumps({k: v for k, v in (manifest | values).items() if v is not None}))
+        record = json.loads((path / "segment.json").read_text())
+        (path / "segment.json").write_text(json.dumps({k: v for k, v in (record | values).items() if v is not None}))
 
     return change
 
@@ -83,20 +85,23 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
     "shard of another type": lambda path: np.save(shard_path(path, 1), np.zeros((8, 3), np.float32)),
     "residuals of other rows": lambda path: np.save(residual_path(path, 1), np.zeros((7, 3), np.float16)),
     "pickle": lambda path: np.save(shard_path(path, 1), np.array([{}], dtype=object)),
-    "truncated POIs": lambda path: truncate(path / "pois.parquet"),
+    "truncated POIs": lambda path: truncate(path / "pois.arrow"),
     "another number of rows": changed(rows=19),
     "no norm": changed(largest_norm=None),
+    "no record": lambda path: (path / "segment.json").unlink(),
+    "missing states": lambda path: (path / "states.1.npy").unlink(),
+    "states of other rows": lambda path: np.save(path / "states.1.npy", np.zeros(19, np.uint8)),
 }
 
 
 @pytest.mark.parametrize("damage", list(DAMAGES))
 def test_a_damaged_index_is_reported(tmp_path: Path, damage: str) -> None:
-    path = index_of(tmp_path / "index", poi_table(20), ToyEncoder(), 8).path
+    path = segment_of(tmp_path / "index", poi_table(20), ToyEncoder(), 8).path
     DAMAGES[damage](path)
     with pytest.raises(InputError, match="damaged index") as caught:
-        Index(path)
+        Index(tmp_path / "index")
     assert caught.value.where == str(path)
-    assert caught.value.hint == "Delete the folder; the next start builds it again."
+    assert caught.value.hint == "Delete the index; the next start builds it again."
 
 
 def test_a_folder_without_a_valid_manifest_is_not_an_index(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from m3gal_cli.errors import InputError
 from m3gal_cli.index.exact import ExactSearcher
 from m3gal_cli.index.pca_pruning import PcaPruner, PruningSettings, open_pruner, principal_directions, project_vectors
 from m3gal_cli.index.searcher import inner_products
-from tests.helpers.indexes import Matrix, assert_same_as_sorting, clustered_vectors, index_of_vectors, unit_rows
+from tests.helpers.indexes import Matrix, assert_same_as_sorting, clustered_vectors, segment_of_vectors, unit_rows
 
 DIM = 48
 SMALL = PruningSettings(min_pois=1, dims=15, sample_rows=100, expected_candidates=40, block_rows=64)
@@ -46,22 +46,22 @@ def test_no_score_exceeds_its_bound(directions: int, scale: float) -> None:
 def test_pruned_search_equals_sorting(tmp_path: Path, k: int, count: int, directions: int) -> None:
     vectors = clustered_vectors(900, DIM, directions)
     vectors[100:140] = vectors[7]  # ties
-    index = index_of_vectors(tmp_path / "index", vectors, shard_rows=128)
+    segment = segment_of_vectors(tmp_path / "index", vectors, shard_rows=128)
     queries = queries_near(vectors, count)
     queries[0] = vectors[7]
-    searcher = ExactSearcher(index, pruning=SMALL)
+    searcher = ExactSearcher(segment, pruning=SMALL)
     assert searcher.pruner is not None
     result = searcher.search(queries, k)
-    assert_same_as_sorting(result, index, queries, k)
+    assert_same_as_sorting(result, segment, queries, k)
     assert np.isin(result.rows[0], [7, *range(100, 140)]).sum() == min(k, 41)
-    scanned = ExactSearcher(index, scan_dtype=torch.float32)
+    scanned = ExactSearcher(segment, scan_dtype=torch.float32)
     assert scanned.pruner is None
     assert scanned.search(queries, k).rows.tolist() == result.rows.tolist()
 
 
 def test_most_rows_are_skipped_and_a_high_threshold_is_lowered(tmp_path: Path) -> None:
     vectors = clustered_vectors(3000, DIM, 6)
-    pruner = open_pruner(index_of_vectors(tmp_path / "index", vectors, shard_rows=512), SMALL)
+    pruner = open_pruner(segment_of_vectors(tmp_path / "index", vectors, shard_rows=512), SMALL)
     assert pruner is not None
     scored: list[int] = []
     queries = queries_near(vectors, 20)
@@ -80,23 +80,23 @@ def test_most_rows_are_skipped_and_a_high_threshold_is_lowered(tmp_path: Path) -
 
 
 def test_projections_are_stored_and_damaged_ones_are_reported(tmp_path: Path) -> None:
-    index = index_of_vectors(tmp_path / "index", clustered_vectors(300, DIM, 6))
-    first = open_pruner(index, SMALL)
+    segment = segment_of_vectors(tmp_path / "index", clustered_vectors(300, DIM, 6))
+    first = open_pruner(segment, SMALL)
     assert first is not None
-    file = index.path / "head" / "rows.npy"
+    file = segment.path / "head" / "rows.npy"
     written = file.stat().st_mtime_ns
-    second = open_pruner(index, SMALL)
+    second = open_pruner(segment, SMALL)
     assert second is not None
     assert (second.rows == first.rows).all()
     assert file.stat().st_mtime_ns == written
     file.write_bytes(b"no array")
     with pytest.raises(InputError, match="damaged projections"):
-        open_pruner(index, SMALL)
+        open_pruner(segment, SMALL)
 
 
 def test_small_indexes_and_short_vectors_are_not_pruned(tmp_path: Path) -> None:
-    index = index_of_vectors(tmp_path / "index", clustered_vectors(50, 31, 6))
+    segment = segment_of_vectors(tmp_path / "index", clustered_vectors(50, 31, 6))
     settings = PruningSettings(min_pois=50, dims=15)
-    assert open_pruner(index, settings) is not None
-    assert open_pruner(index, replace(settings, min_pois=51)) is None
-    assert open_pruner(index, replace(settings, dims=16)) is None
+    assert open_pruner(segment, settings) is not None
+    assert open_pruner(segment, replace(settings, min_pois=51)) is None
+    assert open_pruner(segment, replace(settings, dims=16)) is None

@@ -202,7 +202,7 @@ def test_statistics_of_a_facts_table(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f.drop(columns="category"), "unknown kind of file"),
+        (lambda f: f.drop(columns=["lng", "geometry"]), "unknown kind of file"),
         (lambda f: f.assign(lng=np.nan), "row 1: lng: expected degrees, got nothing"),
     ],
 )

@@ -10,13 +10,15 @@ import pytest
 
 from m3gal_cli.data.queries import Query
 from m3gal_cli.data.records import Passage
+from m3gal_cli.errors import InputError
+from m3gal_cli.index.document_frequencies import open_document_frequencies
 from m3gal_cli.index.exact import ExactSearcher
 from m3gal_cli.matching.matcher import Matcher
 from m3gal_cli.rerank.candidates import Candidates
-from m3gal_cli.rerank.linear import LinearReranker, open_document_frequencies
+from m3gal_cli.rerank.linear import LinearReranker
 from tests.helpers import bruteforce
 from tests.helpers.bruteforce import metres
-from tests.helpers.indexes import index_of
+from tests.helpers.indexes import index_of, only_segment
 from tests.helpers.toy_models import ToyEncoder
 
 # Rows 0 and 3 are equal; row 1 has their text and row 2 their coordinates.
@@ -43,7 +45,7 @@ def queries(count: int, text: str = "typed") -> list[Query]:
 def test_matches_equal_those_of_loops(tmp_path: Path, top_k: int, within_km: float | None, box: Box | None) -> None:
     encoder = ToyEncoder(reach=5)
     index = index_of(tmp_path / "index", POIS, encoder, 3)
-    answers = Matcher(index, encoder, ExactSearcher(index)).answer(queries(8), top_k, within_km, box)
+    answers = Matcher(index, encoder, ExactSearcher(only_segment(index))).answer(queries(8), top_k, within_km, box)
     assert [(a["id"], a["query"]) for a in answers] == [(q.id, q.text) for q in queries(8)]
     distinct = POIS.drop(index=3)
     west, south, east, north = box or (-180, -90, 180, 90)
@@ -75,7 +77,8 @@ def test_the_reranker_orders_the_candidates_by_probability(tmp_path: Path, top_k
     index = index_of(tmp_path / "index", POIS, encoder, 3)
     weights = {"dense_score": 0.001, "query_coverage": 0.5, "name_coverage": 2.0, "neighbour_coverage": 1.0}
     weights |= {"nearness_700m": 3.0, "nearness_2500m": 1.0}
-    reranker, search = LinearReranker(weights, open_document_frequencies(index), depth=4), ExactSearcher(index)
+    reranker = LinearReranker(weights, open_document_frequencies(index), depth=4)
+    search = ExactSearcher(only_segment(index))
     matcher, first_stage = Matcher(index, encoder, search, reranker), Matcher(index, encoder, search)
     asked = queries(6, "bakery typed")
     answers = matcher.answer(asked, top_k, box=box)
@@ -90,3 +93,25 @@ def test_the_reranker_orders_the_candidates_by_probability(tmp_path: Path, top_k
         assert [m["rank"] for m in answer["matches"]] == list(range(1, len(expected) + 1))
     best = matcher.answer([Query(0, "bakery")], 1)[0]["matches"][0]
     assert best["address"] == "bakery", "the query has its name"
+
+
+def test_matches_carry_columns_of_the_table_and_answers_those_of_the_query(tmp_path: Path) -> None:
+    encoder = ToyEncoder(reach=5)
+    own = POIS.assign(name=list("abcde"), phone=["1", "2", "", "4", "5"], rank=range(5), score=0.5)
+    index = index_of(tmp_path / "index", own, encoder, 3)
+    matcher = Matcher(index, encoder, ExactSearcher(only_segment(index)))
+    query = Query(7, "typed", extra={"order_no": "A17", "matches": "none", "query": "x"})
+    (answer,) = matcher.answer([query], 5, columns=matcher.check_columns(["all"]))
+    assert list(answer) == ["id", "query", "order_no", "query_matches", "query_query", "matches"]
+    by_id = {match["poi_id"]: match for match in answer["matches"]}
+    assert set(by_id) == {"first", "far", "other", "last"}
+    for row in own.drop(index=3).to_dict("records"):
+        match = dict(by_id[row["poi_id"]])
+        assert (match["name"], match["phone"], match["poi_rank"]) == (row["name"], row["phone"], row["rank"])
+        assert match["poi_score"] == 0.5
+    fields = ["rank", "poi_id", "name", "address", "lng", "lat", "score", "phone", "poi_rank", "poi_score"]
+    assert list(answer["matches"][0]) == fields
+    assert matcher.check_columns(["phone", "name", "phone"]) == ["phone"]
+    with pytest.raises(InputError, match="has no column 'fax'") as caught:
+        matcher.check_columns(["fax"])
+    assert caught.value.hint == "Its columns are: phone, rank, score."

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from m3gal_cli.errors import InputError
-from m3gal_cli.matching.writers import COLUMNS, answer_writer, output_format
+from m3gal_cli.matching.writers import answer_writer, match_columns, output_format
 
 
 def match(rank: int, **more: Any) -> dict[str, Any]:
@@ -24,12 +24,13 @@ ANSWERS: list[Any] = [
     {"id": {"x": [1]}, "query": "北门", "matches": [match(1)]},
     {"id": "none", "query": "far out", "matches": []},
 ]
+COLUMNS = match_columns(named=False, further=[])
 FAILURE: Any = {"id": 4, "line": 7, "error": "empty query"}
 
 
 def pieces(form: Any, answers: list[Any], failures: bool) -> list[str]:
     """Return the text of each answer, and the end."""
-    writer = answer_writer(form, failures)
+    writer = answer_writer(form, COLUMNS, failures)
     return [*(writer.text([answer]) for answer in answers), writer.end()]
 
 
@@ -37,7 +38,7 @@ def pieces(form: Any, answers: list[Any], failures: bool) -> list[str]:
 def test_batches_do_not_change_the_text_and_end_with_whole_lines(form: Any) -> None:
     answers = [*ANSWERS, FAILURE]
     parts = pieces(form, answers, True)
-    writer = answer_writer(form, True)
+    writer = answer_writer(form, COLUMNS, True)
     assert "".join(parts) == writer.text(answers) + writer.text([]) + writer.end()
     assert all(part.endswith("\n") for part in parts if part)
     assert "".join(pieces(form, [], False)) == ""
@@ -53,7 +54,7 @@ def test_json_lines() -> None:
 def test_csv(failures: bool) -> None:
     text = "".join(pieces("csv", [*ANSWERS, *([FAILURE] if failures else [])], failures))
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert list(rows[0]) == [*COLUMNS, *(["line", "error"] if failures else [])]
+    assert list(rows[0]) == ["id", "query", *COLUMNS, *(["line", "error"] if failures else [])]
     expected: list[dict[str, Any]] = []
     for answer, query_id in zip(ANSWERS, ("1", '{"x": [1]}', "none"), strict=True):
         query = dict.fromkeys(rows[0], "") | {"id": query_id, "query": answer["query"]}
@@ -75,6 +76,36 @@ def test_geojson_is_valid_after_any_number_of_batches() -> None:
         assert feature["geometry"] == (m and {"type": "Point", "coordinates": [m["lng"], m["lat"]]})
         assert {k: v for k, v in (m or {}).items() if k not in ("lng", "lat")}.items() <= feature["properties"].items()
     assert features[-1] == {"type": "Feature", "geometry": None, "properties": FAILURE}
+
+
+def csv_rows(columns: list[str], *batches: list[Any], warn: Any = None) -> list[dict[str, str]]:
+    writer = answer_writer("csv", columns, True, warn)
+    return list(csv.DictReader(io.StringIO("".join([*map(writer.text, batches), writer.end()]))))
+
+
+def test_columns_of_queries_and_pois_are_columns_of_the_csv() -> None:
+    columns = match_columns(named=True, further=["phone", "rank"])
+    assert columns == ["rank", "poi_id", "name", "address", "lng", "lat", "score", "phone", "poi_rank", "distance_m"]
+    found = match(1, name="A", phone="+358", poi_rank=7)
+    answers = [{"id": 1, "query": "a", "order_no": "A17", "address": "typed", "matches": [found]}]
+    answers.append({"id": 2, "query": "b", "order_no": "A18", "address": "typed, too", "matches": []})
+    first, second = csv_rows(columns, answers)
+    assert list(first)[:5] == ["id", "query", "order_no", "query_address", "rank"]
+    assert (first["order_no"], first["query_address"], first["address"]) == ("A17", "typed", found["address"])
+    assert (first["phone"], first["poi_rank"], first["name"]) == ("+358", "7", "A")
+    assert (second["query_address"], second["address"], second["rank"]) == ("typed, too", "", "")
+
+
+def test_the_csv_header_waits_for_the_first_answer_and_later_columns_are_named_once() -> None:
+    writer, warnings = answer_writer("csv", COLUMNS, True), list[str]()
+    assert writer.text([FAILURE]) == ""
+    assert writer.text([ANSWERS[0] | {"order_no": 5}]).splitlines()[0] == "id,query,order_no," + ",".join(
+        [*COLUMNS, "line", "error"]
+    )
+    rows = csv_rows(COLUMNS, [ANSWERS[1]], [ANSWERS[2] | {"late": 1}], [ANSWERS[2] | {"late": 2}], warn=warnings.append)
+    assert len(rows) == 3
+    assert warnings == ["query columns that the first queries lack are not in the output: late"]
+    assert [row["error"] for row in csv_rows(COLUMNS, [FAILURE])] == ["empty query"]
 
 
 def test_geopandas_reads_geojson(tmp_path: Path) -> None:

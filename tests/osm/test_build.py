@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from m3gal_cli.data.poi_reader import read_pois
 from m3gal_cli.data.sample import copy_sample
-from m3gal_cli.data.tables import read_pois, read_views
+from m3gal_cli.data.tables import read_views
 from m3gal_cli.errors import InputError
 from m3gal_cli.geo.datums import wgs84_to_gcj02
 from m3gal_cli.geo.distances import haversine_m

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from m3gal_cli.data.poi_reader import PoiOptions
 from m3gal_cli.osm.locales import load_locale
 from m3gal_cli.osm.poi_table_places import UNKNOWN, localise, read_poi_table
 from m3gal_cli.osm.views import POI_KIND
@@ -94,7 +95,7 @@ def test_the_passages_of_records_are_rows_of_the_table(out: Path) -> None:
 
 
 def test_category_words_become_tags(tmp_path: Path) -> None:
-    places = read_poi_table(write(tmp_path / "a.csv")).places
+    places = read_poi_table(write(tmp_path / "a.csv"), PoiOptions(), [].append).places
     made = localise(places, load_locale("zh"))
     assert [p.category for p in made[:4]] == [
         ("landuse", "residential"),

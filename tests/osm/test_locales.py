@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from m3gal_cli.data.poi_reader import read_pois
 from m3gal_cli.data.sample import copy_sample
-from m3gal_cli.data.tables import read_pois, read_views
+from m3gal_cli.data.tables import read_views
 from m3gal_cli.errors import InputError
 from m3gal_cli.osm.locales import BUNDLED, load_locale
 from tests.helpers.cli import m3gal

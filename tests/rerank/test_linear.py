@@ -14,11 +14,10 @@ from m3gal_cli.data.queries import Query
 from m3gal_cli.errors import InputError
 from m3gal_cli.rerank.candidates import Candidates
 from m3gal_cli.rerank.features import FEATURE_NAMES, FeatureExtractor
-from m3gal_cli.rerank.linear import LinearReranker, open_document_frequencies
+from m3gal_cli.rerank.linear import LinearReranker
 from m3gal_cli.rerank.reranker import probabilities
 from m3gal_cli.rerank.weights import BEFORE_TRAINING_FILE, LEGACY_FEATURES, RerankerWeights, delete_weights
 from m3gal_cli.text.document_frequencies import DocumentFrequencies
-from tests.helpers.indexes import clustered_vectors, index_of_vectors
 from tests.helpers.toy_models import reranker_weights
 
 ADDRESSES = ["星光广场,商场,文三路1号", "药房，医疗,文三路9号", "药房，医疗,文三路9号", "停车场", "!!"]
@@ -103,20 +102,3 @@ def test_files_with_the_old_name_are_read_with_one_message(tmp_path: Path, old: 
     assert not (tmp_path / old).exists(), "two files could contradict each other"
     assert RerankerWeights.load(tmp_path, name, messages.append) == weights
     assert len(messages) == 1
-
-
-def test_document_frequencies_of_an_index_are_counted_once_and_again_if_damaged(tmp_path: Path) -> None:
-    index = index_of_vectors(tmp_path / "index", clustered_vectors(40, 8, 2))
-    expected = DocumentFrequencies.of(index.pois["address"].to_pylist())
-    assert open_document_frequencies(index).codes.tolist() == expected.codes.tolist()
-    path = index.path / "lexicon.npz"
-    written = path.stat().st_mtime_ns
-    assert open_document_frequencies(index).rows.tolist() == expected.rows.tolist()
-    assert path.stat().st_mtime_ns == written
-    whole = path.read_bytes()
-    for damaged in (b"no archive", whole[:-30], b""):
-        path.write_bytes(damaged)
-        assert open_document_frequencies(index).size == 40
-        assert DocumentFrequencies.load(path).size == 40
-    DocumentFrequencies.of(["another", "table"]).save(path)
-    assert open_document_frequencies(index).size == 40

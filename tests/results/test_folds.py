@@ -9,8 +9,8 @@ from quality.folds import Dataset, SplitPlan, fold_names, make_fold, with_labels
 
 from m3gal_cli.config.load import load_config
 from m3gal_cli.config.paths import find_pois, find_records
+from m3gal_cli.data.poi_reader import read_pois
 from m3gal_cli.data.records import read_records
-from m3gal_cli.data.tables import read_pois
 from m3gal_cli.errors import InputError
 
 PLAN = SplitPlan(validation=6)

@@ -1,0 +1,62 @@
+"""Document frequencies of the live POIs of an index, which are the sums of those of its segments."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from zipfile import BadZipFile
+
+import numpy as np
+
+from m3gal_cli.files import atomic_path
+from m3gal_cli.index.index import Index
+from m3gal_cli.index.manifest import state_files
+from m3gal_cli.index.segment import LIVE, Segment, States
+from m3gal_cli.text.document_frequencies import DocumentFrequencies
+
+
+def open_document_frequencies(index: Index) -> DocumentFrequencies:
+    """Return the document frequencies of the live POIs; count them if a file is missing or damaged."""
+    return DocumentFrequencies.total([segment_frequencies(segment) for segment in index.segments])
+
+
+def segment_frequencies(segment: Segment) -> DocumentFrequencies:
+    """Return the document frequencies of the live rows of a segment."""
+    if segment.generation is not None:
+        with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
+            stored = DocumentFrequencies.load(segment.path / state_files(segment.generation)[1])
+            if stored.size == segment.live_count:
+                return stored
+    return frequencies_of(segment, np.ones(len(segment), bool) if segment.live is None else segment.live)
+
+
+def frequencies_of(segment: Segment, which: np.ndarray) -> DocumentFrequencies:
+    """Count the n-grams of the addresses of some rows. Shape: which: (N,) bool."""
+    rows = np.flatnonzero(which)
+    blocks = (rows[i : i + segment.shard_rows] for i in range(0, len(rows), segment.shard_rows))
+    return DocumentFrequencies.of(address for block in blocks for address in segment.addresses_at(block))
+
+
+def write_states(segment: Segment, states: States, generation: int, counted: DocumentFrequencies | None = None) -> None:
+    """Write new states of a segment, and its document frequencies with them, for a generation of the index.
+
+    Args:
+        segment: The segment with its current states, or without states if it is new.
+        states: State of each row. Shape: (N,).
+        generation: Generation of the index that is about to be written.
+        counted: The document frequencies of the live rows, if they are known.
+
+    Raises:
+        InputError: The disk is full.
+    """
+    now = states == LIVE
+    if counted is None and segment.generation is None:
+        counted = frequencies_of(segment, now)
+    elif counted is None:
+        before = np.ones(len(segment), bool) if segment.live is None else segment.live
+        old, shown, hidden = segment_frequencies(segment), now & ~before, before & ~now
+        counted = DocumentFrequencies.total([old, frequencies_of(segment, shown)], frequencies_of(segment, hidden))
+    files = [segment.path / name for name in state_files(generation)]
+    with atomic_path(files[1]) as temporary:
+        counted.save(temporary)
+    with atomic_path(files[0]) as temporary, temporary.open("wb") as file:
+        np.save(file, states)
