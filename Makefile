@@ -65,6 +65,14 @@ demo: setup
 	cd demo && m3gal eval-retrieval
 	cd demo && m3gal eval-rerank
 	cd demo && m3gal predict data/queries.jsonl --table --top-k 3
+	cd demo && printf 'shop_no;title;kind;street;no;city;lat;lng;phone\n' > shops.csv
+	cd demo && printf '007;Muumi Puoti;gift_shop;Töölönlahdenkatu;4;Helsinki;60,1741;24,9381;09 123\n' >> shops.csv
+	cd demo && printf 'order_no;query\nA17;muumi puoti töölö\n' > orders.csv
+	cd demo && m3gal predict orders.csv --pois shops.csv --with phone
+	cd demo && m3gal index add shops.csv
+	cd demo && m3gal predict orders.csv --top-k 1
+	cd demo && m3gal index delete 007
+	cd demo && m3gal index info
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -155,7 +155,7 @@ def build(folder: Path, options: argparse.Namespace, log: Callable[[str], None])
     own.to_csv(table, index=False)
     fingerprints = Fingerprint((), {"model": "generated"}), Fingerprint((), {"rows": len(pois)})
     source: Any = CityEncoder(pois, sample, places, location_vectors)
-    index = open_or_build(path, IndexSources(*fingerprints, lambda: own, lambda: source), log, lambda *_: None)
+    index = open_or_build(path, IndexSources(*fingerprints, lambda: (own, None), lambda: source), log, lambda *_: None)
     assert index is not None
     gold = np.sort(np.random.default_rng(5).choice(encoded, min(options.queries, encoded), replace=False))
     query_texts = query_texts_of(pois["address"].iloc[gold].tolist())

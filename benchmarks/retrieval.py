@@ -106,7 +106,7 @@ def encoding(city: City, count: int, folder: Path) -> dict[str, Any]:
         spent["published"] += own
         attention("sdpa")
         model, path = Fingerprint((), {"first": first}), Path(tempfile.mkdtemp(dir=folder))
-        sources = IndexSources(model, model, lambda part=part: part, lambda: encoder)
+        sources = IndexSources(model, model, lambda part=part: (part, None), lambda: encoder)
         own, index = seconds_of(lambda sources=sources, path=path: open_or_build(path, sources, log, _silent))
         spent["m3gal"] += own
         difference = np.abs(index.vectors(np.arange(len(part))) - (reference[0] + reference[1])).max()

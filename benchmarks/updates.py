@@ -144,7 +144,7 @@ def search_ratio(segments: SegmentsSearcher, merged: SegmentsSearcher, queries: 
 def measure(folder: Path, pois: int, dim: int, changes: int) -> dict[str, Any]:
     """Return the figures of the module's documentation."""
     encoder, path, whole = RandomEncoder(dim), folder / "index", table(0, pois, 0)
-    sources = IndexSources(Fingerprint((), {"m": 1}), Fingerprint((), {"t": 1}), lambda: whole, lambda: encoder)
+    sources = IndexSources(Fingerprint((), {"m": 1}), Fingerprint((), {"t": 1}), lambda: (whole, None), lambda: encoder)
     values: dict[str, Any] = {"pois": pois, "dim": dim, "changes": changes}
     values["build_s"], _ = seconds_of(lambda: open_or_build(path, sources, log, silent))
     log(f"built: {values['build_s']:.1f} s")

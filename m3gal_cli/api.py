@@ -21,6 +21,8 @@ from m3gal_cli.matching.session import Log, no_log, open_session
 if TYPE_CHECKING:  # pandas takes half a second
     import pandas as pd
 
+POIS_FILE = "pois.parquet"
+SETTINGS = {"device": "device"} | {name: f"data.{name}" for name in ("columns", "datum", "skip_bad")}
 POI_COLUMNS = ("poi_id", "address", "lng", "lat")
 
 
@@ -81,14 +83,16 @@ class Matcher:
                 newest run in ``runs``.
             pois: POI table that replaces the table of the run: a file, or a DataFrame with address, lng, lat and
                 optionally poi_id and further columns. The index of a DataFrame is temporary, unless ``index_dir`` is
-                given. An index in ``index_dir`` follows this table; without ``pois`` it is used as it is.
+                given. An index in ``index_dir`` is brought up to date with this table; without ``pois`` it does not
+                change.
             log: Called with a message for each file that is used or built.
-            settings: ``device``, and settings of ``eval``, such as ``index="ann"``, ``recall=0.99``, ``index_dir=…``.
+            settings: ``device``; ``columns``, ``datum`` and ``skip_bad``, by which ``pois`` is read; and settings of
+                ``eval``, such as ``index="ann"``, ``recall=0.99``, ``index_dir=…``.
 
         Raises:
             InputError: No such run, no POI table, an unknown setting, or a full disk.
         """
-        given = {name if name == "device" else f"eval.{name}": value for name, value in settings.items()}
+        given = {SETTINGS.get(name, f"eval.{name}"): value for name, value in settings.items()}
         temporary = None
         if isinstance(pois, str | PathLike):
             given["data.poi"] = str(pois)
@@ -96,8 +100,14 @@ class Matcher:
             temporary = TemporaryDirectory(prefix="m3gal-")
             given["data.poi"] = str(_store(pois, Path(temporary.name)))
             given.setdefault("eval.index_dir", str(Path(temporary.name) / "index"))
-        session = open_session(None if run is None else Path(run), given, log=log)
-        index = session.index(_no_progress)
+        try:
+            session = open_session(None if run is None else Path(run), given, log=log)
+            index = session.index(_no_progress)
+        except InputError as error:
+            if temporary is None or error.where is None:
+                raise
+            where = error.where.replace(str(Path(temporary.name) / POIS_FILE), "pois")
+            raise InputError(error.what, where=where, hint=error.hint) from error
         assert index is not None, "a single process gets the index"
         return cls(session.matcher(index, _no_progress), str(session.checkpoint), temporary)
 
@@ -210,7 +220,7 @@ def _store(pois: Any, folder: Path) -> Path:
 
     if not isinstance(pois, pd.DataFrame):
         raise InputError(f"pois is {type(pois).__name__}", hint="Give the path of a POI table, or a DataFrame.")
-    path, columns = folder / "pois.parquet", {}
+    path, columns = folder / POIS_FILE, {}
     for name in pois.columns:
         try:
             columns[str(name)] = pa.Array.from_pandas(pois[name])

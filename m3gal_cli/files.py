@@ -116,6 +116,25 @@ def atomic_text(path: Path) -> Iterator[IO[str]]:
         yield file
 
 
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder, which becomes ``path`` at the end of the block, unless it fails. Raises InputError.
+
+    ``path`` must not exist at the end of the block.
+    """
+    make_folder(path.parent)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    try:
+        temporary.chmod(0o755)  # mkdtemp makes folders private
+        yield temporary
+        publish_folder(temporary, path)
+    except OSError as error:
+        what = f"cannot write ({error.strerror or error})"
+        raise InputError(what, where=path, hint="Free space, or choose another folder.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def sync_to_disk(path: Path) -> None:
     """Flush the content of a file, or the names in a folder, to the disk."""
     try:

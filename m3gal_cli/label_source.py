@@ -25,7 +25,7 @@ def labelled_records(data: DataConfig, options: LabelOptions, table_given: bool,
     Args:
         data: The settings.
         options: Options of the records; ``data.skip_bad`` is added.
-        table_given: The user named the POI table; otherwise a source that contains its POIs is read alone.
+        table_given: Whether the user named the POI table. If not, a source with its own POIs needs no table.
         log: Called with messages for the user.
 
     Raises:
@@ -33,11 +33,8 @@ def labelled_records(data: DataConfig, options: LabelOptions, table_given: bool,
     """
     source = Path(str(data.labels))
     pois = None if contains_pois(source) and not table_given else find_pois(data)
-
-    def read_table(path: Path) -> pd.DataFrame:
-        return read_pois_of(data, path, log)
-
-    made = make_records(source, pois, read_table, replace(options, skip_bad=data.skip_bad))
+    options = replace(options, skip_bad=data.skip_bad)
+    made = make_records(source, pois, lambda path: read_pois_of(data, path, log), options)
     write_bad(made, Path())
     for text in made.summary.notes:
         log(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from m3gal_cli.errors import InputError
 from m3gal_cli.files import require_file
@@ -14,40 +14,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from m3gal_cli.config.schema import DataConfig
-    from m3gal_cli.data.poi_reader import PoiOptions
-    from m3gal_cli.data.schemas import Schema
+    from m3gal_cli.data.poi_reader import PoiOptions, PoiStream
 
 EXTRACT_SUFFIXES = (".pbf", ".osm", ".osm.gz", ".osm.bz2", ".o5m")
 CANONICAL = ("poi_id", "address", "name", "lng", "lat")
 Log = Callable[[str], None]
-
-
-class PoiStream(Protocol):
-    """The POIs of a source in batches of canonical POIs; see ``data.poi_reader.PoiStream``."""
-
-    name: str
-    schema: Schema
-    notes: list[str]
-    rows: int
-    closed: int
-
-    @property
-    def size(self) -> int: ...  # noqa: D102
-
-    @property
-    def done(self) -> int: ...  # noqa: D102
-
-    @property
-    def skipped(self) -> int: ...  # noqa: D102
-
-    @property
-    def has_ids(self) -> bool: ...  # noqa: D102
-
-    def batches(self) -> Iterator[pa.Table]: ...  # noqa: D102
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *error: object) -> None: ...
 
 
 def is_extract(path: Path) -> bool:
@@ -55,7 +26,7 @@ def is_extract(path: Path) -> bool:
     return path.name.lower().endswith(EXTRACT_SUFFIXES)
 
 
-def open_pois(path: Path, options: PoiOptions | None = None, log: Log | None = None) -> PoiStream:
+def open_pois(path: Path, options: PoiOptions | None = None, log: Log | None = None) -> PoiStream | ExtractPois:
     """Open the POIs of a table or an extract.
 
     Args:
@@ -67,9 +38,10 @@ def open_pois(path: Path, options: PoiOptions | None = None, log: Log | None = N
         InputError: The source is unreadable, or its schema is unknown or ambiguous.
     """
     from m3gal_cli.data import poi_reader
+    from m3gal_cli.data.formats import no_log
 
-    options, log = options or poi_reader.DEFAULT_OPTIONS, log or poi_reader.no_log
-    return _ExtractPois(path, options, log) if is_extract(path) else poi_reader.open_pois(path, options, log)
+    options, log = options or poi_reader.DEFAULT_OPTIONS, log or no_log
+    return ExtractPois(path, options, log) if is_extract(path) else poi_reader.open_pois(path, options, log)
 
 
 def read_pois(path: Path, options: PoiOptions | None = None, log: Log | None = None) -> pd.DataFrame:
@@ -81,8 +53,8 @@ def read_pois(path: Path, options: PoiOptions | None = None, log: Log | None = N
     return frame
 
 
-class _ExtractPois:
-    """The POIs of an extract, in one batch."""
+class ExtractPois:
+    """The POIs of an extract, in one batch; with the attributes of ``data.poi_reader.PoiStream``."""
 
     def __init__(self, path: Path, options: PoiOptions, log: Log) -> None:
         from m3gal_cli.data.schemas import Schema

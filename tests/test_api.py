@@ -114,6 +114,19 @@ def test_a_data_frame_is_a_poi_table(folder: Path, matcher: Matcher) -> None:
         Matcher.load("runs/only", [1, 2])  # type: ignore[arg-type]
 
 
+def test_a_data_frame_in_another_schema_is_read_by_its_columns(folder: Path) -> None:
+    shops = pd.DataFrame([place(i) for i in range(6)], columns=["street", "x", "latitude"])
+    shops = shops.assign(title=[f"Shop {i}" for i in range(6)], shop_no=list("abcdef"), phone=range(6))
+    matcher = Matcher.load(folder / "runs/only", shops, columns="id=shop_no, lng=x")
+    (answer,) = matcher.match("shop 3", k=6, columns=["phone"])
+    found = {m["poi_id"]: (m["name"], m["phone"]) for m in answer["matches"]}
+    assert found == {key: (f"Shop {i}", i) for i, key in enumerate("abcdef")}
+    shops.loc[4, "latitude"] = 95.0
+    with pytest.raises(InputError, match="95 is outside") as caught:
+        Matcher.load(folder / "runs/only", shops, columns="id=shop_no, lng=x")
+    assert caught.value.where == "pois: row 5: latitude"
+
+
 def test_answers_as_a_data_frame(matcher: Matcher) -> None:
     answers = matcher.match(TEXTS, k=2, **LOCATION)
     frame = answers.to_frame()

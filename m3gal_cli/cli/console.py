@@ -199,6 +199,16 @@ def facts_table(title: str, facts: list[tuple[str, str]]) -> Table:
     return table
 
 
+def print_summary(summary: Any, title: str, facts: list[tuple[str, str]], as_json: bool) -> None:
+    """Print the notes of a summary, and the summary as a table or as JSON."""
+    for line in summary.notes:
+        note(line)
+    if as_json:
+        print_json(summary.to_json())
+    else:
+        out().print(facts_table(title, facts))
+
+
 def frame_table(title: str, frame: pd.DataFrame) -> Table:
     """Return a small data frame as a table."""
     table = Table(title=title, title_justify="left")

@@ -10,7 +10,7 @@ import typer
 
 from m3gal_cli.cli import data_inspect, data_labels, data_pois
 from m3gal_cli.cli import options as o
-from m3gal_cli.cli.console import facts_table, note, out, print_json
+from m3gal_cli.cli.console import note, print_summary
 from m3gal_cli.cli.options import AS_JSON, argument, option, switch, with_options
 from m3gal_cli.cli.progress import stage_progress
 
@@ -121,17 +121,7 @@ def _build(source: Path, options: OsmOptions, values: dict[str, Any]) -> None:
         ("seconds", f"{summary.seconds:.1f}"),
         ("written", "\n".join(summary.files)),
     ]
-    _print_summary(summary, source.name, facts, values["json"])
-
-
-def _print_summary(summary: Any, title: str, facts: list[tuple[str, str]], as_json: bool) -> None:
-    """Print the notes of a summary, and the summary as a table or as JSON."""
-    for line in summary.notes:
-        note(line)
-    if as_json:
-        print_json(summary.to_json())
-    else:
-        out().print(facts_table(title, facts))
+    print_summary(summary, source.name, facts, values["json"])
 
 
 def _kinds(kinds: dict[str, int]) -> str:
@@ -164,7 +154,7 @@ def geotes(values: dict[str, Any]) -> None:
     )
     with stage_progress() as progress:
         summary = build_geotes(values["source"], values["output"], options, progress)
-    _print_summary(summary, "written", [(str(f.path), f"{f.rows:,} {f.kind}") for f in summary.files], values["json"])
+    print_summary(summary, "written", [(str(f.path), f"{f.rows:,} {f.kind}") for f in summary.files], values["json"])
 
 
 @app.command("sample")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m3gal_cli.cli import data_inspect
-from m3gal_cli.cli.console import facts_table, note, out, print_json
+from m3gal_cli.cli.console import note, print_summary
 from m3gal_cli.cli.options import AS_JSON, COLUMNS, argument, option, switch, with_options
 from m3gal_cli.cli.progress import stage_progress
 from m3gal_cli.errors import InputError
@@ -39,6 +39,7 @@ def labels(values: dict[str, Any]) -> None:
     Columns: query, poi_id; optional label (0: negative), lng and lat (query location, WGS-84), split, query_id.
     """
     from m3gal_cli.config.schema import DataConfig
+    from m3gal_cli.data.beir import write_beir
     from m3gal_cli.data.label_records import LabelOptions, make_records, write_bad, write_data
     from m3gal_cli.data.label_splits import SplitRule
     from m3gal_cli.geo.datums import check_datum
@@ -61,8 +62,8 @@ def labels(values: dict[str, Any]) -> None:
         if values["beir"] is None:
             write_data(made, folder, suffix, [path for path in (source, values["pois"]) if path is not None])
         else:
-            _write_beir(made, values["beir"])
-    _report(made, values)
+            made.summary.files += map(str, write_beir(made.labels, made.pois, made.splits, values["beir"]))
+    _report(made, values["json"])
 
 
 def _check_names(folder: Path) -> None:
@@ -79,20 +80,8 @@ def _check_names(folder: Path) -> None:
             raise InputError("trainings would find this file instead of the new one", where=path, hint=hint)
 
 
-def _write_beir(made: LabelRecords, folder: Path) -> None:
-    from m3gal_cli.data.beir import write_beir
-
-    made.summary.files += map(str, write_beir(made.labels, made.pois, made.splits, folder))
-
-
-def _report(made: LabelRecords, values: dict[str, Any]) -> None:
-    """Print the notes, and the summary as a table or as JSON."""
-    summary, name = made.summary, made.labels.source.name
-    for line in summary.notes:
-        note(line)
-    if values["json"]:
-        print_json(summary.to_json())
-        return
+def _report(made: LabelRecords, as_json: bool) -> None:
+    summary = made.summary
     gold = ", ".join(f"{size:,} ({count:,} queries)" for size, count in summary.positives.items())
     facts = [
         ("labels", f"{summary.labels:,}"),
@@ -102,4 +91,4 @@ def _report(made: LabelRecords, values: dict[str, Any]) -> None:
         ("negatives", ", ".join(f"{source} {count:,}" for source, count in summary.negatives.items()) or "none"),
         ("written", "\n".join(summary.files)),
     ]
-    out().print(facts_table(name, facts))
+    print_summary(summary, made.labels.source.name, facts, as_json)

@@ -26,7 +26,7 @@ TABLE = "POI table to write: .parquet, .csv or .jsonl; .csv and .jsonl also with
 def pois(values: dict[str, Any]) -> None:
     """Convert any source of POIs into a POI table with poi_id, address, name, lng, lat and all own columns.
 
-    Prints which column was taken for what. Invalid rows are errors, or left out with --skip-bad.
+    Prints the column of each role. Invalid rows are errors, or left out with --skip-bad.
     """
     from m3gal_cli.data.poi_reader import PoiOptions
     from m3gal_cli.data.poi_writer import check_suffix, poi_writer

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 SCORE_KINDS = ("text", "location", "fused", "reranked", "bm25")
 EARLIER_KINDS = {"hybrid": "reranked"}
-
-
 EVALUATION_OPTIONS = (
     o.CHECKPOINT,
     o.option("--test", Path, "Candidate records to evaluate on.", o.DATA),
@@ -108,7 +106,11 @@ def evaluation_data(session: Session, negatives: int = 0) -> EvaluationData:
 
 
 def _unseen_labels(session: Session, negatives: int) -> EvaluationData:
-    """Return the labelled queries whose texts are no training or validation queries of the run. Raises InputError."""
+    """Return the labelled queries that the run has not seen: no training or validation query of the same text.
+
+    Raises:
+        InputError: Bad labels, or the run has seen all queries.
+    """
     from m3gal_cli.data.label_records import LabelOptions
     from m3gal_cli.data.labels import text_key
     from m3gal_cli.label_source import labelled_records

@@ -59,11 +59,12 @@ def build(values: dict[str, Any]) -> None:
     Processes started by torchrun share the work. An interrupted build continues at the next call.
     """
     session = e.open_session(values, load=False)
-    if session.is_alone:
-        note(f"index {session.index_folder}: used as it is; --pois FILE brings it up to date with a table")
     matcher = prepare(session)
-    if matcher is not None:
-        _print_info(matcher.index.path, values["json"])
+    if matcher is None:
+        return
+    if session.is_alone:
+        note(f"index {session.index_folder}: used unchanged; --pois FILE brings it up to date with a table")
+    _print_info(matcher.index.path, values["json"])
 
 
 @app.command("add")
@@ -79,16 +80,18 @@ def build(values: dict[str, Any]) -> None:
     o.AS_JSON,
 )
 def add(values: dict[str, Any]) -> None:
-    """Add the POIs of a table to an index. A POI whose id is in the index replaces the old one."""
+    """Add the POIs of a table to an index. A POI with a known id replaces the old one."""
     start = time.monotonic()
     session = e.open_session(values, load=False)
     folder = _require_index(session.index_folder)
     session.check_model()
+    name = "stdin" if values["file"] == STDIN else values["file"].name
+    if values["datum"] is None:
+        _check_datum(folder, session.config.data.datum, name)
     with _file_or_stdin(values["file"]) as path:
         pois, _schema = session.read_pois(path, with_ids=True)
-    name = "stdin" if values["file"] == STDIN else values["file"].name
     with _writer(folder, session) as writer:
-        session.check_model()  # another process may have built the index again before it was locked
+        session.check_model(writer.index.manifest)  # another process may have replaced the index before it was locked
         if not _has_ids(writer.index.manifest):
             warn(f"the ids of index {folder} are row numbers; ids of {name} that are whole numbers replace these POIs")
         update = writer.upsert(pois)
@@ -100,7 +103,7 @@ def add(values: dict[str, Any]) -> None:
 
 @app.command("delete")
 @with_options(
-    argument("ids", "Ids of POIs.", kind=list[str] | None, default=None),
+    argument("ids", "Ids of POIs; write -- before ids that start with -.", kind=list[str] | None, default=None),
     FROM,
     *WHICH_INDEX,
     o.AS_JSON,
@@ -175,12 +178,22 @@ def _index_folder(values: dict[str, Any]) -> Path:
 
 
 def _require_index(folder: Path) -> Path:
-    from m3gal_cli.index.manifest import read_manifest
+    from m3gal_cli.index.manifest import no_index, read_manifest
 
     if read_manifest(folder) is None:
-        hint = "Build it with m3gal index build, or name another one with --index-dir or --pois."
-        raise InputError("no index of this version of m3gal", where=folder, hint=hint)
+        raise no_index(folder)
     return folder
+
+
+def _check_datum(folder: Path, datum: str, name: str) -> None:
+    """Raise InputError if the table of the index was read with another datum than the default one."""
+    from m3gal_cli.index.manifest import read_manifest
+
+    table = (read_manifest(folder) or {}).get("table") or {}
+    recorded = (table.get("also") or {}).get("datum", datum)
+    if recorded != datum:
+        hint = f"Name the datum of {name}: --datum {recorded} or --datum {datum}."
+        raise InputError(f"the table of the index was read with --datum {recorded}", where=folder, hint=hint)
 
 
 def _has_ids(manifest: dict[str, Any]) -> bool:

@@ -41,29 +41,17 @@ class FileFormat(StrEnum):
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """The checked options of ``predict``.
+    """The checked options of ``predict``."""
 
-    Args:
-        source: File of queries; None: stdin.
-        input_format: Format of the queries.
-        output: File of the answers; None: stdout.
-        output_format: Format of the answers.
-        table: Print a table instead.
-        skip_bad: Answer a broken line with an error instead of stopping.
-        within_km: Maximum distance of a match from the query location.
-        box: Box that contains all matches.
-        columns: Further columns of the POI table in the answers.
-    """
-
-    source: Path | None
+    source: Path | None  # file of queries; None: stdin
     input_format: FileFormat
-    output: Path | None
+    output: Path | None  # file of answers; None: stdout
     output_format: FileFormat
-    table: bool
-    skip_bad: bool
-    within_km: float | None
-    box: Box | None
-    columns: tuple[str, ...]
+    table: bool  # print a table instead
+    skip_bad: bool  # answer a broken line with an error instead of stopping
+    within_km: float | None  # maximum distance of a match from the query location
+    box: Box | None  # contains all matches
+    columns: tuple[str, ...]  # further columns of the POI table in the answers
 
     @contextmanager
     def open_queries(self) -> Iterator[QueryStream]:

@@ -6,8 +6,6 @@ Coordinates are in the metadata of documents and queries: ``{"lng": …, "lat": 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pandas as pd
 
 from m3gal_cli.data.formats import BadRow
 from m3gal_cli.data.labels import (
+    ROLES,
     SPLIT_NAMES,
     Label,
     LabelledQuery,
@@ -28,16 +27,16 @@ from m3gal_cli.data.labels import (
 from m3gal_cli.data.lines import open_lines
 from m3gal_cli.data.tables import iter_json_lines
 from m3gal_cli.errors import InputError
-from m3gal_cli.files import make_folder, publish_folder
+from m3gal_cli.files import atomic_folder
 
 CORPUS, QUERIES, QRELS = "corpus.jsonl", "queries.jsonl", "qrels"
 HEADER = ["query-id", "corpus-id", "score"]
+HINT = "A BEIR folder has corpus.jsonl, queries.jsonl and qrels/*.tsv."
 FILE_OF = {"train": "train.tsv", "val": "dev.tsv", "test": "test.tsv"}
-LNG_NAMES, LAT_NAMES = ("lng", "lon", "long", "longitude"), ("lat", "latitude")
 
 
 def is_beir(folder: Path) -> bool:
-    """Return whether a folder has the corpus and the queries of BEIR, also compressed."""
+    """Return whether a folder has the corpus and the queries of BEIR, each also as .gz."""
     return all(_find(folder, name) is not None for name in (CORPUS, QUERIES))
 
 
@@ -59,9 +58,7 @@ def read_beir(folder: Path, own_pois: bool = True) -> Labels:
     path = _found(folder, QUERIES)
     for where, row in _objects(path):
         query_id, text = _id(row, where), _text(row, "text")
-        if not text or query_id in number_of:
-            what = f"the query {query_id} appears twice" if text else f"the query {query_id} has no text"
-            raise InputError(what, where=where, hint="Correct or delete the line.")
+        _check(f"the query {query_id}", text, query_id in number_of, where)
         number_of[query_id] = len(out.queries)
         given_lng, given_lat, extra = _place(row, where)
         lng, lat = query_location(given_lng, given_lat, where)
@@ -105,13 +102,10 @@ def _read_corpus(path: Path) -> tuple[list[dict[str, Any]], pd.DataFrame]:
         poi_id, title, text = _id(row, where), _text(row, "title"), _text(row, "text")
         lng, lat, extra = _place(row, where)
         address = text if title in text else ",".join(part for part in (title, text) if part)
-        if not address or poi_id in seen or is_missing(lng) or is_missing(lat):
-            what = f"the document {poi_id} has no coordinates"
+        _check(f"the document {poi_id}", address, poi_id in seen, where)
+        if is_missing(lng) or is_missing(lat):
             hint = 'Add "metadata": {"lng": …, "lat": …}, or give --pois FILE with the places by id.'
-            if not address or poi_id in seen:
-                what = f"the document {poi_id} {'appears twice' if address else 'has no text'}"
-                hint = "Correct or delete the line."
-            raise InputError(what, where=where, hint=hint)
+            raise InputError(f"the document {poi_id} has no coordinates", where=where, hint=hint)
         seen.add(poi_id)
         place = query_location(lng, lat, where)
         named = {"name": title} if title else {}
@@ -131,6 +125,13 @@ def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{path}:{number}", row
 
 
+def _check(name: str, text: str, repeated: bool, where: str) -> None:
+    """Raise InputError for an object without text or with the id of an earlier one."""
+    if not text or repeated:
+        what = "appears twice" if text else "has no text"
+        raise InputError(f"{name} {what}", where=where, hint="Correct or delete the line.")
+
+
 def _id(row: dict[str, Any], where: str) -> str:
     own = id_text(row.get("_id"))
     if not own:
@@ -144,12 +145,12 @@ def _text(row: dict[str, Any], name: str) -> str:
 
 
 def _place(row: dict[str, Any], where: str) -> tuple[Any, Any, dict[str, Any]]:
-    """Return the raw lng and lat of the metadata, and the other metadata."""
+    """Return longitude and latitude of the metadata, not checked, and the other metadata."""
     metadata = row.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise InputError(f"expected an object, got {str(metadata)[:80]!r}", where=f"{where}: metadata")
     names = {name.lower(): name for name in metadata}
-    lng, lat = (next((names[n] for n in own if n in names), None) for own in (LNG_NAMES, LAT_NAMES))
+    lng, lat = (next((names[n] for n in own if n in names), None) for own in (ROLES["lng"], ROLES["lat"]))
     extra = {name: value for name, value in metadata.items() if name not in (lng, lat)}
     return (metadata.get(lng) if lng else None), (metadata.get(lat) if lat else None), extra
 
@@ -175,12 +176,10 @@ def write_beir(labels: Labels, pois: pd.DataFrame, splits: Sequence[str], folder
     if fraction is not None:
         what = f"the label {fraction.score:g} is not a whole number, which BEIR needs"
         raise InputError(what, where=fraction.where, hint="Write labels as 0, 1, 2, …")
-    make_folder(folder.parent)
     ids = _query_ids(labels.queries)
     documents = labels.documents if labels.documents is not None else _documents(pois)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
-    try:
-        temporary.chmod(0o755)
+    files = [CORPUS, QUERIES]
+    with atomic_folder(folder) as temporary:
         (temporary / QRELS).mkdir()
         _write_lines(temporary / CORPUS, documents)
         _write_lines(temporary / QUERIES, map(_query, labels.queries, ids))
@@ -189,19 +188,10 @@ def write_beir(labels: Labels, pois: pd.DataFrame, splits: Sequence[str], folder
             if rows:
                 text = ["\t".join(HEADER), *(f"{ids[r.query]}\t{r.poi_id}\t{int(r.score)}" for r in rows)]
                 (temporary / QRELS / name).write_text("\n".join(text) + "\n", encoding="utf-8")
+                files.append(f"{QRELS}/{name}")
         if folder.exists():
             folder.rmdir()
-        publish_folder(temporary, folder)
-    except OSError as error:
-        what = f"cannot write ({error.strerror or error})"
-        raise InputError(what, where=folder, hint="Free space, or choose another folder.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return [
-        folder / CORPUS,
-        folder / QUERIES,
-        *(folder / QRELS / n for n in FILE_OF.values() if (folder / QRELS / n).exists()),
-    ]
+    return [folder / name for name in files]
 
 
 def _query_ids(queries: Sequence[LabelledQuery]) -> list[str]:
@@ -247,7 +237,5 @@ def _find(folder: Path, name: str) -> Path | None:
 def _found(folder: Path, name: str) -> Path:
     path = _find(folder, name)
     if path is None:
-        raise InputError(
-            f"no {name}", where=folder, hint="A BEIR folder has corpus.jsonl, queries.jsonl and qrels/*.tsv."
-        )
+        raise InputError(f"no {name}", where=folder, hint=HINT)
     return path

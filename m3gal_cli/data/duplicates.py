@@ -22,7 +22,8 @@ T = TypeVar("T")
 
 def place_key(text: str, lng: float, lat: float) -> PlaceKey:
     """Return the key of a POI: its trimmed text, and its coordinates in degrees rounded to 6 decimals."""
-    return text.strip(), round(lng, KEY_DECIMALS), round(lat, KEY_DECIMALS)
+    # numpy rounds 24.9423635 up and Python rounds it down, so numbers of numpy become numbers of Python first.
+    return text.strip(), round(float(lng), KEY_DECIMALS), round(float(lat), KEY_DECIMALS)
 
 
 def first_by_key(items: Iterable[T], key: Callable[[T], Hashable]) -> list[T]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -85,26 +85,40 @@ class NegativeMiner:
         near = np.reshape(near, (len(queries), k))
         out = []
         for q, rows in enumerate(positives):
-            sources = self._around(rows[0]) | {"near": near[q].tolist(), LEXICAL: lexical[q].tolist()}
+            sources = self._around(rows[0], k) | {"near": near[q].tolist(), LEXICAL: lexical[q].tolist()}
             out.append(self._choose(rows, sources, n, np.random.default_rng([seed, q])))
         return out
 
-    def _around(self, positive: int) -> dict[str, list[int]]:
-        """Return the rows of the gold's brand, compound and crossing, each nearest first."""
+    def _around(self, positive: int, first: int) -> dict[str, Iterable[int]]:
+        """Return the rows of the gold's brand, compound and crossing, each by ``_nearest_first``."""
         table = self.table
-        brand = [*self._by_name.get(table.names[positive], ()), *self._by_brand.get(table.brands[positive], ())]
-        compound = self._by_compound.get(table.compounds[positive], [])
-        crossing = self._by_crossing.get(table.crossings[positive], [])
-        rows = {"brand": brand, "compound": compound, "crossing": crossing}
-        return {source: self._nearest_first(own, positive) for source, own in rows.items()}
+        none: NDArray[np.int64] = np.array([], np.int64)
+        rows = {
+            "brand": np.union1d(
+                self._by_name.get(table.names[positive], none), self._by_brand.get(table.brands[positive], none)
+            ),
+            "compound": self._by_compound.get(table.compounds[positive], none),
+            "crossing": self._by_crossing.get(table.crossings[positive], none),
+        }
+        return {source: self._nearest_first(own, positive, first) for source, own in rows.items()}
 
-    def _nearest_first(self, rows: list[int], positive: int) -> list[int]:
-        distinct: NDArray[np.int64] = np.unique(np.array(rows, np.int64))
-        distances = np.hypot(*(self.table.metres[distinct] - self.table.metres[positive]).T)
-        return [int(row) for row in distinct[np.argsort(distances, kind="stable")]]
+    def _nearest_first(self, rows: NDArray[np.int64], positive: int, first: int) -> Iterator[int]:
+        """Yield rows by their distance to the gold, ties in their order. The first ones are selected, not sorted.
+
+        Args:
+            rows: Distinct rows.
+            positive: The gold row.
+            first: Number of rows that are usually enough; all others are sorted only if they are read, too.
+        """
+        distances = np.hypot(*(self.table.metres[rows] - self.table.metres[positive]).T)
+        near = np.ones(len(rows), np.bool_)
+        if len(rows) > first:
+            near = distances <= np.partition(distances, first - 1)[first - 1]
+        for part in (near, ~near):
+            yield from rows[part][np.argsort(distances[part], kind="stable")].tolist()
 
     def _choose(
-        self, positives: list[int], sources: dict[str, list[int]], n: int, rng: np.random.Generator
+        self, positives: list[int], sources: dict[str, Iterable[int]], n: int, rng: np.random.Generator
     ) -> MinedNegatives:
         """Return ``n`` rows: the sources by their shares, then the remaining rows of any source, shuffled."""
         used = {self.table.keys[positive] for positive in positives}
@@ -116,7 +130,7 @@ class NegativeMiner:
                     return
                 if self.table.keys[row] not in used and not any(self._same_place(p, row) for p in positives):
                     used.add(self.table.keys[row])
-                    mined.rows.append(int(row))
+                    mined.rows.append(row)
                     mined.sources.append(source)
 
         for source, share in SHARES.items():
@@ -183,9 +197,10 @@ def count_by_source(mined: Iterable[MinedNegatives]) -> dict[str, int]:
     return dict(Counter(source for own in mined for source in own.sources).most_common())
 
 
-def _rows_by_value(values: Sequence[str | int]) -> dict[str | int, list[int]]:
+def _rows_by_value(values: Sequence[str | int]) -> dict[str | int, NDArray[np.int64]]:
+    """Return the rows of each value, ascending. Missing values have none."""
     rows: dict[str | int, list[int]] = defaultdict(list)
     for row, value in enumerate(values):
         if value not in ("", -1):
             rows[value].append(row)
-    return rows
+    return {value: np.array(own, np.int64) for value, own in rows.items()}

@@ -13,20 +13,23 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from m3gal_cli.data.beir import is_beir, read_beir
+from m3gal_cli.data.beir import HINT, is_beir, read_beir
 from m3gal_cli.data.duplicates import KEY_DECIMALS
 from m3gal_cli.data.geotes import pois_of
 from m3gal_cli.data.hard_negatives import RecordNegativeMiner
 from m3gal_cli.data.label_splits import SPLITS, SplitRule, assign_splits
-from m3gal_cli.data.labels import Labels, id_text, labels_of_records, read_label_table, resolve_labels
+from m3gal_cli.data.labels import Labels, id_text, labels_of_records, read_label_table, resolve_labels, text_key
 from m3gal_cli.data.records import Passage, Record, read_records, write_records
 from m3gal_cli.data.tables import COORDINATE_DECIMALS, iter_json_lines, parquet_twin, write_pois
 from m3gal_cli.errors import InputError
 from m3gal_cli.files import atomic_text, probe_folder, stem_of, suffix_of
+from m3gal_cli.geo.distances import haversine_m
 
 NEGATIVES = 39
+FAR_KM = 200
 EXPLICIT = "labelled"  # source of the negatives with the label 0
 Log = Callable[[str], None]
 ReadPois = Callable[[Path], pd.DataFrame]  # returns a POI table in WGS-84; raises InputError
@@ -75,7 +78,7 @@ class LabelSummary:
 
 @dataclass
 class LabelRecords:
-    """Checked labels with their POI table, and the records of each split that has any."""
+    """Checked labels with their POI table, and the records of each split that is not empty."""
 
     labels: Labels
     pois: pd.DataFrame
@@ -100,8 +103,7 @@ def read_labels(source: Path, pois: Path | None, read_pois: ReadPois) -> tuple[L
     table = None if pois is None else read_pois(pois)
     if source.is_dir():
         if not is_beir(source):
-            hint = "A BEIR folder has corpus.jsonl, queries.jsonl and qrels/*.tsv."
-            raise InputError("the folder contains no labels", where=source, hint=hint)
+            raise InputError("the folder contains no labels", where=source, hint=HINT)
         labels = read_beir(source, own_pois=table is None)
     elif _has_records(source):
         records = read_records(source)
@@ -136,7 +138,7 @@ def make_records(
     Args:
         source: See ``read_labels``.
         pois: See ``read_labels``.
-        read_pois: See ``read_labels``.
+        read_pois: Reads a POI table.
         options: Options of the records.
         log: Called with the name of each stage.
 
@@ -148,10 +150,14 @@ def make_records(
     labels, table = read_labels(source, pois, read_pois)
     rows = len(labels.labels) + len(labels.bad)
     row_of = {id_text(poi_id): row for row, poi_id in enumerate(table["poi_id"].tolist())}
-    resolve_labels(labels, row_of, "the corpus" if pois is None else pois.name)
+    name = "the corpus" if pois is None else pois.name
+    _require_known_ids(labels, row_of, name)
+    resolve_labels(labels, row_of, name)
     labels.check_bad(options.skip_bad)
     passages = _passages(table)
     summary = LabelSummary(rows, len(labels.labels), skipped=len(labels.bad), notes=list(labels.notes))
+    if far := _far_queries(labels, passages, row_of):
+        summary.notes.append(f"{source.name}: {far}")
     labelled = sorted({label.query for label in labels.labels})
     splits = ["train"] * len(labels.queries)
     for number, split in zip(labelled, assign_splits([labels.queries[i] for i in labelled], options.rule), strict=True):
@@ -175,8 +181,31 @@ def _passages(pois: pd.DataFrame) -> list[Passage]:
     return list(map(Passage, *columns, [id_text(poi_id) for poi_id in pois["poi_id"].tolist()]))
 
 
+def _require_known_ids(labels: Labels, row_of: dict[str, int], table: str) -> None:
+    """Raise InputError if the table has none of several ids: it, or its column of ids, is another one."""
+    ids = list(dict.fromkeys(label.poi_id for label in labels.labels))
+    if len(ids) > 1 and not any(poi_id in row_of for poi_id in ids):
+        own = next(iter(row_of), "")
+        what = (
+            f"{table} has none of the {len(ids):,} ids; they are such as {ids[0]!r}, those of {table} such as {own!r}"
+        )
+        raise InputError(what, where=labels.source, hint="Name the right table, or its column of ids: --columns 'id=…'")
+
+
+def _far_queries(labels: Labels, passages: Sequence[Passage], row_of: dict[str, int]) -> str:
+    """Return a warning if most query locations are far from the right POIs; "" otherwise."""
+    gold = [(labels.queries[label.query], passages[row_of[label.poi_id]]) for label in labels.labels if label.score > 0]
+    known = [(query.lng, query.lat, poi.lng, poi.lat) for query, poi in gold if query.lng is not None]
+    if not known:
+        return ""
+    median_km = float(np.median(haversine_m(*np.array(known, np.float64).T))) / 1000
+    if median_km < FAR_KM:
+        return ""
+    return f"the query locations are {median_km:,.0f} km from their POIs (median): are lng and lat swapped?"
+
+
 def _stored(values: Sequence[float]) -> list[float]:
-    """Return coordinates rounded to the decimals of records, which must not change their decimals of a place key."""
+    """Return coordinates rounded to the decimals of records, so that rounding again gives the same place key."""
     out = []
     for value in values:
         key, stored = round(value, KEY_DECIMALS), round(value, COORDINATE_DECIMALS)
@@ -221,11 +250,11 @@ def _with_negatives(
     """Return the records with mined negatives after the labelled ones, up to ``options.negatives`` in all."""
     sources = Counter({EXPLICIT: sum(len(r.negatives) for r in records)})
     if options.negatives:
-        same: dict[object, list[Passage]] = defaultdict(list)  # gold of queries that read the same
+        gold: dict[object, list[Passage]] = defaultdict(list)
         for r in records:
-            same[_reading(r)] += r.positives
-        # The miner excludes all positives of a record, so those of equal queries are added for the call.
-        widened = [replace(r, positives=r.positives + same[_reading(r)]) for r in records]
+            gold[_same_query(r)] += r.positives
+        # The miner excludes all positives of a record, so those of the same queries are added for the call.
+        widened = [replace(r, positives=r.positives + gold[_same_query(r)]) for r in records]
         mined_records, mined = RecordNegativeMiner(passages).mine(widened, options.negatives, options.rule.seed)
         out = []
         for record, found, own in zip(records, mined_records, mined, strict=True):
@@ -239,9 +268,8 @@ def _with_negatives(
     return records
 
 
-def _reading(record: Record) -> object:
-    from m3gal_cli.data.labels import text_key
-
+def _same_query(record: Record) -> object:
+    """Return the key of queries that are the same up to case, spaces and punctuation."""
     return text_key(record.query), record.lng, record.lat
 
 

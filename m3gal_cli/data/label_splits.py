@@ -1,7 +1,7 @@
 """Split labelled queries into train, val and test, by a hash of their text.
 
-The test share does not depend on the other queries: labels that are added later never move a query from test to
-train. Queries whose texts have the same letters and digits are in the same split.
+Whether a query is a test query does not depend on other queries. It therefore stays in test when labels are added.
+Queries with the same letters and digits are in the same split.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SplitRule:
             half of the queries that are not in test.
         test: Share of the queries for test.
         seed: Random seed of the hash.
-        keep: Draw no split if the source gives any.
+        keep: Draw no split if the source names the split of any query.
     """
 
     val: float | None = None
@@ -46,9 +46,10 @@ class SplitRule:
 
 
 def assign_splits(queries: Sequence[LabelledQuery], rule: SplitRule) -> list[str]:
-    """Return the split of each query. A given split is kept, and a split that is given to any query is not drawn.
+    """Return the split of each query.
 
-    Validation queries are drawn from the queries without a given split and from the training queries.
+    A split that the source names is kept. Test queries are drawn only if the source names none, and so are validation
+    queries. The latter are also drawn from the training queries that the source names.
     """
     given = {query.key: query.split for query in queries if query.split is not None}
     order = sorted({query.key for query in queries}, key=lambda key: (position(key, rule.seed), key))

@@ -1,7 +1,8 @@
-"""Labels: which POIs a query means. Read from a table, a BEIR folder or candidate records, then checked.
+"""Labels: the POIs that a query means. They are read from a table or from candidate records, and checked.
 
-A table has a row per label: query, poi_id; optional label (0: the POI is a negative), lng and lat (query location,
-WGS-84), split, query_id, id. Rows with the same query text and location, or with the same query_id, are one query.
+A table has a row per label. Its columns are query and poi_id, and optionally label (0: the POI is a negative), lng and
+lat (query location, WGS-84), split, query_id and id. Rows with the same query text and location, or with the same
+query_id, are one query.
 """
 
 from __future__ import annotations
@@ -18,14 +19,21 @@ import pandas as pd
 from m3gal_cli.data.duplicates import place_key
 from m3gal_cli.data.formats import BadRow, TableOptions, open_table
 from m3gal_cli.data.records import Record
+from m3gal_cli.data.schemas.recognise import shown_names
 from m3gal_cli.errors import InputError
 from m3gal_cli.geo.coordinates import parse_lnglat
 from m3gal_cli.text.normalise import reading_key
 
 # Names of the columns by role, in lower case, with _ for spaces and hyphens. The first name takes precedence.
 ROLES = {
-    "query": ("query", "q", "text", "query_text", "查询", "搜索词"),
-    "poi_id": ("poi_id", "poi", "poiid", "docid", "doc_id", "corpus_id", "target"),
+    "query": (
+        *("query", "q", "text", "query_text", "search_text", "search_term", "search_query", "user_query", "keyword"),
+        *("keywords", "查询", "查询词", "搜索词", "关键词"),
+    ),
+    "poi_id": (
+        *("poi_id", "poi", "poiid", "docid", "doc_id", "corpus_id", "target", "place_id", "store_id", "shop_id"),
+        *("clicked_poi_id", "clicked_poi", "poi编号", "门店id", "门店编号", "店铺id"),
+    ),
     "label": ("label", "score", "relevance"),
     "lng": ("lng", "lon", "long", "longitude", "经度"),
     "lat": ("lat", "latitude", "纬度"),
@@ -34,6 +42,7 @@ ROLES = {
     "id": ("id",),
 }
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+_TRUTH = {"true": 1, "yes": 1, "false": 0, "no": 0}
 _RANK = {"train": 0, "val": 1, "test": 2}
 SHOWN = 20  # invalid labels in an error message
 
@@ -51,7 +60,7 @@ class LabelledQuery:
 
     @property
     def key(self) -> str:
-        """Letters and digits of the text. Queries with the same key are in the same split."""
+        """The ``text_key`` of the text. Queries with the same key are in the same split."""
         return text_key(self.text)
 
 
@@ -153,7 +162,7 @@ def columns_by_role(names: Sequence[str], path: Path) -> dict[str, str]:
             found[role] = (exact or candidates)[0]
     missing = [role for role in ("query", "poi_id") if role not in found]
     if missing:
-        what = f"no column {' and no column '.join(missing)} (the columns are: {', '.join(map(str, names))})"
+        what = f"no column {' and no column '.join(missing)} (the columns are: {shown_names(names)})"
         raise InputError(what, where=path, hint="Labels need the columns query and poi_id, with a header.")
     if ("lng" in found) != ("lat" in found):
         given, absent = ("lng", "lat") if "lng" in found else ("lat", "lng")
@@ -209,7 +218,7 @@ def is_missing(value: Any) -> bool:
 def parse_score(value: Any, where: str) -> float:
     """Return a label as a number: an int where it is whole. Raises InputError for other values and below 0."""
     try:
-        number = float(value)
+        number = float(_TRUTH.get(str(value).strip().lower(), value))
     except (TypeError, ValueError):
         number = math.nan
     if not 0 <= number < math.inf:
@@ -239,13 +248,13 @@ def _split(value: Any, where: str) -> str | None:
 
 
 def labels_of_records(records: Sequence[Record], pois: pd.DataFrame | None, path: Path) -> Labels:
-    """Return candidate records as labels: positives with score 1, negatives with score 0.
+    """Return candidate records as labels. Positives have the score 1, negatives 0.
 
     Args:
         records: The records of a file.
-        pois: Their distinct passages as a POI table, if no other table is given: then passages are found by place.
-            None: passages need a docid.
-        path: The file; if its name begins with train, val, dev or test, this is the split.
+        pois: Their distinct passages as a POI table, in which text and coordinates give the id of a passage. None: the
+            labels refer to another table, and passages need a docid.
+        path: The file. If its name begins with train, val, dev or test, this is the split.
     """
     split = SPLIT_NAMES.get(re.split(r"[_.\-]", path.name.lower())[0])
     out = Labels(path, pois=pois)
@@ -303,7 +312,10 @@ def resolve_labels(labels: Labels, row_of: Mapping[str, int], table: str) -> Non
 
 
 def _given_splits(labels: Labels) -> dict[str, tuple[str, str]]:
-    """Return the given split of each text key and its first position: test before val before train."""
+    """Return the split that the source gives to each text key, and the position where it does.
+
+    If the source gives several, test comes before val, and val before train.
+    """
     out: dict[str, tuple[str, str]] = {}
     for label in labels.labels:
         key = labels.queries[label.query].key

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from m3gal_cli.data.schemas import PoiColumns, Schema
-from m3gal_cli.data.schemas.sources import is_template, values_of
+from m3gal_cli.data.schemas.schema import LIMIT, NO_DEGREES
+from m3gal_cli.data.schemas.sources import as_text, is_template, values_of
 
 Bools = NDArray[np.bool_]
-LIMIT = {"lng": 180.0, "lat": 90.0}
 FILL = "Fill the cell, delete the row, or leave out such rows: --skip-bad."
 _ROW_NUMBERS = "let row numbers be the ids: --columns 'id='"
 
@@ -50,13 +50,25 @@ def _not_numbers(role: str, degrees: NDArray[np.float64], table: pa.Table, schem
     column, expected = schema.column_of(role), "degrees"
     if role not in schema.sources:
         expected = "a geometry" if "geometry" in schema.sources else "two numbers"
-    yield Problem(~np.isfinite(degrees), column, lambda row: f"expected {expected}, got {_shown(table, column, row)}")
+    hint = "Write degrees as numbers, such as 24.9381, or leave out such rows: --skip-bad."
+    rows = ~np.isfinite(degrees)
+    empty = np.zeros(len(rows), bool)
+    if rows.any():
+        empty = rows & ~as_text(values_of(table, column)).is_valid().to_numpy(zero_copy_only=False)
+
+    def what(row: int) -> str:
+        return f"expected {expected}, got {_shown(table, column, row)}"
+
+    yield Problem(empty, column, what)
+    yield Problem(rows & ~empty, column, what, hint if role in schema.sources else FILL)
 
 
 def _outside(role: str, degrees: NDArray[np.float64], column: str) -> Problem:
     limit = LIMIT[role]
     rows = np.abs(np.nan_to_num(degrees)) > limit
-    hint = "Coordinates are degrees, lng before lat."
+    hint = "Coordinates are degrees."
+    if (np.abs(np.nan_to_num(degrees)) > 1000).any():
+        hint = NO_DEGREES
     return Problem(rows, column, lambda row: f"{degrees[row]:g} is outside [-{limit:g}, {limit:g}]", hint)
 
 
@@ -66,7 +78,7 @@ def _swap_hint(schema: Schema) -> str:
     for role, other in (("lat_lng", "lng_lat"), ("lng_lat", "lat_lng")):
         if role in schema.sources:
             return f"Swap the two numbers: --columns '{other}={schema.sources[role][0]}'"
-    return "Coordinates of geometries are lng before lat."
+    return "Coordinates of geometries are lng before lat: make it again, or give two columns of numbers."
 
 
 class UniqueIds:
@@ -113,7 +125,7 @@ def _hashes(ids: pa.Array) -> NDArray[np.uint64]:
 
 def _shown(table: pa.Table, column: str, row: int) -> str:
     """Return a cell for a message; a missing value is "nothing"."""
-    value = None if is_template(column) else values_of(table, column)[row].as_py()
+    value = None if is_template(column) else values_of(table.slice(row, 1), column)[0].as_py()
     if isinstance(value, float):
         return "nothing" if np.isnan(value) else f"{value:g}"
-    return "nothing" if value is None else repr(value)[:80]
+    return "nothing" if value is None or value == "" else repr(value)[:80]

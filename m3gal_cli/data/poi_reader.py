@@ -1,7 +1,7 @@
 """Read POI tables of any format and schema as canonical POIs, in batches.
 
-Canonical POIs have the columns poi_id, address (the text that is encoded), name (if the table has names), lng and lat
-(float64, degrees, WGS-84), and then every own column of the table except geometries.
+Canonical POIs begin with the columns poi_id, address, name (if the table has names), lng and lat. The address is the
+text that is encoded; lng and lat are float64 degrees in WGS-84. Every own column follows, except geometries.
 """
 
 from __future__ import annotations
@@ -18,18 +18,15 @@ import pandas as pd
 import pyarrow as pa
 
 from m3gal_cli.data.bad_rows import BadRows
-from m3gal_cli.data.formats import BadRow, RawBatch, TableOptions, open_table
+from m3gal_cli.data.formats import BadRow, RawBatch, TableOptions, no_log, open_table
 from m3gal_cli.data.poi_checks import FILL, Bools, Problem, UniqueIds, invalid_values
 from m3gal_cli.data.schemas import ColumnMapping, Schema, parse_columns, recognise
-from m3gal_cli.data.schemas.sources import is_text
+from m3gal_cli.data.schemas.sources import holds_geometries, is_binary, is_text
 from m3gal_cli.errors import InputError
 from m3gal_cli.geo.datums import Datum, to_wgs84
 
 Log = Callable[[str], None]
-
-
-def no_log(text: str) -> None:
-    """Ignore the message."""
+DATUM_NAMES = {"gcj02": "GCJ-02", "bd09": "BD-09"}
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ class PoiStream:
 
     def _canonical(self, batch: RawBatch) -> pa.Table:
         """Return the valid POIs of a batch."""
-        pois = self.schema.apply(batch.table, self._raw.decimal)
+        pois = self.schema.apply(batch.table)
         kept = ~pois.closed
         for problem in invalid_values(pois, batch.table, self.schema, kept):
             kept &= ~self._refused(problem, batch, kept)
@@ -179,25 +176,31 @@ class PoiStream:
             return InputError("all POIs are closed for good", where=self._path, hint="To keep them: --columns closed=")
         return InputError("the POI table has no rows", where=self._path, hint="Make or fetch it again.")
 
+    def _say(self, text: str) -> None:
+        self._log(f"{self.name}: {text}")
+
     def _say_schema(self) -> None:
         if self.notes:
-            self._log(f"{self.name}: {', '.join(self.notes)}")
+            self._say(f"{', '.join(self.notes)}")
         if self.schema.name != "m3gal":
             roles = ", ".join(f"{role} = {source}" for role, source in self.schema.describe())
-            self._log(f"{self.name}: {self.schema.name}: {roles}")
+            self._say(f"{self.schema.name}: {roles}")
 
     def _say_result(self) -> None:
         if not self.has_ids:
-            self._log(f"{self.name}: no id column; the ids are row numbers from 0")
+            self._say("no id column; the ids are row numbers from 0")
+        if self.schema.datum and self._options.datum == "wgs84":
+            shifted = f"{DATUM_NAMES[self.schema.datum]}, which is shifted"
+            self._say(f"the coordinates seem to be {shifted}. To convert them: --datum {self.schema.datum}")
         if self.closed:
-            self._log(f"{self.name}: {self.closed:,} POIs are closed for good and left out")
+            verb = "POI is" if self.closed == 1 else "POIs are"
+            self._say(f"{self.closed:,} {verb} closed for good and left out")
         if self._at_zero:
-            self._log(f"{self.name}: {self._at_zero:,} POIs lie at 0, 0: are their coordinates unknown?")
+            self._say(f"{self._at_zero:,} POIs lie at 0, 0: are their coordinates unknown?")
         if self._bad is not None and self._bad.count:
             total = self.rows + self.closed + self._bad.count
             verb = "is" if self._bad.count == 1 else "are"
-            text = f"{self._bad.count:,} of {total:,} rows {verb} invalid and left out; see {self._bad.path}"
-            self._log(f"{self.name}: {text}")
+            self._say(f"{self._bad.count:,} of {total:,} rows {verb} invalid and left out; see {self._bad.path}")
 
 
 def open_pois(path: Path, options: PoiOptions = DEFAULT_OPTIONS, log: Log = no_log) -> PoiStream:
@@ -206,7 +209,7 @@ def open_pois(path: Path, options: PoiOptions = DEFAULT_OPTIONS, log: Log = no_l
     Args:
         path: A table in any format that ``open_table`` reads.
         options: See ``PoiOptions``.
-        log: Called with messages: what was taken for what, the number of rows that were left out.
+        log: Called with messages: the source of each role, the number of rows that were left out.
 
     Raises:
         InputError: The file is unreadable or has no rows, or its schema is unknown or ambiguous.
@@ -221,25 +224,16 @@ def read_pois(path: Path, options: PoiOptions = DEFAULT_OPTIONS, log: Log = no_l
 
 
 def _own_columns(table: pa.Table, schema: Schema) -> dict[str, str]:
-    """Return the name among canonical POIs of each own column that is kept."""
+    """Return the name among canonical POIs of each own column that is kept: geometries and bytes are not."""
     out: dict[str, str] = {}
     for column in table.column_names:
         new = schema.own_name(column)
-        if new is None or _is_geometry(table[column]) or (column,) == schema.sources.get("geometry"):
+        values = table[column].combine_chunks()
+        if is_binary(values.type) or (is_text(values.type) and holds_geometries(values)):
+            continue
+        if new is None or (column,) == schema.sources.get("geometry"):
             continue
         while new in out.values() or (new != column and new in table.column_names):
             new += "_source"
         out[column] = new
     return out
-
-
-def _is_geometry(column: pa.ChunkedArray) -> bool:
-    """Return whether a column holds WKB or another binary value, WKT or GeoJSON."""
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        return True
-    if not is_text(column.type):
-        return False
-    text = next((value for value in column.slice(0, 1000).to_pylist() if value), "")
-    return text.startswith(("POINT", "POLYGON", "MULTI", "LINESTRING")) or (
-        text[0:1] == "{" and '"coordinates"' in text
-    )

@@ -37,37 +37,30 @@ def poi_writer(path: Path) -> Iterator[Write]:
     Coordinates are rounded to a centimetre. CSV has no nested values: they are JSON text there.
     """
     suffix = check_suffix(path)
-    with atomic_path(path) as temporary:
-        writer: Any = None
-        if suffix == ".parquet":
-
-            def write(pois: pa.Table) -> None:
-                nonlocal writer
-                pois = _rounded(pois)
-                writer = writer or pq.ParquetWriter(temporary, pois.schema, compression="zstd")
-                writer.write_table(pois)
-
-            yield write
-            if writer is not None:
-                writer.close()
+    # The temporary name has another suffix, so ``opener_of`` takes that of ``path``: it decides about gzip.
+    with atomic_path(path) as temporary, opener_of(path)(temporary, "wb") as file:
+        if suffix == ".jsonl":
+            yield lambda pois: _write_lines(file, _rounded(pois))
             return
-        # atomic_path makes a name that ends in .tmp: the suffix of ``path`` decides about gzip
-        with opener_of(path)(temporary, "wb") as file:
+        writer: Any = None
 
-            def write(pois: pa.Table) -> None:
-                nonlocal writer
-                pois = _rounded(pois)
-                if suffix == ".jsonl":
-                    rows = pois.to_pylist(maps_as_pydicts="lossy")
-                    file.write("".join(_json(row) + "\n" for row in rows).encode())
-                    return
+        def write(pois: pa.Table) -> None:
+            nonlocal writer
+            pois = _rounded(pois)
+            if suffix == ".csv":
                 pois = _flat(pois)
                 writer = writer or pa.csv.CSVWriter(file, pois.schema)
-                writer.write_table(pois)
+            else:
+                writer = writer or pq.ParquetWriter(file, pois.schema, compression="zstd")
+            writer.write_table(pois)
 
-            yield write
-            if writer is not None:
-                writer.close()
+        yield write
+        if writer is not None:
+            writer.close()
+
+
+def _write_lines(file: Any, pois: pa.Table) -> None:
+    file.write("".join(_json(row) + "\n" for row in pois.to_pylist(maps_as_pydicts="lossy")).encode())
 
 
 def _rounded(pois: pa.Table) -> pa.Table:

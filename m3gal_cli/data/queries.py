@@ -187,8 +187,7 @@ class _CsvRows(_Parser):
             raise BadInput(what, where=self.where, hint="Quote cells that hold a comma, or delete the row.")
         row: dict[str, Any] = dict(zip_longest(self._header, cells, fillvalue=""))
         for name in ("lng", "lat"):
-            decimal_point = row.get(name, "").strip() if self._delimiter == "," else row.get(name, "").replace(",", ".")
-            row[name] = decimal_point or None
+            row[name] = row.get(name, "").strip().replace(",", ".") or None  # a comma is a decimal comma
         if not row.get("id", "").strip():
             row.pop("id", None)
         return _query(row, self.count, self.where, "query")
@@ -326,7 +325,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _known_names(names: Collection[str]) -> list[str]:
-    """Return the names of columns, with the name of this module for a known column under another name."""
+    """Return the names of columns, where a name of ``OTHER_NAMES`` becomes the one of ``COLUMNS``."""
     known: list[str] = []
     for name in names:
         lower = name.strip().lower()

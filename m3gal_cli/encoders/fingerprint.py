@@ -1,17 +1,21 @@
-"""Fingerprint of a model or table. An index records it, so that it is never used with another model or table."""
+"""Fingerprints: an index records those of its model and table, and is never used with another model or table."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Content of files, in a fixed order, and settings of JSON types, on which a result depends."""
+    """Content of files, in a fixed order, and settings of JSON types, on which a result depends.
+
+    Files are read at most once: a fingerprint is that of its first use.
+    """
 
     files: tuple[Path, ...]
     settings: dict[str, Any] = field(default_factory=dict)
@@ -21,24 +25,27 @@ class Fingerprint:
 
         The record holds no path, so that a folder can be moved, or opened by another user.
         """
-        return {"sha256": self.sha256(), "files": self._file_states(), "also": self._json_settings()}
+        # The states are read before the content: after a change between both, the file differs from its record.
+        return {"files": self._file_states, "sha256": self.sha256, "also": self._json_settings()}
 
     def matches(self, record: Any) -> bool:
         """Return whether a record is of the same content; read files only if path, size or modification time differ."""
         if not isinstance(record, dict) or record.get("also") != self._json_settings():
             return False
-        return record.get("files") == self._file_states() or record.get("sha256") == self.sha256()
+        return record.get("files") == self._file_states or record.get("sha256") == self.sha256
 
+    @cached_property
     def sha256(self) -> str:
-        """Return the SHA-256 of the files' SHA-256 digests, in their order. Raises OSError."""
+        """The SHA-256 of the files' SHA-256 digests, in their order. Raises OSError."""
         return hashlib.sha256(b"".join(bytes.fromhex(file_sha256(path)) for path in self.files)).hexdigest()
 
     def _json_settings(self) -> Any:
         """Return the settings after a round trip through JSON, where tuples become lists."""
         return json.loads(json.dumps(self.settings))
 
+    @cached_property
     def _file_states(self) -> list[list[Any]]:
-        """Return path digest, size in bytes and modification time in ns of each file.
+        """Path digest, size in bytes and modification time in ns of each file.
 
         Two checkpoints of one architecture have equal sizes and, from an archive, may have equal times.
         """

@@ -6,6 +6,7 @@ import io
 import mmap
 import warnings
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +44,10 @@ def open_mapped(path: Path) -> NDArray[Any]:
     Raises:
         OSError, ValueError, EOFError: The file is missing or damaged.
     """
-    return np.asarray(np.load(path, mmap_mode="r"))
+    try:
+        return np.asarray(np.load(path, mmap_mode="r"))
+    except TokenError as error:  # numpy reads the header as Python text
+        raise ValueError(f"cannot parse the header of {path.name}") from error
 
 
 def release_pages(rows: NDArray[Any]) -> None:

@@ -104,10 +104,11 @@ class AnnSearcher:
         best thousand. On a million POIs, 307 of 4096 lists contain 97.2% of the best 10 and 95.1% of the best 1000.
         """
         size, passes = len(self.segment), self.segment.live
+        count = self.segment.live_count
         if allowed is not None:
-            passes = np.zeros(size, bool)
+            passes, count = np.zeros(size, bool), len(allowed)
             passes[allowed] = True
-        more = 1.0 if passes is None else size / max(1, int(passes.sum()))
+        more = size / max(1, count)
         deeper = max(1.0, k / RECALL_K) ** 0.25
         least = 4 * k * self.ivf.nlist / size  # lists that hold k rows, even if some of them are small
         nprobe = min(self.ivf.nlist, int(np.ceil(max(self.setting.nprobe * deeper, least) * more)))

@@ -26,16 +26,16 @@ from m3gal_cli.index.manifest import (
     SEGMENTS,
     Manifest,
     new_manifest,
+    no_index,
     read_manifest,
     remove_unused,
     unused,
     write_manifest,
 )
-from m3gal_cli.index.merging import entry_of
 from m3gal_cli.index.poi_columns import Rows
 from m3gal_cli.index.poi_rows import PoiRows, places_of
 from m3gal_cli.index.segment import DUPLICATE, Log, Segment
-from m3gal_cli.index.segment_build import POLL_S, SHARD_ROWS, SegmentBuild, Worker, record_in
+from m3gal_cli.index.segment_build import SHARD_ROWS, SegmentBuild, Worker, record_in
 from m3gal_cli.index.writer import open_writer
 
 if TYPE_CHECKING:
@@ -51,33 +51,24 @@ class IndexSources:
     """The model and the POI table that an index is built from.
 
     The functions are called only if there is something to build.
-
-    Args:
-        model: Fingerprint of the model.
-        table: Fingerprint of the POI table; None if its file is missing. A complete index is then used unchanged.
-        read_pois: Reads the POI table. Raises InputError if the file is missing.
-        load_encoder: Loads the model.
-        model_reference: Path of the checkpoint relative to the index, for its manifest.
-        table_given: The user named the table, so that the index must equal it, also after updates by hand.
-        schema: Returns the schema that the table was read with, for the manifest; called after ``read_pois``.
-        alone: No table is wanted: a complete index is used as it is, without a message.
     """
 
     model: Fingerprint
-    table: Fingerprint | None
-    read_pois: Callable[[], pd.DataFrame | pa.Table]
+    table: Fingerprint | None  # None if there is no table: a complete index is then used unchanged
+    read_pois: Callable[[], tuple[pd.DataFrame | pa.Table, Any]]  # POIs and schema; InputError without a table
     load_encoder: Callable[[], Encoder]
-    model_reference: str | None = None
-    table_given: bool = False
-    schema: Callable[[], Any] = lambda: None
-    alone: bool = False
+    table_name: str | None = None
+    model_reference: str | None = None  # path of the checkpoint relative to the index
+    table_given: bool = False  # the user named the table: the index must equal it, also after updates by hand
+    alone: bool = False  # without a table on purpose: no message says that it is missing
 
-    def origin(self) -> dict[str, Any]:
-        """Return the entries of a manifest that say where the POIs are from; called after ``read_pois``."""
-        assert self.table is not None, "read_pois raises InputError if the table is missing"
-        origin: dict[str, Any] = {"table": self.table.record(), "schema": self.schema()}
-        origin["table_name"] = self.table.files[0].name if self.table.files else None
-        return origin | ({"model_reference": self.model_reference} if self.model_reference is not None else {})
+    def read(self) -> tuple[pd.DataFrame | pa.Table, dict[str, Any]]:
+        """Return the POIs, and the entries of a manifest that say where they are from."""
+        # The table is read after its fingerprint: if it changes between both, the next start finds the difference.
+        table = None if self.table is None else self.table.record()
+        pois, schema = self.read_pois()
+        origin = {"table": table, "table_name": self.table_name, "schema": schema}
+        return pois, origin | {"model_reference": self.model_reference}
 
 
 def open_or_build(
@@ -87,7 +78,6 @@ def open_or_build(
     progress: Progress,
     worker: Worker = ALONE,
     shard_rows: int = SHARD_ROWS,
-    poll_s: float = POLL_S,
 ) -> Index | None:
     """Open the index in ``path``; build, resume, update or replace it first if necessary.
 
@@ -101,7 +91,6 @@ def open_or_build(
         progress: Called with the rows done and the rows in all of this process.
         worker: Rank of this process and number of processes.
         shard_rows: Rows of each shard of a new segment.
-        poll_s: Seconds between two checks for the shards of other processes.
 
     Returns:
         The index in the first process, None in the others.
@@ -116,17 +105,19 @@ def open_or_build(
     if manifest is not None and sources.model.matches(manifest.get("model")):
         if worker.rank:
             return None
-        _remove_leftovers(path)
+        _remove_leftovers(path, manifest)
         if _is_current(path, manifest, sources, log):
             return Index(path)
         return _update(path, sources, log, progress, shard_rows)
-    if worker.rank == 0 and (difference := _difference_in(path, sources)):
+    if worker.rank == 0 and (difference := _difference(_record_in(path), sources)):
         log(f"index {path} was built {difference}: building it again")
-    return _build(path, sources, log, progress, worker, shard_rows, poll_s)
+    return _build(path, sources, log, progress, worker, shard_rows, manifest)
 
 
-def difference_of(record: dict[str, Any], sources: IndexSources) -> str | None:
-    """Describe how the record of an index differs from its sources; None if it matches them."""
+def _difference(record: dict[str, Any], sources: IndexSources) -> str | None:
+    """Describe how the record of an index differs from its sources; None if it matches them, or is empty."""
+    if not record:
+        return None
     if record.get("format", FORMAT) != FORMAT:
         return "by another version of m3gal"
     differences = []
@@ -139,24 +130,26 @@ def difference_of(record: dict[str, Any], sources: IndexSources) -> str | None:
 
 
 def _is_current(path: Path, manifest: Manifest, sources: IndexSources, log: Log) -> bool:
-    """Return whether an index of the same model is used unchanged; log why, if its table is missing or differs."""
+    """Return whether an index of the same model is used unchanged; log why if its table is missing or differs."""
     name = manifest.get("table_name") or "unknown"
     if sources.table is None:
         if not sources.alone:
             log(f"index {path}: used without its POI table ({name}), which is missing")
         return True
-    if manifest.get("edited") and not sources.table_given:
-        if not sources.table.matches(manifest.get("table")):
-            reason = "POIs were added or deleted by hand; --pois applies them"
-            log(f"index {path}: used without the changes of {name}, because {reason}")
-        return True
-    return sources.table.matches(manifest.get("table")) and not manifest.get("edited")
+    is_equal = sources.table.matches(manifest.get("table"))
+    if not manifest.get("edited"):
+        return is_equal
+    if sources.table_given:
+        return False
+    if not is_equal:
+        reason = "POIs were added or deleted by hand; --pois applies them"
+        log(f"index {path}: used without the changes of {name}, because {reason}")
+    return True
 
 
 def _update(path: Path, sources: IndexSources, log: Log, progress: Progress, shard_rows: int) -> Index:
     """Bring an index up to date with its table."""
-    pois = sources.read_pois()
-    origin = sources.origin()
+    pois, origin = sources.read()
     with open_writer(path, sources.load_encoder, log, progress, shard_rows=shard_rows) as writer:
         update = writer.sync(pois, **origin)
         log(f"index {path}: brought up to date with {origin['table_name'] or 'its POI table'}: {update.words()}")
@@ -170,12 +163,14 @@ def _build(
     progress: Progress,
     worker: Worker,
     shard_rows: int,
-    poll_s: float,
+    old: Manifest | None,
 ) -> Index | None:
-    """Build the first segment of an index; the old snapshot stays readable until the manifest is replaced."""
-    start, old = time.monotonic(), read_manifest(path)
-    rows, equal_rows = PoiRows.of(sources.read_pois()).distinct_first()
-    encoder, model, origin = sources.load_encoder(), sources.model.record(), sources.origin()
+    """Build the first segment of an index; the ``old`` snapshot stays readable until its manifest is replaced."""
+    start = time.monotonic()
+    pois, origin = sources.read()
+    rows, equal_rows = PoiRows.of(pois).distinct_first()
+    del pois  # a second copy
+    encoder, model = sources.load_encoder(), sources.model.record()
 
     def encode(numbers: Rows, report: Progress) -> Vectors:
         places = places_of(rows.table, numbers)
@@ -196,7 +191,6 @@ def _build(
         origin={name: origin[name] for name in ("table", "table_name")},
         worker=worker,
         shard_rows=shard_rows,
-        poll_s=poll_s,
     )
     if worker.rank:
         build.await_first_process()
@@ -212,8 +206,7 @@ def _build(
             states = np.zeros(len(rows), np.uint8)
             states[len(rows) - len(equal_rows) :] = DUPLICATE
             generation = manifest["generation"] + 1
-            write_states(Segment(folder), states, generation)
-            entry = entry_of(folder, states, generation)
+            entry = write_states(Segment(folder), states, generation)
             remove_unused(path, write_manifest(path, manifest, segments=[entry], **origin))
     if (seconds := time.monotonic() - start) >= REPORT_FROM_S:
         log(f"index {path}: {len(rows):,} POIs encoded in {seconds:,.0f} s")
@@ -224,29 +217,23 @@ def _check_folder(path: Path) -> None:
     """Raise InputError if the folder holds other files than an index, complete or not."""
     if not path.exists() or read_manifest(path) is not None:
         return
+    if (path / SEGMENTS).is_dir() and (path / MANIFEST).exists() and not _record_in(path):
+        raise no_index(path)
     names = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")] if path.is_dir() else [path.name]
-    record = _record_in(path)
-    if set(names) - {BUILDING, SEGMENTS} and not {"model", "table"} <= set(record):
+    if set(names) - {BUILDING, SEGMENTS} and not {"model", "table"} <= set(_record_in(path)):
         hint = "Choose another folder with --index-dir."
         raise InputError("not an index: the folder holds other files", where=path, hint=hint)
 
 
-def _difference_in(path: Path, sources: IndexSources) -> str | None:
-    """Describe how the index in a folder, complete or not, differs from its sources; None if there is none."""
-    record = _record_in(path)
-    return difference_of(record, sources) if record else None
-
-
 def _record_in(path: Path) -> dict[str, Any]:
-    """Return the record of the build in a folder, or else the manifest; also of format 1."""
+    """Return the record of the build in a folder, or else of its index, also of format 1; empty if there is none."""
     record = record_in(path / BUILDING) or read_json(path / MANIFEST) or read_json(path / BUILDING_FILE)
     return record if isinstance(record, dict) else {}
 
 
-def _remove_leftovers(path: Path) -> None:
+def _remove_leftovers(path: Path, manifest: Manifest) -> None:
     """Remove files that a killed process left, unless another process is writing."""
-    manifest = read_manifest(path)
-    if manifest is None or not unused(path, manifest):
+    if not unused(path, manifest):
         return
     with closing(FolderLock(path)) as lock:
         if lock.try_exclusive() and lock.is_exclusive and (current := read_manifest(path)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -26,7 +27,7 @@ def segment_frequencies(segment: Segment) -> DocumentFrequencies:
             stored = DocumentFrequencies.load(segment.path / state_files(segment.generation)[1])
             if stored.size == segment.live_count:
                 return stored
-    return frequencies_of(segment, np.ones(len(segment), bool) if segment.live is None else segment.live)
+    return frequencies_of(segment, segment.states == LIVE)
 
 
 def frequencies_of(segment: Segment, which: np.ndarray) -> DocumentFrequencies:
@@ -36,7 +37,9 @@ def frequencies_of(segment: Segment, which: np.ndarray) -> DocumentFrequencies:
     return DocumentFrequencies.of(address for block in blocks for address in segment.addresses_at(block))
 
 
-def write_states(segment: Segment, states: States, generation: int, counted: DocumentFrequencies | None = None) -> None:
+def write_states(
+    segment: Segment, states: States, generation: int, counted: DocumentFrequencies | None = None
+) -> dict[str, Any]:
     """Write new states of a segment, and its document frequencies with them, for a generation of the index.
 
     Args:
@@ -45,6 +48,9 @@ def write_states(segment: Segment, states: States, generation: int, counted: Doc
         generation: Generation of the index that is about to be written.
         counted: The document frequencies of the live rows, if they are known.
 
+    Returns:
+        The entry of the segment in the manifest.
+
     Raises:
         InputError: The disk is full.
     """
@@ -52,7 +58,7 @@ def write_states(segment: Segment, states: States, generation: int, counted: Doc
     if counted is None and segment.generation is None:
         counted = frequencies_of(segment, now)
     elif counted is None:
-        before = np.ones(len(segment), bool) if segment.live is None else segment.live
+        before = segment.states == LIVE
         old, shown, hidden = segment_frequencies(segment), now & ~before, before & ~now
         counted = DocumentFrequencies.total([old, frequencies_of(segment, shown)], frequencies_of(segment, hidden))
     files = [segment.path / name for name in state_files(generation)]
@@ -60,3 +66,4 @@ def write_states(segment: Segment, states: States, generation: int, counted: Doc
         counted.save(temporary)
     with atomic_path(files[0]) as temporary, temporary.open("wb") as file:
         np.save(file, states)
+    return {"name": segment.path.name, "rows": len(states), "live": int(now.sum()), "states": generation}

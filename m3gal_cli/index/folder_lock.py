@@ -36,8 +36,10 @@ class FolderLock:
             try:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self.is_exclusive = True
-            except OSError as error:
-                return not isinstance(error, BlockingIOError)  # other errors: the file system cannot lock folders
+            except BlockingIOError:
+                return False
+            except OSError:  # the file system cannot lock folders
+                pass
         return True
 
     def share(self) -> None:

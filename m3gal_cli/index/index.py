@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from m3gal_cli.encoders.protocol import Vectors
 from m3gal_cli.errors import InputError
 from m3gal_cli.geo.filters import Coordinates
-from m3gal_cli.index.manifest import MANIFEST, SEGMENTS, Manifest, read_manifest
+from m3gal_cli.index.manifest import BUILD_AGAIN, MANIFEST, SEGMENTS, Manifest, no_index, read_manifest
 from m3gal_cli.index.poi_columns import Rows, columns_of, taken, values_of
-from m3gal_cli.index.segment import Log, Segment
+from m3gal_cli.index.poi_rows import Place
+from m3gal_cli.index.segment import LIVE, Log, Segment, States
 
 __all__ = ["MANIFEST", "Index", "Log", "read_manifest"]
 
@@ -42,7 +43,7 @@ class Index:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest, self.segments = _open(path)
-        self.dim = int(self.manifest["dim"])
+        self.dim: int = self.manifest["dim"]
         self.offsets = np.cumsum([0, *(len(segment) for segment in self.segments)])
         self.row_count = int(self.offsets[-1])
 
@@ -51,28 +52,32 @@ class Index:
 
     @property
     def nbytes(self) -> int:
-        """Return the size of the rounded vectors in bytes."""
+        """The size of the rounded vectors in bytes."""
         return sum(segment.nbytes for segment in self.segments)
 
     @cached_property
+    def states(self) -> States:
+        """The state of each row: LIVE, DELETED or DUPLICATE. Shape: (row_count,)."""
+        return np.concatenate([np.zeros(0, np.uint8), *(segment.states for segment in self.segments)])
+
+    @cached_property
     def live(self) -> NDArray[np.bool_]:
-        """Return which rows are live. Shape: (row_count,)."""
-        parts = [np.ones(len(s), bool) if s.live is None else s.live for s in self.segments]
-        return np.concatenate([np.zeros(0, bool), *parts])
+        """Whether each row is live. Shape: (row_count,)."""
+        return np.asarray(self.states == LIVE)
 
     @cached_property
     def lng(self) -> Coordinates:
-        """Return the longitudes of all rows in degrees, WGS-84. Shape: (row_count,)."""
+        """The longitudes of all rows in degrees, WGS-84. Shape: (row_count,)."""
         return self._coordinates("lng")
 
     @cached_property
     def lat(self) -> Coordinates:
-        """Return the latitudes of all rows in degrees, WGS-84. Shape: (row_count,)."""
+        """The latitudes of all rows in degrees, WGS-84. Shape: (row_count,)."""
         return self._coordinates("lat")
 
     @cached_property
     def columns(self) -> list[str]:
-        """Return the names of the own columns: all beside poi_id, address, lng and lat."""
+        """The names of the own columns: all except poi_id, address, lng and lat."""
         return columns_of(segment.pois for segment in self.segments)
 
     def vectors(self, rows: Rows) -> Vectors:
@@ -107,6 +112,10 @@ class Index:
         """Return the address of each of the given rows."""
         return self.values_at(rows, "address")
 
+    def places_at(self, rows: Rows) -> list[Place]:
+        """Return address, lng and lat of each of the given rows."""
+        return list(zip(self.addresses_at(rows), self.lng[rows].tolist(), self.lat[rows].tolist(), strict=True))
+
     def files(self) -> list[Path]:
         """Return the files of this snapshot beside its manifest, relative to the folder of the index."""
         return sorted(Path(SEGMENTS, segment.path.name, file) for segment in self.segments for file in segment.files())
@@ -128,16 +137,21 @@ class Index:
 
 
 def _open(path: Path) -> tuple[Manifest, list[Segment]]:
-    """Return the manifest and its segments; start again if a writer replaces the snapshot meanwhile."""
+    """Return the manifest and its segments; read both again if a writer replaces the snapshot meanwhile."""
     while True:
         manifest = read_manifest(path)
         if manifest is None:
-            hint = "Delete the folder; the next start builds it again."
-            raise InputError("not an index of this version", where=path, hint=hint)
+            raise no_index(path)
         try:
-            return manifest, [
-                Segment(path / SEGMENTS / entry["name"], int(entry["states"])) for entry in manifest["segments"]
-            ]
-        except (InputError, KeyError, TypeError, ValueError):
-            if read_manifest(path) == manifest:
+            # ``name`` drops the folders of a path, so that a segment is never outside of the index.
+            entries = [(Path(entry["name"]).name, int(entry["states"])) for entry in manifest["segments"]]
+            segments = [Segment(path / SEGMENTS / name, generation) for name, generation in entries]
+            if {manifest["dim"], *(segment.dim for segment in segments)} != {int(manifest["dim"])}:
+                raise ValueError("dim")
+            return manifest, segments
+        except (InputError, KeyError, TypeError, ValueError) as error:
+            if read_manifest(path) != manifest:
+                continue
+            if isinstance(error, InputError):
                 raise
+            raise InputError(f"damaged index: {MANIFEST} ({error!r})", where=path, hint=BUILD_AGAIN) from error

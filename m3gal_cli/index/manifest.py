@@ -16,12 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from m3gal_cli.errors import InputError
 from m3gal_cli.files import atomic_text, read_json, remove_folder
 
 FORMAT = 2
 MANIFEST, SEGMENTS, BUILDING, BUILDING_FILE = "manifest.json", "segments", "building", "building.json"
 FORMAT_1_ENTRIES = ("building.json", "pois.parquet", "vectors", "lexicon.npz", "head", "ann")
 STATES, FREQUENCIES = "states", "lexicon"
+BUILD_AGAIN = "Delete the folder of the index, and build it again from its table: m3gal index build --pois FILE."
 
 Manifest = dict[str, Any]
 
@@ -32,6 +34,17 @@ def read_manifest(index: Path) -> Manifest | None:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         return None
     return manifest if isinstance(manifest.get("segments"), list) else None
+
+
+def no_index(index: Path) -> InputError:
+    """Return the error for a folder without a manifest that can be read."""
+    if not (index / MANIFEST).exists():
+        hint = "Build it with m3gal index build, or name another one with --index-dir or --pois."
+        return InputError("no index", where=index, hint=hint)
+    manifest = read_json(index / MANIFEST)
+    if isinstance(manifest, dict) and manifest.get("format") != FORMAT:
+        return InputError("an index of another version of m3gal", where=index, hint=BUILD_AGAIN)
+    return InputError(f"damaged index: {MANIFEST} is not readable", where=index, hint=BUILD_AGAIN)
 
 
 def new_manifest(model: dict[str, Any], dim: int, old: Manifest | None = None) -> Manifest:

@@ -50,8 +50,7 @@ def merge(index: Index, count: int, generation: int, shard_rows: int) -> dict[st
         InputError: The disk is full.
     """
     segments = index.segments[-count:]
-    states = [np.zeros(len(s), np.uint8) if s.states is None else s.states for s in segments]
-    kept = [np.flatnonzero(own != DELETED) for own in states]
+    kept = [np.flatnonzero(segment.states != DELETED) for segment in segments]
     hashes = {
         name: np.concatenate([s.hashes(name)[rows] for s, rows in zip(segments, kept, strict=True)]) for name in HASHES
     }
@@ -76,16 +75,9 @@ def merge(index: Index, count: int, generation: int, shard_rows: int) -> dict[st
     except OSError as error:
         hint = "Free disk space and start again."
         raise InputError(f"cannot write ({error.strerror or error})", where=index.path, hint=hint) from error
-    own_states = np.concatenate([own[rows] for own, rows in zip(states, kept, strict=True)])
+    states = np.concatenate([segment.states[rows] for segment, rows in zip(segments, kept, strict=True)])
     counted = DocumentFrequencies.total([segment_frequencies(segment) for segment in segments])
-    write_states(Segment(target), own_states, generation, counted)
-    return entry_of(target, own_states, generation)
-
-
-def entry_of(path: Path, states: np.ndarray, generation: int) -> dict[str, Any]:
-    """Return the entry of a segment in the manifest."""
-    live = int((states == 0).sum())
-    return {"name": path.name, "rows": len(states), "live": live, "states": generation}
+    return write_states(Segment(target), states, generation, counted)
 
 
 def _copy_vectors(segments: list[Segment], kept: list[np.ndarray], folder: Path, shard_rows: int) -> None:

@@ -160,11 +160,13 @@ def open_pruner(segment: Segment, settings: PruningSettings = DEFAULTS) -> PcaPr
     if not folder.exists() and not write_projections(segment, settings):
         return None
     try:
-        basis, rows = np.load(folder / BASIS), open_mapped(folder / ROWS)
+        basis, rows = open_mapped(folder / BASIS), open_mapped(folder / ROWS)
     except (OSError, ValueError, EOFError):
         basis, rows = np.zeros(0, np.float32), np.zeros(0, np.float16)
     if basis.shape != (segment.dim, settings.dims) or rows.shape != (len(segment), settings.dims + 1):
-        raise InputError("damaged projections", where=folder, hint="Delete the folder; the next start builds it again.")
+        raise InputError(
+            "damaged projections", where=folder, hint="Delete this folder; the next search computes it again."
+        )
     return PcaPruner(basis, rows, segment.max_norm + segment.max_residual_norm, settings, segment.live)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ def as_table(pois: pd.DataFrame | pa.Table) -> pa.Table:
         array = array.cast(TYPES.get(name, _plain_type(array.type)))
         fields.append(_field(name, array.type, is_text))
         arrays.append(array)
-    return pa.table(arrays, schema=pa.schema(fields))
+    return pa.table(arrays, schema=pa.schema(fields)).combine_chunks()  # rows are taken faster from one chunk
 
 
 def concatenated(tables: list[pa.Table]) -> pa.Table:
@@ -96,38 +97,31 @@ def numbers_of(table: pa.Table, name: str) -> NDArray[np.float64]:
 
 
 def _joined(name: str, parts: list[pa.Table | None], sizes: list[int]) -> tuple[pa.Field, pa.ChunkedArray]:
-    """Return a column of several tables; None stands for a table without it."""
+    """Return a column of several tables, of which those without the column are None."""
     present = [part for part in parts if part is not None]
     valued = [part for part in present if len(part) and not pa.types.is_null(part[name].type)]
+    # The types of JSON text and values, or of floats and other numbers, have no common type without loss.
     kinds = {(is_json(part, name), pa.types.is_floating(part[name].type)) for part in valued}
-    columns = [
-        pa.table({name: pa.nulls(n) if part is None else part[name]}) for part, n in zip(parts, sizes, strict=True)
-    ]
-    try:
-        if (
-            len(kinds) > 1
-        ):  # JSON text beside values, or whole numbers beside floating-point ones, which would be changed
-            raise pa.ArrowInvalid("no common type")
-        array = pa.concat_tables(columns, promote_options="permissive")[name]
-        return _field(name, array.type, any(is_json(part, name) for part in present)), array
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        texts = [
-            [None] * n if part is None else [_json_text(value) for value in values_of(part, name)]
-            for part, n in zip(parts, sizes, strict=True)
-        ]
-        array = pa.chunked_array([pa.array(text, pa.large_string()) for text in texts])
-        return _field(name, array.type, True), array
+    columns = [pa.table({name: pa.nulls(n)}) if part is None else part for part, n in zip(parts, sizes, strict=True)]
+    if len(kinds) <= 1:
+        with suppress(pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+            array = pa.concat_tables(columns, promote_options="permissive")[name]
+            return _field(name, array.type, any(is_json(part, name) for part in present)), array
+    texts = [_json_array(values_of(column, name)) for column in columns]
+    return _field(name, pa.large_string(), True), pa.chunked_array(texts)
 
 
 def _array_of(values: pd.Series) -> tuple[pa.Array, bool]:
     """Return a column of a DataFrame, and whether it is JSON text."""
-    try:
+    with suppress(pa.ArrowException, OverflowError):
         array = pa.Array.from_pandas(values)
         if not pa.types.is_nested(array.type):  # a struct would give all dictionaries the same keys
             return array, False
-    except (pa.ArrowException, OverflowError):
-        pass
-    return pa.array([_json_text(value) for value in values.tolist()], pa.large_string()), True
+    return _json_array(values.tolist()), True
+
+
+def _json_array(values: list[Any]) -> pa.Array:
+    return pa.array([_json_text(value) for value in values], pa.large_string())
 
 
 def _json_text(value: Any) -> str | None:

@@ -1,14 +1,16 @@
 """POIs with 64-bit hashes of their values, by which rows of the index and of a table are compared.
 
-Equal values have equal hashes in every type: a whole number that a table holds as 3 and another as 3.0 is no change.
-A hash only proposes equal rows. Places, texts and ids are compared themselves, except that a row with the id hash and
-the row hash of another one counts as unchanged: by chance this happens to one in 2^64 pairs.
+Equal values have equal hashes in every type: the numbers 3 and 3.0 are no change. Null is as a missing column or key.
+
+A row whose id hash and row hash are those of a stored row counts as unchanged. Its values are not compared: two
+different rows have the same row hash with a probability of 2^-64. Places, texts and given ids are compared by value if
+their hashes are equal.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +24,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HASHES = ("id", "row", "text", "place")
-BLOCK = 100_000  # strings that are Python objects at once
+BLOCK = 100_000  # values that are hashed at once
 MAX_EXACT_INTEGER = 2**53  # float64 holds all whole numbers up to here
 MAX_INTEGER = 2**63  # of a column of whole numbers
 
 OCCURRENCE = np.uint64(0xD6E8FEB86659FD93)  # odd: products with different numbers differ
+OBJECT = np.uint64(0xA0761D6478BD642F)  # tells an object from a list
 
 Hashes = NDArray[np.uint64]
 Place = tuple[str, float, float]  # address, lng, lat
@@ -44,9 +47,8 @@ class PoiRows:
         """Hash the rows of a table. Raises InputError for a missing column."""
         table = as_table(pois)
         values = {name: column_hashes(table, name) for name in table.column_names}
-        named = [np.where(h == 0, h, _mixed(h ^ _hash_of_name(name))) for name, h in values.items()]
         place = _mixed(values["address"]) + _mixed(values["lng"] ^ np.uint64(1)) + _mixed(values["lat"] ^ np.uint64(2))
-        row: Hashes = np.asarray(np.sum(named, axis=0, dtype=np.uint64))
+        row = _sum_of_named(values.items(), len(table))
         return cls(table, {"id": values["poi_id"], "row": row, "text": values["address"], "place": place})
 
     def __len__(self) -> int:
@@ -124,49 +126,122 @@ def by_occurrence(hashes: Hashes) -> Hashes:
 
 
 def column_hashes(table: pa.Table, name: str) -> Hashes:
-    """Return a hash of each value of a column; 0 for nothing. Shape: -> (N,)."""
-    column = table[name]
+    """Return a hash of each value of a column; 0 for null. Shape: -> (N,)."""
     if is_json(table, name):
         return hashes_of(values_of(table, name))
-    kind = column.type
-    if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        return _hashes_of_numbers(column)
-    if pa.types.is_large_string(kind):
-        blocks = [column.slice(i, BLOCK).to_numpy() for i in range(0, len(column), BLOCK)]
-        hashes = np.concatenate([np.zeros(0, np.uint64), *(_hashes_of_strings(block) for block in blocks)])
-        return np.where(np.asarray(column.is_null()), np.uint64(0), hashes)
-    return hashes_of([value if value is None else str(value) for value in column.to_pylist()])
-
-
-def _hashes_of_strings(values: NDArray[Any]) -> Hashes:
-    from pandas.util import hash_array
-
-    return hash_array(values.astype(object), categorize=False)
+    blocks = (chunk.slice(i, BLOCK) for chunk in table[name].chunks for i in range(0, len(chunk), BLOCK))
+    return np.concatenate([np.zeros(0, np.uint64), *map(_hashes_of_array, blocks)])
 
 
 def hashes_of(values: list[Any]) -> Hashes:
-    """Return hashes of values of mixed types; those of a number or a string are as in a column of their type."""
-    texts = [value if isinstance(value, str) else repr(value) for value in values]
-    hashes = _hashes_of_strings(np.array([*texts, ""], object))[:-1]
-    whole = [i for i, value in enumerate(values) if isinstance(value, int) and abs(value) < MAX_INTEGER]
-    other = [i for i, value in enumerate(values) if isinstance(value, float)]
-    for rows, kind, convert in ((whole, pa.int64(), int), (other, pa.float64(), float)):
-        hashes[rows] = _hashes_of_numbers(pa.chunked_array([[convert(values[i]) for i in rows]], kind))
-    for i in set(range(len(values))) - {*whole, *other}:
-        if not isinstance(values[i], str):
-            hashes[i] = 0 if values[i] is None else hashes[i] ^ np.uint64(4)
+    """Return hashes of values of mixed types, which equal those of an Arrow column of their type. Shape: -> (n,)."""
+    rows_of_kind: dict[Any, list[int]] = {}
+    for i, value in enumerate(values):
+        if value is not None:
+            rows_of_kind.setdefault(_kind_of(value), []).append(i)
+    hashes = np.zeros(len(values), np.uint64)
+    for kind, rows in rows_of_kind.items():
+        own = [values[i] for i in rows]
+        if kind is int:
+            hashes[rows] = _hashes_of_numbers(pa.array(map(int, own), pa.int64()))
+        elif kind is float:
+            hashes[rows] = _hashes_of_numbers(pa.array(own, pa.float64()))
+        elif kind is str:
+            hashes[rows] = _hashes_of_strings(own)
+        elif kind in (dict, list):
+            hashes[rows] = _hashes_of_containers(own, kind is dict)
+        else:
+            hashes[rows] = _hashes_of_strings([repr(value) for value in own]) ^ np.uint64(4)
     return hashes
 
 
-def _hashes_of_numbers(column: pa.ChunkedArray) -> Hashes:
-    if pa.types.is_floating(column.type):
-        floats = np.asarray(column.cast(pa.float64()).fill_null(np.nan))
+def _kind_of(value: Any) -> Any:
+    """Return int (also for booleans), float, str, dict or list; object for other values."""
+    if isinstance(value, int):
+        return int if abs(value) < MAX_INTEGER else object
+    return next((kind for kind in (float, str, dict, list) if isinstance(value, kind)), object)
+
+
+def _hashes_of_array(array: pa.Array) -> Hashes:
+    kind = array.type
+    if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        hashes = _hashes_of_numbers(array)
+    elif pa.types.is_struct(kind):
+        fields = [(field.name, _hashes_of_array(child)) for field, child in zip(kind, array.flatten(), strict=True)]
+        hashes = _mixed(_sum_of_named(fields, len(array)) ^ OBJECT)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        lengths = np.where(np.asarray(array.is_valid()), np.diff(np.asarray(array.offsets)), 0)
+        hashes = _hashes_of_lists(_hashes_of_array(array.flatten()), lengths)
+    elif pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
+        hashes = _hashes_of_strings(array.to_numpy(zero_copy_only=False))
+    else:
+        return _hashes_of_array(array.cast(_hashed_type(kind)))
+    return np.where(np.asarray(array.is_null()), np.uint64(0), hashes)
+
+
+def _hashed_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type whose hashes a type without hashes of its own has, such as texts for times."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_type)
+    if pa.types.is_map(kind):
+        return pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)]))
+    return pa.large_binary() if pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind) else pa.large_string()
+
+
+def _hashes_of_containers(values: list[Any], are_objects: bool) -> Hashes:
+    """Return hashes of JSON objects or of lists, those of their members first."""
+    lengths = np.array([len(value) for value in values])
+    members = hashes_of([member for value in values for member in (value.values() if are_objects else value)])
+    if not are_objects:
+        return _hashes_of_lists(members, lengths)
+    names = np.array([_hash_of_name(str(name)) for value in values for name in value], np.uint64)
+    return _mixed(_sums(_named(members, names), lengths) ^ OBJECT)
+
+
+def _hashes_of_lists(members: Hashes, lengths: Rows) -> Hashes:
+    """Return hashes of lists from the hashes of all their members. Shape: (sum of lengths,), (n,) -> (n,)."""
+    starts = np.cumsum(lengths) - lengths
+    positions = np.arange(len(members)) - np.repeat(starts, lengths)
+    sums = _sums(_named(members, _mixed(positions.astype(np.uint64))), lengths)
+    return _mixed(sums ^ (lengths + 1).astype(np.uint64))  # an empty list is not null
+
+
+def _sums(members: Hashes, lengths: Rows) -> Hashes:
+    """Return the sum of the next ``lengths[i]`` members for each i. Shape: (sum of lengths,), (n,) -> (n,)."""
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(members, dtype=np.uint64)])
+    ends = np.cumsum(lengths)
+    return np.asarray(sums[ends] - sums[ends - lengths])
+
+
+def _sum_of_named(fields: Iterable[tuple[str, Hashes]], count: int) -> Hashes:
+    """Return sums of the hashes of named fields; null is as no field. Shape: (count,) for each field -> (count,)."""
+    total = np.zeros(count, np.uint64)
+    for name, hashes in fields:
+        total += _named(hashes, _hash_of_name(name))
+    return total
+
+
+def _named(hashes: Hashes, names: Hashes | np.uint64) -> Hashes:
+    return np.where(hashes == 0, hashes, _mixed(hashes ^ names))
+
+
+def _hashes_of_strings(values: Sequence[Any] | NDArray[Any]) -> Hashes:
+    from pandas.util import hash_array
+
+    objects = np.empty(len(values), object)
+    objects[:] = values
+    return hash_array(objects, categorize=False)
+
+
+def _hashes_of_numbers(array: pa.Array) -> Hashes:
+    if pa.types.is_floating(array.type):
+        floats = np.asarray(array.cast(pa.float64()).fill_null(np.nan))
         return np.where(np.isnan(floats), np.uint64(0), _mixed(_bits(floats)))
-    column = column.cast(pa.uint64() if column.type == pa.uint64() else pa.int64())
-    is_null, numbers = np.asarray(column.is_null()), np.asarray(column.fill_null(0))
+    numbers = np.asarray(array.cast(pa.uint64() if array.type == pa.uint64() else pa.int64()).fill_null(0))
     large = (numbers > MAX_EXACT_INTEGER) | (numbers < -MAX_EXACT_INTEGER)
-    hashes = _mixed(np.where(large, numbers.view(np.uint64) ^ np.uint64(3), _bits(numbers.astype(np.float64))))
-    return np.where(is_null, np.uint64(0), hashes)
+    return _mixed(np.where(large, numbers.view(np.uint64) ^ np.uint64(3), _bits(numbers.astype(np.float64))))
 
 
 def _bits(floats: NDArray[np.float64]) -> Hashes:

@@ -36,8 +36,9 @@ from m3gal_cli.encoders.vector_shards import SHARDS, open_mapped, release_pages,
 from m3gal_cli.errors import InputError
 from m3gal_cli.files import read_json
 from m3gal_cli.geo.filters import Coordinates, GeoFilter
-from m3gal_cli.index.manifest import FREQUENCIES, STATES, state_files
+from m3gal_cli.index.manifest import BUILD_AGAIN, FREQUENCIES, STATES, state_files
 from m3gal_cli.index.poi_columns import COLUMNS, Rows, numbers_of, open_columns, taken, values_of
+from m3gal_cli.index.poi_rows import HASHES
 
 SEGMENT_FILE, POIS = "segment.json", "pois.arrow"
 LIVE, DELETED, DUPLICATE = 0, 1, 2
@@ -73,6 +74,7 @@ class Segment:
         pois: Columns of the POIs.
         lng: Longitudes in degrees, WGS-84, shape (N,).
         lat: Latitudes in degrees, WGS-84, shape (N,).
+        states: State of each row: LIVE, DELETED or DUPLICATE. Shape (N,).
         live: Which rows are live, shape (N,); None if all are.
         live_count: Number of live rows.
 
@@ -82,9 +84,8 @@ class Segment:
 
     def __init__(self, path: Path, generation: int | None = None) -> None:
         record = read_json(path / SEGMENT_FILE)
-        hint = "Delete the index; the next start builds it again."
         if not isinstance(record, dict):
-            raise InputError("damaged index: a segment is missing", where=path, hint=hint)
+            raise InputError("damaged index: a segment is missing", where=path, hint=BUILD_AGAIN)
         self.path, self.record, self.generation = path, record, generation
         try:
             self.dim, self._size, self.shard_rows = (int(record[name]) for name in ("dim", "rows", "shard_rows"))
@@ -94,17 +95,22 @@ class Segment:
             numbers = range(shard_count(self._size, self.shard_rows))
             self._shards: list[Shard] = [open_mapped(shard_path(path, i)) for i in numbers]
             self._residuals: list[Shard] = [open_mapped(residual_path(path, i)) for i in numbers]
-            self.states: States | None = None if generation is None else np.load(path / state_files(generation)[0])
+            self._hashes = {name: open_mapped(hash_path(path, name)) for name in HASHES}
+            states = np.zeros(self._size, np.uint8)
+            if generation is not None:
+                states = np.array(open_mapped(path / state_files(generation)[0]))
         except (OSError, EOFError, ValueError, KeyError, TypeError, ArithmeticError, pa.ArrowException) as error:
-            raise InputError(f"damaged index ({error})", where=path, hint=hint) from error
+            raise InputError(f"damaged index ({error})", where=path, hint=BUILD_AGAIN) from error
         shapes = [(min(self.shard_rows, self._size - i), self.dim) for i in range(0, self._size, self.shard_rows)]
         valid = [s.shape for s in self._shards] == shapes == [s.shape for s in self._residuals]
         valid &= all(s.dtype == np.float16 for s in (*self._shards, *self._residuals))
-        valid &= self.states is None or (self.states.shape == (self._size,) and self.states.dtype == np.uint8)
+        valid &= states.shape == (self._size,) and states.dtype == np.uint8
+        valid &= all(h.shape == (self._size,) and h.dtype == np.uint64 for h in self._hashes.values())
         if not valid or len(self.pois) != self._size or set(COLUMNS) - set(self.pois.column_names):
-            raise InputError("damaged index: its files do not match its manifest", where=path, hint=hint)
-        self.live_count = self._size if self.states is None else int((self.states == LIVE).sum())
-        self.live = None if self.states is None or self.live_count == self._size else self.states == LIVE
+            raise InputError("damaged index: its files do not match its manifest", where=path, hint=BUILD_AGAIN)
+        self.states: States = states
+        self.live_count = int((states == LIVE).sum())
+        self.live = None if self.live_count == self._size else states == LIVE
 
     def __len__(self) -> int:
         """Return the number of rows, including those that are not live."""
@@ -121,7 +127,7 @@ class Segment:
 
     def hashes(self, name: str) -> NDArray[np.uint64]:
         """Return the hashes of all rows by the name of ``HASHES``. Shape: (N,)."""
-        return open_mapped(hash_path(self.path, name))
+        return self._hashes[name]
 
     def shards(self) -> Iterator[tuple[int, Shard]]:
         """Yield the number of the first row, and the rounded vectors, of each shard. Shape: (n, D) float16."""

@@ -29,7 +29,7 @@ from m3gal_cli.index.poi_rows import PoiRows
 from m3gal_cli.index.segment import POIS, SEGMENT_FILE, Log, Segment, Shard, hash_path, residual_path
 
 SHARD_ROWS = 8192
-POLL_S = 0.2  # seconds between two checks for the shards of other processes
+POLL_S = 0.1  # seconds between two checks for the shards of other processes
 IDENTITY = ("content", "rows", "dim", "shard_rows")  # keys of a record, with the hash of the model
 
 # Encodes the POIs of these row numbers, and reports the number encoded and the total.
@@ -50,40 +50,21 @@ class _CompletedElsewhere(Exception):
 
 @dataclass
 class SegmentBuild:
-    """One process's part of the build of a segment.
+    """One process's part of the build of a segment."""
 
-    Args:
-        index: Folder of the index.
-        rows: The POIs, with duplicates at the end.
-        equal_rows: For each of these duplicates the row that it equals.
-        model: Record of the fingerprint of the model.
-        dim: Width of the vectors.
-        encode: Encodes rows.
-        log: Called with messages.
-        progress: Called with the rows done and the rows in all of this process.
-        generation: Generation of the index that is being written.
-        used: Names of the segments of the current snapshot. A complete segment with another name, which a killed build
-            left, is taken over.
-        origin: Further content of the record, for messages.
-        worker: Rank of this process and number of processes.
-        shard_rows: Rows of each shard.
-        poll_s: Seconds between two checks for the shards of other processes.
-    """
-
-    index: Path
-    rows: PoiRows
-    equal_rows: Rows
-    model: dict[str, Any]
-    dim: int
+    index: Path  # folder of the index
+    rows: PoiRows  # duplicates are at the end
+    equal_rows: Rows  # for each of these duplicates the row that it equals
+    model: dict[str, Any]  # record of the fingerprint of the model
+    dim: int  # width of the vectors
     encode: EncodeRows
     log: Log
-    progress: Progress
-    generation: int
-    used: frozenset[str] = frozenset()
-    origin: dict[str, Any] | None = None
+    progress: Progress  # called with the rows done and the rows in all of this process
+    generation: int  # generation of the index that is being written
+    used: frozenset[str] = frozenset()  # segments of the current snapshot; other ones of killed builds are taken over
+    origin: dict[str, Any] | None = None  # further content of the record, for messages
     worker: Worker = Worker()
     shard_rows: int = SHARD_ROWS
-    poll_s: float = POLL_S
 
     def __post_init__(self) -> None:
         self.folder = self.index / BUILDING
@@ -275,7 +256,7 @@ class SegmentBuild:
 
     def _wait_for(self, ready: Callable[[], bool]) -> None:
         while not ready():
-            time.sleep(self.poll_s)
+            time.sleep(POLL_S)
 
 
 def finish_segment(folder: Path, record: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ class VectorReuse:
         places = places_of(self.rows.table, rows)
         addresses, (lng, lat) = [place[0] for place in places], (numbers_of(self.rows.table, c)[rows] for c in LOCATION)
         same_place, same_text = self._same_place[rows], self._same_text[rows]
-        self._reject(same_place, places, self._stored_places)
+        self._reject(same_place, places, self.index.places_at)
         self._reject(same_text, addresses, self.index.addresses_at)
         copied, moved = same_place >= 0, (same_place < 0) & (same_text >= 0)
         new = ~copied & ~moved
@@ -64,14 +64,9 @@ class VectorReuse:
             out[new] += self.encoder.encode_locations(lng[new], lat[new])
         return out
 
-    def _stored_places(self, stored: Rows) -> list[tuple[str, float, float]]:
-        lng, lat = self.index.lng[stored].tolist(), self.index.lat[stored].tolist()
-        return list(zip(self.index.addresses_at(stored), lng, lat, strict=True))
-
     @staticmethod
     def _reject(found: Rows, wanted: list[Any], stored_values: Callable[[Rows], list[Any]]) -> None:
         """Set found rows to -1 where only the hashes are equal."""
         at = np.flatnonzero(found >= 0)
-        for i, value in zip(at.tolist(), stored_values(found[at]), strict=True):
-            if value != wanted[i]:
-                found[i] = -1
+        stored = stored_values(found[at])
+        found[[i for i, value in zip(at.tolist(), stored, strict=True) if value != wanted[i]]] = -1

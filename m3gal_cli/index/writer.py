@@ -22,8 +22,8 @@ from m3gal_cli.files import make_folder
 from m3gal_cli.index.document_frequencies import write_states
 from m3gal_cli.index.folder_lock import FolderLock
 from m3gal_cli.index.index import Index
-from m3gal_cli.index.manifest import SEGMENTS, Manifest, remove_unused, write_manifest
-from m3gal_cli.index.merging import entry_of, merge, segments_to_merge
+from m3gal_cli.index.manifest import SEGMENTS, remove_unused, write_manifest
+from m3gal_cli.index.merging import merge, segments_to_merge
 from m3gal_cli.index.poi_columns import Rows, values_of
 from m3gal_cli.index.poi_rows import (
     Hashes,
@@ -75,7 +75,7 @@ def open_writer(
     wait_s: float = WAIT_S,
     shard_rows: int = SHARD_ROWS,
 ) -> Iterator[IndexWriter]:
-    """Open an index for updates. Another writer waits meanwhile.
+    """Open an index for updates; wait for another writer first.
 
     Args:
         path: Folder of the index.
@@ -90,16 +90,14 @@ def open_writer(
     """
     Index(path)
     with closing(FolderLock(make_folder(path))) as lock:
-        end = time.monotonic() + wait_s
-        waiting = False
-        while not lock.try_exclusive():
-            if time.monotonic() > end:
-                hint = "Wait until it has finished."
-                raise InputError("another process is changing the index", where=path, hint=hint)
-            if not waiting:
-                log(f"index {path}: waiting for another process that changes it")
-            waiting = True
-            time.sleep(POLL_S)
+        if not lock.try_exclusive():
+            log(f"index {path}: waiting for another process that changes it")
+            end = time.monotonic() + wait_s
+            while not lock.try_exclusive():
+                if time.monotonic() > end:
+                    hint = "Wait until it has finished."
+                    raise InputError("another process is changing the index", where=path, hint=hint)
+                time.sleep(POLL_S)
         yield IndexWriter(path, load_encoder, log, progress, shard_rows)
 
 
@@ -111,12 +109,7 @@ class IndexWriter:
     """
 
     def __init__(
-        self,
-        path: Path,
-        load_encoder: Callable[[], Encoder],
-        log: Log,
-        progress: Progress,
-        shard_rows: int = SHARD_ROWS,
+        self, path: Path, load_encoder: Callable[[], Encoder], log: Log, progress: Progress, shard_rows: int
     ) -> None:
         self.path, self.log, self.progress, self.shard_rows = path, log, progress, shard_rows
         self._load_encoder = load_encoder
@@ -125,17 +118,25 @@ class IndexWriter:
     def upsert(self, pois: pd.DataFrame | pa.Table) -> Update:
         """Add POIs; one of a known id replaces that POI as a whole. Of equal ids in ``pois`` the last one counts.
 
+        An id that the index lacks is also looked up in the other type: the text "17" replaces the POI 17, and 17 "17".
+
         Raises:
             InputError: A column is missing, or the disk is full.
         """
         rows = PoiRows.of(pois)
         last = {id_key(value): row for row, value in enumerate(values_of(rows.table, "poi_id"))}
         if len(last) < len(rows):
-            rows = rows.take(np.array(sorted(last.values()), np.int64))
-            last = {id_key(value): row for row, value in enumerate(values_of(rows.table, "poi_id"))}
-        stored = self._rows_with(rows.hashes["id"])
+            keys = sorted(last, key=last.__getitem__)
+            rows = rows.take(np.array([last[key] for key in keys]))
+            last = {key: row for row, key in enumerate(keys)}
+        others = [reading for value in values_of(rows.table, "poi_id") for reading in _readings(value)[1:]]
+        stored = self._rows_with(np.concatenate([rows.hashes["id"], hashes_of(others)]))
         ids = self.index.values_at(stored, "poi_id")
         match = np.array([last.get(id_key(value), -1) for value in ids], np.int64)  # the new row of each stored one
+        exact = set(match.tolist())
+        for i in np.flatnonzero(match < 0).tolist():
+            rows_of_type = [last.get(id_key(reading), -1) for reading in _readings(ids[i])[1:]]
+            match[i] = next((row for row in rows_of_type if row not in exact), -1)
         stored, match = stored[match >= 0], match[match >= 0]
         count = np.bincount(match, minlength=len(rows))
         same = self.index.hashes("row")[stored] == rows.hashes["row"][match]
@@ -147,7 +148,7 @@ class IndexWriter:
         return self._replace(update, deleted, new, edited=True)
 
     def delete(self, ids: Iterable[Any]) -> Update:
-        """Delete POIs by id. A text that is no id itself stands for the number that it shows: "17" for 17."""
+        """Delete POIs by id. Ids are looked up in both types, as in ``upsert``."""
         wanted = [(str(value), _readings(value)) for value in ids]
         stored = self._rows_with(hashes_of([reading for _, readings in wanted for reading in readings]))
         rows: dict[Any, list[int]] = {}
@@ -163,12 +164,12 @@ class IndexWriter:
 
         Args:
             pois: The table.
-            origin: Entries of the manifest: table, table_name, schema.
+            origin: Entries of the manifest that say where the table is from.
 
         Raises:
             InputError: A column is missing, or the disk is full.
         """
-        rows, stored = PoiRows.of(pois), np.flatnonzero(self._states() != DELETED)
+        rows, stored = PoiRows.of(pois), np.flatnonzero(self.index.states != DELETED)
         match = first_with(by_occurrence(self.index.hashes("id")[stored]), by_occurrence(rows.hashes["id"]))
         known = match >= 0
         unchanged = np.zeros(len(rows), bool)
@@ -183,68 +184,56 @@ class IndexWriter:
 
     def compact(self) -> Update:
         """Merge all segments into one, without the deleted rows."""
-        if len(self.index.segments) > 1 or (self._states() == DELETED).any():
+        if len(self.index.segments) > 1 or (self.index.states == DELETED).any():
             self._merge(len(self.index.segments))
         remove_unused(self.path, self.index.manifest)
         return Update(unchanged=len(self.index))
 
     def _rows_with(self, ids: Hashes) -> Rows:
         """Return the rows, except deleted ones, with these id hashes."""
-        found = np.isin(self.index.hashes("id"), ids) & (self._states() != DELETED)
-        return np.flatnonzero(found)
-
-    def _states(self) -> States:
-        """Return the states of all rows of the snapshot."""
-        parts = [np.zeros(len(s), np.uint8) if s.states is None else s.states for s in self.index.segments]
-        return np.concatenate([np.zeros(0, np.uint8), *parts])
+        return np.flatnonzero(np.isin(self.index.hashes("id"), ids) & (self.index.states != DELETED))
 
     def _replace(self, update: Update, deleted: Rows, new: PoiRows | None, **changes: Any) -> Update:
-        """Delete rows, add new ones, and write the next snapshot."""
-        index, manifest = self.index, self.index.manifest
-        if not len(deleted) and not (new is not None and len(new)):
+        """Delete rows, add new ones, and write the next snapshot; ``changes`` are entries of its manifest."""
+        manifest, encoded = self.index.manifest, 0
+        if not len(deleted) and not new:
             if not changes["edited"] and any(manifest.get(name) != value for name, value in changes.items()):
-                write_manifest(self.path, manifest, **changes)
-                self.index = Index(self.path)
+                self._publish(manifest["segments"], **changes)
             return update
         generation = manifest["generation"] + 1
-        states, equal_rows = self._states(), np.zeros(0, np.int64)
-        before = states.copy()
-        states[deleted] = DELETED
-        if new is not None:
+        if not new:
+            entries = self._write_states(self._new_states(deleted), generation)
+        else:
             new, equal_rows = new.distinct_first()
-        states = self._mark_duplicates(states, deleted, new)
-        encoded, added = 0, None
-        if new is not None and len(new):
-            added, encoded = self._build(new, equal_rows, generation)
-        entries = self._write_states(before, states, generation)
-        if added is not None:
-            own = states[index.row_count :]
-            write_states(Segment(added), own, generation)
-            entries.append(entry_of(added, own, generation))
-        write_manifest(self.path, manifest, segments=entries, **changes)
-        self.index = Index(self.path)
-        deleted_rows = int((self._states() == DELETED).sum())
-        sizes = [int((s.states != DELETED).sum()) for s in self.index.segments if s.states is not None]
-        if count := segments_to_merge(sizes, deleted_rows):
+            states = self._new_states(deleted, new)
+            folder, encoded = self._build(new, equal_rows, generation)
+            entries = self._write_states(states, generation)
+            entries.append(write_states(Segment(folder), states[self.index.row_count :], generation))
+        self._publish(entries, **changes)
+        kept = [int((segment.states != DELETED).sum()) for segment in self.index.segments]
+        if count := segments_to_merge(kept, self.index.row_count - sum(kept)):
             self._merge(count)
         remove_unused(self.path, self.index.manifest)
         return replace(update, encoded=encoded)
 
-    def _mark_duplicates(self, states: States, deleted: Rows, new: PoiRows | None) -> States:
-        """Return the states of old and new rows: the first row of equal place that is not deleted is live."""
+    def _new_states(self, deleted: Rows, new: PoiRows | None = None) -> States:
+        """Return the states of all old rows and then of new ones, after rows are deleted.
+
+        Of the rows of one place that are not deleted, the first is live, and the others are duplicates.
+        """
         index, count = self.index, self.index.row_count
-        places, changed = index.hashes("place"), [index.hashes("place")[deleted]]
-        if new is not None:
+        states, places = index.states.copy(), index.hashes("place")
+        states[deleted] = DELETED
+        changed = places[deleted]
+        if new:
             states = np.concatenate([states, np.zeros(len(new), np.uint8)])
-            places = np.concatenate([places, new.hashes["place"]])
-            changed.append(new.hashes["place"])
-        rows = np.flatnonzero(np.isin(places, np.concatenate(changed)) & (states != DELETED))
+            places, changed = (np.concatenate([hashes, new.hashes["place"]]) for hashes in (places, changed))
+        rows = np.flatnonzero(np.isin(places, changed) & (states != DELETED))
 
         def places_at(chosen: Rows) -> list[Place]:
-            old, own = rows[chosen][rows[chosen] < count], rows[chosen][rows[chosen] >= count] - count
-            lng, lat = index.lng[old].tolist(), index.lat[old].tolist()
-            known = list(zip(index.addresses_at(old), lng, lat, strict=True))
-            return known + (places_of(new.table, own) if new is not None else [])
+            numbers = rows[chosen]
+            old = index.places_at(numbers[numbers < count])
+            return old + places_of(new.table, numbers[numbers >= count] - count) if new else old
 
         first = first_equal_places(places[rows], places_at)
         states[rows] = np.where(first == np.arange(len(rows)), LIVE, DUPLICATE)
@@ -272,31 +261,27 @@ class IndexWriter:
         assert name is not None, "this is the first process"
         return self.path / SEGMENTS / name, vectors.encoded
 
-    def _write_states(self, before: States, states: States, generation: int) -> list[dict[str, Any]]:
+    def _write_states(self, states: States, generation: int) -> list[dict[str, Any]]:
         """Write the states that changed; return the entries of the segments with rows that are not deleted."""
-        entries = []
-        for segment, entry, start in zip(
-            self.index.segments, self.index.manifest["segments"], self.index.offsets.tolist(), strict=False
-        ):
+        entries: list[dict[str, Any] | None] = list(self.index.manifest["segments"])
+        for i, (segment, start) in enumerate(zip(self.index.segments, self.index.offsets.tolist(), strict=False)):
             own = states[start : start + len(segment)]
-            if (own == DELETED).all():
-                continue
-            if (own != before[start : start + len(segment)]).any():
-                write_states(segment, own, generation)
-                entries.append(entry_of(segment.path, own, generation))
-            else:
-                entries.append(entry)
-        return entries
+            if (own != segment.states).any():
+                entries[i] = None if (own == DELETED).all() else write_states(segment, own, generation)
+        return [entry for entry in entries if entry is not None]
 
-    def _merge(self, count: int) -> Manifest:
+    def _merge(self, count: int) -> None:
         """Merge the youngest ``count`` segments, and write the next snapshot."""
         manifest = self.index.manifest
         entries = manifest["segments"][: len(manifest["segments"]) - count]
-        if any((s.states != DELETED).any() for s in self.index.segments[-count:] if s.states is not None):
+        if any((segment.states != DELETED).any() for segment in self.index.segments[-count:]):
             entries = [*entries, merge(self.index, count, manifest["generation"] + 1, self.shard_rows)]
-        manifest = write_manifest(self.path, manifest, segments=entries)
+        self._publish(entries)
+
+    def _publish(self, entries: list[dict[str, Any]], **changes: Any) -> None:
+        """Write the manifest of the next snapshot, and open this snapshot."""
+        write_manifest(self.path, self.index.manifest, segments=entries, **changes)
         self.index = Index(self.path)
-        return manifest
 
 
 def id_key(value: Any) -> Any:
@@ -307,11 +292,15 @@ def id_key(value: Any) -> Any:
 
 
 def _readings(value: Any) -> list[Any]:
-    """Return what an id that the user gives may mean: the text itself, then the number that it shows."""
+    """Return an id, and then the same id in the other type, if there is one: the number of a text, or the reverse."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if type(value) in (int, float):  # True is no number, although it equals 1
+        return [value, str(int(value))] if value == value // 1 else [value]
     if not isinstance(value, str):
-        return [value.item() if isinstance(value, np.generic) else value]
+        return [value]
     try:
         number = json.loads(value)
     except ValueError:
         return [value]
-    return [value, number] if isinstance(number, int | float) else [value]
+    return [value, number] if type(number) in (int, float) and str(number) == value else [value]

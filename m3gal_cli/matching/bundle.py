@@ -80,7 +80,7 @@ Licence of the weights: {licence}
 
 @dataclass(frozen=True)
 class Bundle:
-    """An exported index."""
+    """An exported index: its file, and the numbers of its POIs, files and bytes."""
 
     path: Path
     pois: int
@@ -106,12 +106,12 @@ def export_index(session: Session, target: Path, progress: Progress) -> Bundle:
     """
     if target.suffix.lower() != ".zip" or target.is_dir():
         raise InputError("an index is exported to a zip file", where=target, hint="Give a name that ends in .zip.")
-    session.check_model()
     folder = session.index_folder
     with atomic_path(target) as temporary, _staged_model(session.checkpoint, session.config) as model:
         record = poi_fingerprint(model, session.config).record() | {"files": []}
         for attempt in range(1, ATTEMPTS + 1):
             snapshot = Index(folder)
+            session.check_model(snapshot.manifest)
             try:
                 count = _write(temporary, snapshot, model, record, progress)
                 break

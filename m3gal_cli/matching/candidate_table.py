@@ -20,7 +20,7 @@ Rows = NDArray[np.int64]
 
 
 class CandidateTable:
-    """The POIs that candidates are taken from.
+    """The POIs from which candidates are taken.
 
     Args:
         addresses: Function that returns the addresses of some rows.

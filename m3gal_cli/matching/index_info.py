@@ -15,43 +15,24 @@ from m3gal_cli.matching.index_model import MODEL_FOLDER, REFERENCE, referenced_c
 
 @dataclass(frozen=True)
 class IndexInfo:
-    """Facts about the snapshot of an index.
+    """Facts about the snapshot of an index."""
 
-    Args:
-        path: Folder of the index.
-        pois: Number of POIs that answers can contain.
-        deleted: Rows of deleted or replaced POIs, which stay on disk until segments are merged.
-        duplicates: Rows with the text and coordinates of an earlier POI, which answers contain once.
-        segments: Number of rows of each segment.
-        nbytes: Size of the snapshot on disk, with an embedded model.
-        dim: Width of the vectors.
-        columns: Own columns of the POIs.
-        model: Reference to the model, relative to the folder; ``model`` is embedded; None: not recorded.
-        model_opens: Whether the checkpoint exists.
-        table: Name of the POI table.
-        edited: Whether POIs were added or deleted since the index equalled its table.
-        schema: How the columns of the table were read.
-        created: Time of the first build, UTC, ISO 8601.
-        updated: Time of the last change.
-        generation: Number of the snapshot.
-    """
-
-    path: Path
-    pois: int
-    deleted: int
-    duplicates: int
-    segments: list[int]
-    nbytes: int
-    dim: int
-    columns: list[str]
-    model: str | None
-    model_opens: bool
-    table: str | None
-    edited: bool
-    schema: Any
-    created: str | None
-    updated: str | None
-    generation: int | None
+    path: Path  # folder of the index
+    pois: int  # POIs that answers can contain
+    deleted: int  # rows of deleted or replaced POIs, which stay on disk until segments are merged
+    duplicates: int  # rows with the text and the coordinates of an earlier POI
+    segments: list[int]  # rows of each segment
+    nbytes: int  # size of the snapshot on disk, with an embedded model
+    dim: int  # width of the vectors
+    columns: list[str]  # own columns of the POIs
+    model: str | None  # reference to the model (see ``index_model.py``); None: not recorded
+    model_opens: bool  # whether the checkpoint exists
+    table: str | None  # name of the POI table
+    edited: bool  # whether POIs were added or deleted since the index equalled its table
+    schema: Any  # schema of the table, as JSON types
+    created: str | None  # time of the first build, UTC, ISO 8601
+    updated: str | None  # time of the last change
+    generation: int | None  # number of the snapshot
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as JSON types."""
@@ -87,13 +68,11 @@ def index_info(path: Path) -> IndexInfo:
         model_opens = False
     files = [path / MANIFEST, *(path / file for file in index.files())]
     files += [file for file in (path / MODEL_FOLDER).rglob("*") if manifest.get(REFERENCE) == MODEL_FOLDER]
-    states = [segment.states for segment in index.segments if segment.states is not None]
-    deleted, duplicates = (sum(int((own == kind).sum()) for own in states) for kind in (DELETED, DUPLICATE))
     return IndexInfo(
         path=path,
         pois=len(index),
-        deleted=deleted,
-        duplicates=duplicates,
+        deleted=int((index.states == DELETED).sum()),
+        duplicates=int((index.states == DUPLICATE).sum()),
         segments=[len(segment) for segment in index.segments],
         nbytes=sum(file.stat().st_size for file in files if file.is_file()),
         dim=index.dim,

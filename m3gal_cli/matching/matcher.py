@@ -100,7 +100,7 @@ class Matcher:
         return answers
 
     def check_columns(self, names: Sequence[str], option: str = "--with") -> list[str]:
-        """Return the names of columns of the POI table; ``all`` stands for all of them.
+        """Return the names of columns of the POI table; ``["all"]`` means all of them, unless one is called all.
 
         Raises:
             InputError: The table has no such column; ``option`` names the option in the error.

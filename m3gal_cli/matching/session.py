@@ -14,13 +14,8 @@ from m3gal_cli.config.paths import find_pois
 from m3gal_cli.config.schema import Config, DataConfig
 from m3gal_cli.errors import InputError
 from m3gal_cli.files import stem_of
-from m3gal_cli.index.manifest import read_manifest
-from m3gal_cli.matching.index_model import (
-    check_index_folder,
-    is_embedded,
-    reference_to,
-    referenced_checkpoint,
-)
+from m3gal_cli.index.manifest import Manifest, read_manifest
+from m3gal_cli.matching.index_model import check_index_folder, is_embedded, reference_to, referenced_checkpoint
 
 if TYPE_CHECKING:  # torch is imported only when a model is loaded
     import pyarrow as pa
@@ -150,17 +145,17 @@ class Session:
     def index_folder(self) -> Path:
         """The folder of the index: ``eval.index_dir``, else index/TABLE in the run. Raises InputError."""
         folder = self.config.eval.index_dir
-        return Path(folder) if folder else (self.run or Path()) / "index" / stem_of(self.poi_table)
+        return Path(folder) if folder else (self.run or Path()) / "index" / stem_of(self.poi_table.absolute())
 
     def index(self, progress: Progress, worker: Worker | None = None) -> Index | None:
         """Open the index of the POI table; build it, or bring it up to date with the table, if necessary.
 
-        The table of the run does not replace POIs that were added to the index or deleted from it by hand; a table that
-        the user names does. If the model was taken from the index, the table of the run does not count.
+        A table that the user names undoes the updates by hand (``add``, ``delete``); the table of the run does not.
+        If the model was taken from the index, the table of the run is ignored.
 
         Args:
             progress: Called with the number of POIs encoded and the total.
-            worker: Rank of this process and the world size; None: a single process.
+            worker: Rank of this process and number of processes; None: a single process.
 
         Returns:
             The index; None in all processes except the first.
@@ -169,16 +164,11 @@ class Session:
             InputError: The table is missing, the table or the reranker weights are unreadable, the disk is full, or the
                 index is of another model and cannot be built again.
         """
-        from m3gal_cli.files import require_file
         from m3gal_cli.index.builder import IndexSources, Worker, open_or_build
 
-        schemas: list[dict[str, Any]] = []
-
-        def read_table() -> pa.Table:
+        def read_pois() -> tuple[pa.Table, dict[str, Any]]:
             _ = self.device  # a wrong device is refused before the table is read
-            pois, schema = self.read_pois(require_file(self.poi_table, "POI table"))
-            schemas.append(schema)
-            return pois
+            return self.read_pois(self.poi_table)
 
         _ = self.weights  # unreadable weights raise before the POIs are encoded
         folder, table = self.index_folder, self._table_fingerprint()
@@ -186,11 +176,11 @@ class Session:
         sources = IndexSources(
             model,
             table,
-            read_table,
+            read_pois,
             load_encoder=lambda: self.encoder,
+            table_name=None if table is None else self.poi_table.name,
             model_reference=reference,
             table_given=self.table_given,
-            schema=lambda: schemas[-1],
             alone=self.is_alone,
         )
         return open_or_build(folder, sources, self.log, progress, worker or Worker())
@@ -215,12 +205,16 @@ class Session:
                 raise InputError("no column of ids", where=path, hint=hint)
             return pa.concat_tables(stream.batches()), stream.schema.to_json()
 
-    def check_model(self) -> None:
-        """Raise InputError unless the index was built with this model."""
-        manifest = read_manifest(self.index_folder)
+    def check_model(self, manifest: Manifest | None = None) -> None:
+        """Raise InputError unless the index was built with this model.
+
+        Args:
+            manifest: Manifest of a snapshot; None: that of the current one.
+        """
+        manifest = manifest or read_manifest(self.index_folder)
         if manifest is None or not self.poi_model().matches(manifest.get("model")):
             what = f"the index was not built with the model {self.checkpoint}"
-            hint = "Give the model of the index with --checkpoint, or build the index again: m3gal index build."
+            hint = "Give the model of the index with --checkpoint, or build it again: m3gal index build --pois FILE."
             raise InputError(what, where=self.index_folder, hint=hint)
 
     def poi_model(self) -> Fingerprint:
@@ -239,9 +233,10 @@ class Session:
 
     @property
     def is_alone(self) -> bool:
-        """Whether the index is used without a table: the user names none, and that of the run is not that of the index.
+        """Whether the index is used without a table.
 
-        An index in ``eval.index_dir`` may be of any table. The table of the run must not replace the POIs of another.
+        An index in ``eval.index_dir`` may be of any table. Unless the user names a table, only the table of the run
+        updates it, and only if the index is of a table with the same file name.
         """
         manifest = read_manifest(Path(self.config.eval.index_dir)) if self.config.eval.index_dir else None
         if manifest is None or self.table_given:
@@ -250,9 +245,10 @@ class Session:
         return self.model_of_index or (table is not None and table.name != manifest.get("table_name"))
 
     def _table_fingerprint(self) -> Fingerprint | None:
-        """Return the fingerprint of the POI table; None if an index must do without a table. Raises InputError."""
+        """Return the fingerprint of the POI table; None if the index is used without a table. Raises InputError."""
         from m3gal_cli.encoders.fingerprint import Fingerprint
         from m3gal_cli.files import require_file
+        from m3gal_cli.text.addresses import TEXT_VERSION
 
         data = self.config.data
         if self.is_alone:
@@ -260,8 +256,13 @@ class Session:
         table = find_pois(data) if self.config.eval.index_dir else self.poi_table
         if table is None or not table.exists():  # a complete index suffices without its table
             return None
-        columns = {} if data.columns is None else {"columns": data.columns}
-        return Fingerprint((require_file(table, "POI table"),), {"datum": data.datum} | columns)
+        settings = {"datum": data.datum, "columns": data.columns, "text_version": TEXT_VERSION}
+        if table.is_dir():
+            from m3gal_cli.data.formats import part_files  # imported here because it takes a tenth of a second
+
+            if files := part_files(table):
+                return Fingerprint(tuple(files), settings)
+        return Fingerprint((require_file(table, "POI table"),), settings)
 
     def _model_for(self, table: Fingerprint | None) -> Fingerprint:
         """Return the fingerprint of the model.

@@ -113,7 +113,7 @@ class _Csv(Writer):
 
     def _rows(self) -> str:
         """Return the waiting answers as rows, behind the header if these are the first."""
-        rows = [row for answer in self._waiting for row in _rows(answer, self._match_columns)]
+        rows = [row for answer in self._waiting for row in _flat_rows(answer, self._match_columns)]
         self._waiting, start = [], not self._columns
         if start:
             taken = {"id", "query", "line", "error", *self._match_columns}
@@ -140,7 +140,7 @@ class _GeoJson(Writer):
 
     def text(self, answers: Sequence[Answer | Failure]) -> str:
         lines = []
-        for row in (row for answer in answers for row in _rows(answer, MATCH_KEYS)):
+        for row in (row for answer in answers for row in _flat_rows(answer, MATCH_KEYS)):
             lng, lat = row.pop("lng", None), row.pop("lat", None)
             geometry = None if lng is None else {"type": "Point", "coordinates": [lng, lat]}
             start = "," if self._started else '{"type": "FeatureCollection", "features": [\n'
@@ -152,7 +152,7 @@ class _GeoJson(Writer):
         return "]}\n" if self._started else ""
 
 
-def _rows(answer: Answer | Failure, match_columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _flat_rows(answer: Answer | Failure, match_columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the matches of an answer, each with the id, the text and the further columns of the query."""
     if "matches" not in answer:
         yield dict(answer)

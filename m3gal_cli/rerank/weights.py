@@ -42,8 +42,7 @@ class RerankerWeights:
 
     by_name: Mapping[str, float]  # a missing name counts 0
     queries: int  # number of queries of the fit, on which the encoders were not trained
-    # Number of training queries of the fit before the training, whose result was the prior of this one; 0 without it.
-    queries_before_training: int = 0
+    queries_before_training: int = 0  # number of queries of the weights that were the prior of the fit; 0 without it
 
     @classmethod
     def of(cls, vector: Floats, queries: int, queries_before_training: int = 0) -> RerankerWeights:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+# Version of the rules of ``data/schemas/address_text.py``. If one changes, increase it: indexes are then updated.
+TEXT_VERSION = 1
+
 _COMMA = re.compile(r"[,，]")
 _MISSING = "[]"  # a missing part in GeoTES
 _BRACKETS = re.compile(r"\s*[(（\[【][^()（）\[\]【】]*[)）\]】]")

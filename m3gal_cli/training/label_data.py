@@ -7,8 +7,6 @@ evaluations find the test records.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from m3gal_cli.config.paths import find_pois, find_records
@@ -17,7 +15,7 @@ from m3gal_cli.data.label_records import LabelOptions, LabelRecords, record_file
 from m3gal_cli.data.label_splits import SPLITS
 from m3gal_cli.data.records import Record, read_records
 from m3gal_cli.errors import InputError
-from m3gal_cli.files import make_folder, publish_folder, remove_folder
+from m3gal_cli.files import atomic_folder, remove_folder
 from m3gal_cli.label_source import labelled_records
 from m3gal_cli.training.listener import Listener
 from m3gal_cli.training.run_directory import RunDirectory
@@ -75,16 +73,10 @@ def _with_folder(config: Config, run: RunDirectory, own_pois: bool) -> Config:
 
 def _write(made: LabelRecords, folder: Path, with_pois: bool) -> None:
     """Write the records, and the POI table if the run needs its own, as one folder, atomically."""
-    make_folder(folder.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{FOLDER}.", suffix=".tmp", dir=folder.parent))
-    try:
-        temporary.chmod(0o755)
-        write_data(made, temporary, None, (), with_pois=with_pois)
+    with atomic_folder(folder) as temporary:
+        write_data(made, temporary, None, with_pois=with_pois)
         if folder.exists():  # of an attempt that saved no checkpoint
             remove_folder(folder)
-        publish_folder(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _summary(made: LabelRecords) -> str:

@@ -87,8 +87,7 @@ def run_finetune(config: Config, options: StartOptions | None = None, listener: 
         return CandidateRanking(checkpoint.model, _tokenizer(checkpoint), records, own)
 
     def before_training(trainer: Trainer) -> None:
-        if validation:  # without them there is no fit after the training
-            save_prior(trainer, records, options.progress)
+        save_prior(trainer, records, validation, options.progress)
 
     open_model, warnings = _open_model(config, lng_lat, texts, data), leakage_warnings(records, validation)
     stage = Stage("finetune", open_model, make_objective, validation, before_training, warnings)

@@ -1,7 +1,7 @@
 """Fit the reranker on queries that the encoders were not trained on; the optimisation is in m3gal_cli/rerank/fit.py.
 
 Before a finetuning, weights are fitted on the training queries. After the training, weights near these (the prior) are
-fitted on the validation queries, which are often few.
+fitted on the validation queries, which are often few. With too few of them, the prior itself is kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 
 from m3gal_cli.config.paths import find_pois
 from m3gal_cli.config.schema import DataConfig
-from m3gal_cli.core.checkpoint import CARD_FILE
+from m3gal_cli.core.checkpoint import CARD_FILE, Checkpoint
 from m3gal_cli.core.devices import choose_attention, resolve_precision
 from m3gal_cli.core.model_card import with_metrics
 from m3gal_cli.data.duplicates import first_by_key, place_key
@@ -47,40 +47,68 @@ MAX_QUERIES = 1000
 def fit_reranker(trainer: Trainer, records: Sequence[Record], progress: OpenProgress) -> None:
     """Fit the reranker of the best checkpoint on the validation records and save its weights there.
 
-    The reranked metrics of the validation records go into metrics.jsonl, the report and the model card. Without
-    records, or with ``eval.rerank: false``, nothing happens. An InputError (bad data, full disk) becomes a warning,
-    because the run is complete without a reranker.
+    With fewer than ``MIN_QUERIES`` examples, the weights of ``save_prior`` are saved there instead, if there are any.
+    The reranked metrics of the validation records go into metrics.jsonl, the report and the model card. With
+    ``eval.rerank: false``, nothing happens. An InputError (bad data, full disk) becomes a warning, because the run is
+    complete without a reranker.
     """
-    run, config, device, listener = trainer.run, trainer.config, trainer.accelerator.device, trainer.listener
-    if not records or not config.eval.rerank:
+    run, config, listener = trainer.run, trainer.config, trainer.listener
+    if not config.eval.rerank:
         return
     try:
-        checkpoint = open_checkpoint(run.best, config)
-        choose_attention(checkpoint.model, device, resolve_precision(config.eval.precision, device))
-        encoder = TorchEncoder(checkpoint, device, config.eval.batch_tokens, config.eval.precision)
         prior = RerankerWeights.load(run.path, BEFORE_TRAINING_FILE)
+        if not records and prior is None:
+            return
+        checkpoint, encoder = _best_encoder(trainer)
         with progress("fitting the reranker") as report_progress:
-            pois = read_poi_table(config.data)
-            weights = fit_weights(records, pois, encoder, config.seed, report_progress, prior)
-        if weights is None:
-            listener.message(f"no reranker: fewer than {MIN_QUERIES} validation queries have a gold candidate")
+            weights = fit_weights(records, read_poi_table(config.data), encoder, config.seed, report_progress, prior)
+        few = f"fewer than {MIN_QUERIES} validation queries have a gold candidate"
+        if weights is not None:
+            listener.message(_summary(weights))
+        elif prior is not None:
+            weights = prior
+            listener.message(
+                f"{few}: the reranker keeps the weights from before the training ({prior.queries:,} queries)"
+            )
+        else:
+            listener.message(f"no reranker: {few}")
             return
         weights.save(run.best.resolve())
-        listener.message(_summary(weights))
-        records = records[: config.run.validation_queries]
-        started = time.perf_counter()
-        result = evaluate_rerank(records, encoder, config.data.max_chars, seed=config.seed, reranker=weights)
-        metrics, seconds = result.metrics["reranked"], round(time.perf_counter() - started, 3)
-        row = {"kind": RERANKER_ROW, "step": checkpoint.step, "epoch": checkpoint.epoch, "n_queries": len(records)}
-        row |= {"seconds": seconds, "weights": dict(weights.by_name), "metrics": {"reranked": metrics}}
-        run.log(row)
-        _add_to_model_card(run.best.resolve() / CARD_FILE, checkpoint.metrics, metrics)
-        shown = "  ".join(f"{name} {metrics[name]:.3f}" for name in ("recall@1", "recall@5", "mrr@5"))
-        listener.message(f"reranked score on these {len(records):,} queries, their own candidates: {shown}")
-        update_report(run.path, listener)
+        if records:
+            _log_metrics(trainer, checkpoint, encoder, weights, records)
+            update_report(run.path, listener)
     except InputError as error:
         text = " ".join(error.render().splitlines())
         listener.warning({"kind": "warning", "text": f"the reranker is not fitted: {text}"})
+
+
+def _best_encoder(trainer: Trainer) -> tuple[Checkpoint, TorchEncoder]:
+    """Open the best checkpoint of the run for inference. Raises InputError."""
+    config, device = trainer.config, trainer.accelerator.device
+    checkpoint = open_checkpoint(trainer.run.best, config)
+    choose_attention(checkpoint.model, device, resolve_precision(config.eval.precision, device))
+    return checkpoint, TorchEncoder(checkpoint, device, config.eval.batch_tokens, config.eval.precision)
+
+
+def _log_metrics(
+    trainer: Trainer,
+    checkpoint: Checkpoint,
+    encoder: TorchEncoder,
+    weights: RerankerWeights,
+    records: Sequence[Record],
+) -> None:
+    """Evaluate the weights on the validation records; log the metrics and write them into the model card."""
+    run, config = trainer.run, trainer.config
+    records = records[: config.run.validation_queries]
+    started = time.perf_counter()
+    result = evaluate_rerank(records, encoder, config.data.max_chars, seed=config.seed, reranker=weights)
+    metrics, seconds = result.metrics["reranked"], round(time.perf_counter() - started, 3)
+    row = {"kind": RERANKER_ROW, "step": checkpoint.step, "epoch": checkpoint.epoch, "n_queries": len(records)}
+    row |= {"seconds": seconds, "weights": dict(weights.by_name), "metrics": {"reranked": metrics}}
+    run.log(row)
+    _add_to_model_card(run.best.resolve() / CARD_FILE, checkpoint.metrics, metrics)
+    shown = "  ".join(f"{name} {metrics[name]:.3f}" for name in ("recall@1", "recall@5", "mrr@5"))
+    trainer.listener.message(f"reranked score on these {len(records):,} queries, their own candidates: {shown}")
 
 
 def has_reranker(run: RunDirectory) -> bool:
@@ -93,8 +121,8 @@ def has_reranker(run: RunDirectory) -> bool:
 
 def _summary(weights: RerankerWeights) -> str:
     named = "  ".join(f"{name} {value:.2f}" for name, value in weights.by_name.items())
-    prior = f" and {weights.queries_before_training:,} training queries" if weights.queries_before_training else ""
-    return f"linear reranker, fitted on {weights.queries:,} validation queries{prior}: {named}"
+    before = f" and {weights.queries_before_training:,} before the training" if weights.queries_before_training else ""
+    return f"linear reranker, fitted on {weights.queries:,} validation queries{before}: {named}"
 
 
 def _add_to_model_card(card: Path, validation: dict[str, float], reranked: dict[str, float]) -> None:
@@ -105,21 +133,39 @@ def _add_to_model_card(card: Path, validation: dict[str, float], reranked: dict[
             file.write(with_metrics(text, validation | {f"reranked.{name}": v for name, v in reranked.items()}))
 
 
-def save_prior(trainer: Trainer, records: Sequence[Record], progress: OpenProgress) -> None:
-    """Fit weights on the training records, before the model is trained on them, and save them in the run.
+def save_prior(
+    trainer: Trainer, records: Sequence[Record], validation: Sequence[Record], progress: OpenProgress
+) -> None:
+    """Save weights in the run, before its first step: the prior of the fit after the training.
 
-    The model is left in training mode and the random state unchanged. A model that was finetuned before gets no prior,
-    because these records may have been its training records. Errors in the data are left to ``fit_reranker``.
+    They are fitted on the training records, which the model does not know yet. If the initial checkpoint has weights
+    that were fitted on more queries, these are the prior of this fit. The weights of the initial checkpoint themselves
+    are saved if the model was finetuned before, because these records may have been its training records; and if there
+    are too few records for a fit.
+
+    The model is left in training mode and the random state unchanged. Errors in the data are left to ``fit_reranker``.
     """
     run, config, checkpoint = trainer.run, trainer.config, trainer.checkpoint
-    if not config.eval.rerank or checkpoint.stage == "finetune":
+    if not config.eval.rerank:
         return
-    encoder = TorchEncoder(checkpoint, trainer.accelerator.device, config.eval.batch_tokens, config.eval.precision)
-    with suppress(InputError), progress("fitting the reranker before the training") as report_progress:
-        weights = fit_weights(records, read_poi_table(config.data), encoder, config.seed, report_progress)
-        if weights is not None:
+    initial, fitted = _initial_weights(checkpoint), None
+    if checkpoint.stage != "finetune" and len(validation) >= MIN_QUERIES:
+        prior = initial if initial is not None and initial.queries > len(records) else None
+        encoder = TorchEncoder(checkpoint, trainer.accelerator.device, config.eval.batch_tokens, config.eval.precision)
+        with suppress(InputError), progress("fitting the reranker before the training") as report_progress:
+            fitted = fit_weights(records, read_poi_table(config.data), encoder, config.seed, report_progress, prior)
+        checkpoint.model.train()
+    weights = initial if fitted is None else fitted
+    if weights is not None:
+        with suppress(InputError):
             weights.save(run.path, BEFORE_TRAINING_FILE)
-    checkpoint.model.train()
+
+
+def _initial_weights(checkpoint: Checkpoint) -> RerankerWeights | None:
+    """Return the readable reranker weights of the checkpoint from which a training starts."""
+    with suppress(InputError):
+        return None if checkpoint.path is None else RerankerWeights.load(checkpoint.path)
+    return None
 
 
 def read_poi_table(data: DataConfig) -> pd.DataFrame | None:

@@ -54,7 +54,7 @@ def test_json_has_counts_and_schema(shops: Path) -> None:
 def test_an_invalid_row_ends_the_command_and_leaves_no_file(shops: Path) -> None:
     answer = m3gal("data", "pois", shops)
     assert answer.code == 2
-    assert f"{shops}:3: title: expected text, got ''" in answer.err
+    assert f"{shops}:3: title: expected text, got nothing" in answer.err
     assert "--skip-bad" in answer.err
     assert [p.name for p in shops.parent.iterdir()] == ["shops.csv"]
 

@@ -119,6 +119,18 @@ def test_pois_are_added_from_stdin(index: Path) -> None:
     assert "stdin.jsonl" not in wrong.err
 
 
+def test_a_table_is_not_added_with_another_datum_than_that_of_the_index_unawares(here: Path, tmp_path: Path) -> None:
+    write_csv(tmp_path / "cn.csv", COLUMNS, [["p1", "Alpha Cafe, Nanjing Road 1", 121.47, 31.23, "1"]])
+    options = ("--index-dir", tmp_path / "index")
+    done(m3gal("index", "build", "--pois", tmp_path / "cn.csv", "--datum", "gcj02", *options))
+    refused = m3gal("index", "add", tmp_path / "cn.csv", *options)
+    assert (refused.code, refused.out) == (2, "")
+    assert "the table of the index was read with --datum gcj02" in refused.err
+    assert "Name the datum of cn.csv: --datum gcj02 or --datum wgs84." in refused.err
+    assert "1 unchanged" in done(m3gal("index", "add", tmp_path / "cn.csv", "--datum", "gcj02", *options)).out
+    assert "1 changed" in done(m3gal("index", "add", tmp_path / "cn.csv", "--datum", "wgs84", *options)).out
+
+
 def test_a_table_without_ids_is_not_added(index: Path, tmp_path: Path) -> None:
     """Its row numbers would replace the POIs with these ids."""
     before = file_contents(index)
@@ -176,7 +188,7 @@ def test_a_missing_index_is_an_error(here: Path, tmp_path: Path) -> None:
     for command in (("info",), ("delete", "p1"), ("compact",), ("add", here / "shops.csv")):
         answer = m3gal("index", *command, "--index-dir", tmp_path / "none")
         assert (answer.code, answer.out) == (2, "")
-        assert f"{tmp_path / 'none'}: no index of this version" in answer.err
+        assert f"{tmp_path / 'none'}: no index\n" in answer.err
         assert "m3gal index build" in answer.err
     assert not (tmp_path / "none").exists()
 
@@ -184,7 +196,9 @@ def test_a_missing_index_is_an_error(here: Path, tmp_path: Path) -> None:
 # --- which table an index follows -------------------------------------------------------------------------------------
 
 
-def test_a_named_table_that_differs_brings_the_index_up_to_date(here: Path, index: Path, tmp_path: Path) -> None:
+def test_a_named_table_that_differs_brings_the_index_up_to_date(
+    here: Path, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = tmp_path / "shops.csv"
     rows = [shop(i) for i in range(1, PLACES)]
     rows[4][1] = "renamed library 5"
@@ -194,6 +208,9 @@ def test_a_named_table_that_differs_brings_the_index_up_to_date(here: Path, inde
     assert ids(answer) == {row[0] for row in rows} | {"tower"}
     assert matches(answer) == matches(ask(build(tmp_path / "fresh", table)))
     assert "up to date" not in ask(index, "--pois", table).err
+    monkeypatch.setattr("m3gal_cli.text.addresses.TEXT_VERSION", 99)
+    other_rules = ask(index, "--pois", table).err
+    assert "brought up to date with shops.csv: no POI changed\n" in other_rules, "as for other rules of address texts"
 
 
 def test_a_named_table_replaces_updates_by_hand_but_the_table_of_the_run_does_not(here: Path) -> None:

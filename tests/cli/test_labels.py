@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from m3gal_cli.data.records import read_records
-from tests.helpers.cli import done, file_contents, m3gal, steps
+from tests.helpers.cli import Answer, done, file_contents, m3gal, steps
 from tests.helpers.sample_town import KINDS, PLACES, STREETS, place, town_with_run, write_csv, write_lines
 
 QUERIES = [f"{kind} {street} {n}" for n in ("one", "two") for street in STREETS for kind in KINDS]  # 64
@@ -37,6 +37,21 @@ def finetune(folder: Path, name: str, *more: object) -> object:
     return m3gal("finetune", "--config", profile, "--init", runs / "pretrained", "--batch-size", 8, *given, *more)
 
 
+def finetune_on(folder: Path, out: Path, name: str, *given: object) -> Path:
+    """Finetune the pretrained run of ``folder`` on other data; return the run, which is in ``out``."""
+    start = ("--config", folder / "data" / "tiny.yaml", "--init", folder / "runs" / "pretrained", "--batch-size", 8)
+    done(m3gal("finetune", *start, "--runs-dir", out / "runs", "--run-name", name, *given))
+    return out / "runs" / name
+
+
+def data_labels(*given: object, path: Path | str = "labels.csv") -> Answer:
+    return done(m3gal("data", "labels", path, "--pois", "pois.csv", *given))
+
+
+def evaluate(run: Path | str, *given: object) -> Answer:
+    return done(m3gal("eval-retrieval", "--json", "--checkpoint", run, *given))
+
+
 def queries_of(folder: Path) -> dict[str, list[str]]:
     """Return the query texts of each split of a folder with records."""
     found = {split: folder / f"{split}_dataset_use_gis.jsonl" for split in ("train", "val", "test")}
@@ -44,65 +59,30 @@ def queries_of(folder: Path) -> dict[str, list[str]]:
 
 
 def test_data_labels_and_finetune_give_the_same_splits(here: Path, tmp_path: Path) -> None:
-    answer = done(m3gal("data", "labels", "labels.csv", "--pois", "pois.csv", "-o", tmp_path, "--json"))
-    summary = answer.json()
-    assert {name: summary[name] for name in ("labels", "queries", "positives", "skipped")} == {
-        "labels": 64,
-        "queries": 64,
-        "positives": {"1": 64},
-        "skipped": 0,
-    }
+    summary = data_labels("-o", tmp_path, "--json").json()
+    assert (summary["labels"], summary["queries"], summary["positives"], summary["skipped"]) == (64, 64, {"1": 64}, 0)
     assert summary["splits"]["val"] == (64 - summary["splits"]["test"]) // 2
     assert sum(summary["splits"].values()) == 64
     splits = queries_of(tmp_path)
     assert {split: len(texts) for split, texts in splits.items()} == summary["splits"]
     assert splits == queries_of(here / "runs" / "finetuned" / "labels")
     assert sorted(text for texts in splits.values() for text in texts) == sorted(QUERIES)
-    table = done(m3gal("data", "labels", "labels.csv", "--pois", "pois.csv", "-o", tmp_path)).out
+    table = data_labels("-o", tmp_path).out
     assert "gold POIs per query" in table
     assert "1 (64 queries)" in table
-    done(
-        m3gal(
-            "finetune",
-            "--config",
-            here / "data" / "tiny.yaml",
-            "--data-dir",
-            tmp_path,
-            "--init",
-            "runs/pretrained",
-            "--runs-dir",
-            tmp_path / "runs",
-            "--run-name",
-            "again",
-            "--batch-size",
-            8,
-        )
-    )
-    assert steps(tmp_path / "runs" / "again")[-1]["fused_loss"] == pytest.approx(
-        steps(here / "runs" / "finetuned")[-1]["fused_loss"]
-    )
+    again = finetune_on(here, tmp_path, "again", "--data-dir", tmp_path)
+    assert steps(again)[-1]["fused_loss"] == pytest.approx(steps(here / "runs" / "finetuned")[-1]["fused_loss"])
 
 
 def test_an_evaluation_of_labels_leaves_out_what_the_run_has_seen(here: Path) -> None:
     splits = queries_of(here / "runs" / "finetuned" / "labels")
     unseen = len(splits["test"])
-    answer = done(m3gal("eval-retrieval", "--json", "--checkpoint", "runs/finetuned", "--labels", "labels.csv"))
+    answer = evaluate("runs/finetuned", "--labels", "labels.csv")
     assert f"labels.csv: {64 - unseen} of 64 queries are training or validation queries of this run" in answer.err
-    own = done(m3gal("eval-retrieval", "--json", "--checkpoint", "runs/finetuned"))
+    own = evaluate("runs/finetuned")
     assert answer.json()["n_queries"] == own.json()["n_queries"] == unseen
     assert answer.json()["metrics"] == own.json()["metrics"]
-    other = done(
-        m3gal(
-            "eval-retrieval",
-            "--json",
-            "--checkpoint",
-            "runs/pretrained",
-            "--labels",
-            "labels.csv",
-            "--pois",
-            "pois.csv",
-        )
-    )
+    other = evaluate("runs/pretrained", "--labels", "labels.csv", "--pois", "pois.csv")
     assert other.json()["n_queries"] == 64
     assert "left out" not in other.err
     rerank = done(m3gal("eval-rerank", "--json", "--checkpoint", "runs/finetuned", "--labels", "labels.csv"))
@@ -116,9 +96,7 @@ def test_an_evaluation_of_labels_leaves_out_what_the_run_has_seen(here: Path) ->
 def test_labels_that_come_later_are_evaluated_but_never_leak(here: Path, tmp_path: Path) -> None:
     rows = [[text, f"p{i % PLACES}"] for i, text in enumerate(QUERIES)] + [[f"new {i}", f"p{i}"] for i in range(9)]
     write_csv(tmp_path / "more.csv", ["query", "poi_id"], rows)
-    answer = done(
-        m3gal("eval-retrieval", "--json", "--checkpoint", "runs/finetuned", "--labels", tmp_path / "more.csv")
-    )
+    answer = evaluate("runs/finetuned", "--labels", tmp_path / "more.csv")
     assert answer.json()["n_queries"] == len(queries_of(here / "runs" / "finetuned" / "labels")["test"]) + 9
 
 
@@ -128,26 +106,9 @@ def test_a_resumed_run_keeps_its_records(here: Path, tmp_path: Path) -> None:
     content = (here / "labels.csv").read_bytes()
     try:
         write_labels(here / "labels.csv", 0, 40)
-        profile = here / "data" / "tiny.yaml"
-        done(
-            m3gal(
-                "finetune",
-                "--config",
-                profile,
-                "--labels",
-                here / "labels.csv",
-                "--pois",
-                here / "pois.csv",
-                "--run-name",
-                "short",
-                "--runs-dir",
-                here / "runs",
-                "--batch-size",
-                8,
-                "--resume",
-                "auto",
-            )
-        )
+        given = ("--labels", here / "labels.csv", "--pois", here / "pois.csv", "--runs-dir", here / "runs")
+        profile = ("--config", here / "data" / "tiny.yaml", "--batch-size", 8)
+        done(m3gal("finetune", *given, *profile, "--run-name", "short", "--resume", "auto"))
         assert file_contents(here / "runs" / "short" / "labels") == before
         refused = finetune(here, "short")
         assert refused.code == 2
@@ -173,7 +134,7 @@ def test_a_table_in_another_datum_becomes_part_of_the_run(here: Path) -> None:
     done(finetune(here, "shifted", "--datum", "gcj02", "--max-steps", 1))
     data = yaml.safe_load((here / "runs" / "shifted" / "config.yaml").read_text())["data"]
     assert (data["datum"], data["poi"]) == ("wgs84", "${run}/labels/poi_database.parquet")
-    answer = done(m3gal("eval-retrieval", "--json", "--checkpoint", "runs/shifted"))
+    answer = evaluate("runs/shifted")
     assert answer.json()["n_queries"] == len(queries_of(here / "runs" / "shifted" / "labels")["test"])
 
 
@@ -185,23 +146,9 @@ def test_a_dry_run_writes_nothing(here: Path) -> None:
 
 
 def test_a_beir_folder_gives_other_tools_the_same_metrics(here: Path, tmp_path: Path) -> None:
-    labels = ("labels.csv", "--pois", "pois.csv")
-    done(m3gal("data", "labels", *labels, "--beir", tmp_path / "beir"))
+    data_labels("--beir", tmp_path / "beir")
     run = tmp_path / "run.trec"
-    answer = done(
-        m3gal(
-            "eval-retrieval",
-            "--json",
-            "--labels",
-            tmp_path / "beir",
-            "--checkpoint",
-            "runs/pretrained",
-            "--run-file",
-            run,
-            "--run-depth",
-            PLACES,
-        )
-    )
+    answer = evaluate("runs/pretrained", "--labels", tmp_path / "beir", "--run-file", run, "--run-depth", PLACES)
     rows = [
         line.split("\t")
         for path in sorted((tmp_path / "beir" / "qrels").iterdir())
@@ -219,33 +166,27 @@ def test_a_beir_folder_gives_other_tools_the_same_metrics(here: Path, tmp_path: 
 
 
 def test_finetuning_takes_a_beir_folder_with_its_pois(here: Path, tmp_path: Path) -> None:
-    done(m3gal("data", "labels", "labels.csv", "--pois", "pois.csv", "--beir", tmp_path / "beir"))
-    given = ("--config", here / "data" / "tiny.yaml", "--init", "runs/pretrained", "--runs-dir", tmp_path / "runs")
-    done(
-        m3gal("finetune", *given, "--labels", tmp_path / "beir", "--run-name", "b", "--batch-size", 8, "--max-steps", 1)
-    )
-    assert queries_of(tmp_path / "runs" / "b" / "labels") == queries_of(here / "runs" / "finetuned" / "labels")
-    answer = done(m3gal("eval-retrieval", "--json", "--checkpoint", tmp_path / "runs" / "b"))
+    data_labels("--beir", tmp_path / "beir")
+    run = finetune_on(here, tmp_path, "b", "--labels", tmp_path / "beir", "--max-steps", 1)
+    assert queries_of(run / "labels") == queries_of(here / "runs" / "finetuned" / "labels")
+    answer = evaluate(run)
     assert answer.json()["n_pois"] == PLACES
+
+
+MAKE, POIS = ("data", "labels", "labels.csv"), ("--pois", "pois.csv")
 
 
 @pytest.mark.parametrize(
     ("args", "words"),
     [
         (("eval-retrieval", "--labels", "labels.csv", "--test", "x.jsonl"), "--labels and --test exclude each other"),
-        (("eval-retrieval", "--labels", "gone.csv", "--pois", "pois.csv"), "gone.csv: no such file or folder"),
-        (("data", "labels", "labels.csv", "-o", "new"), "labels.csv: no POI table for the labels\nGive --pois FILE."),
+        (("eval-retrieval", "--labels", "gone.csv", *POIS), "gone.csv: no such file or folder"),
+        ((*MAKE, "-o", "new"), "labels.csv: no POI table for the labels\nGive --pois FILE."),
         (("data", "labels", "data", "-o", "new"), "data: the folder contains no labels"),
-        (
-            ("data", "labels", "unknown.csv", "--pois", "pois.csv", "-o", "new"),
-            "unknown.csv:2: pois.csv has no POI with the id '1'",
-        ),
-        (("data", "labels", "labels.csv", "--pois", "pois.csv", "-o", "new", "--val", "2"), "--val must be at least 0"),
-        (
-            ("data", "labels", "labels.csv", "--pois", "pois.csv", "-o", "data"),
-            "trainings would find this file instead",
-        ),
-        (("data", "labels", "labels.csv", "--pois", "pois.csv", "--beir", "data"), "data: this is not an empty folder"),
+        (("data", "labels", "unknown.csv", *POIS, "-o", "new"), "unknown.csv:2: pois.csv has no POI with the id '1'"),
+        ((*MAKE, *POIS, "-o", "new", "--val", "2"), "--val must be at least 0"),
+        ((*MAKE, *POIS, "-o", "data"), "trainings would find this file instead"),
+        ((*MAKE, *POIS, "--beir", "data"), "data: this is not an empty folder"),
     ],
 )
 def test_wrong_use_writes_nothing(here: Path, args: tuple[str, ...], words: str) -> None:
@@ -262,7 +203,7 @@ def test_bad_rows_of_labels_are_left_out_and_listed(
 ) -> None:
     path = write_csv(tmp_path / "some.csv", ["query", "poi_id"], [["cafe", "p1"], ["bar", "gone"], ["hotel", "p2"]])
     out = tmp_path / "out"
-    answer = done(m3gal("data", "labels", path, "--pois", "pois.csv", "-o", out, "--skip-bad", "--json"))
+    answer = data_labels("-o", out, "--skip-bad", "--json", path=path)
     assert f"some.csv: 1 of 3 rows are invalid and left out; see {out / 'some.bad.jsonl'}" in answer.err
     (row,) = [json.loads(line) for line in (out / "some.bad.jsonl").read_text().splitlines()]
     assert (row["where"], row["row"]) == (f"{path}:3", {"query": "bar", "poi_id": "gone"})
@@ -277,23 +218,7 @@ def test_records_of_a_query_with_two_places_have_both(here: Path, tmp_path: Path
     path = write_csv(
         tmp_path / "two.csv", ["query", "poi_id", "label"], [["cafe", "p1", 1], ["cafe", "p2", 3], ["cafe", "p4", 0]]
     )
-    done(
-        m3gal(
-            "data",
-            "labels",
-            path,
-            "--pois",
-            "pois.csv",
-            "-o",
-            tmp_path / "out",
-            "--val",
-            0,
-            "--test",
-            0,
-            "--negatives",
-            5,
-        )
-    )
+    data_labels("-o", tmp_path / "out", "--val", 0, "--test", 0, "--negatives", 5, path=path)
     (record,) = read_records(tmp_path / "out" / "train_dataset_use_gis.jsonl")
     assert [p.docid for p in record.positives] == ["p1", "p2"]
     assert record.negatives[0].docid == "p4"
@@ -302,5 +227,4 @@ def test_records_of_a_query_with_two_places_have_both(here: Path, tmp_path: Path
 
 def test_json_lines_are_labels_too(here: Path, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "some.jsonl", [{"query": "cafe", "poi_id": "p1"}, {"query": "bar", "poi_id": "p2"}])
-    answer = done(m3gal("data", "labels", path, "--pois", "pois.csv", "-o", tmp_path / "out", "--json"))
-    assert answer.json()["queries"] == 2
+    assert data_labels("-o", tmp_path / "out", "--json", path=path).json()["queries"] == 2

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from m3gal_cli import poi_source
@@ -81,7 +82,31 @@ def test_an_index_follows_its_table_with_a_message(here: Path, tmp_path: Path) -
     moved = ("predict", "-", "-k", PLACES, "--data-dir", tmp_path / "empty", "--index-dir", tmp_path / "elsewhere")
     moved = (*moved, "--checkpoint", "runs/only")
     assert done(m3gal(*moved, stdin="cafe\n")).lines() == again.lines(), "no table is named at all"
-    assert "some.pois.csv: no such POI table" in m3gal(*given, stdin="cafe\n").err
+    assert "some.pois.csv: no such table" in m3gal(*given, stdin="cafe\n").err
+
+
+def test_a_folder_of_parts_is_one_table_whose_columns_can_be_added_to_the_matches(here: Path, tmp_path: Path) -> None:
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    shops = pd.DataFrame([place(i) for i in range(8)], columns=["street", "lon", "latitude"])
+    shops = shops.assign(
+        name=[f"Shop {i}" for i in range(8)], shop_no=range(100, 108), phone=[f"+{i}" for i in range(8)]
+    )
+    for number, rows in enumerate((shops[:5], shops[5:])):
+        rows.to_parquet(parts / f"{number}.parquet", index=False)
+    (tmp_path / "q.csv").write_bytes("订单;查询\nA17;Shop 3 北门\n".encode("gb18030"))
+    given = ("predict", tmp_path / "q.csv", "-k", 8, "--pois", parts)
+    (answer,) = (found := done(m3gal(*given, "--with", "phone"))).lines()
+    assert answer["订单"] == "A17"
+    assert {m["poi_id"]: (m["name"], m["phone"]) for m in answer["matches"]} == {
+        100 + i: (f"Shop {i}", f"+{i}") for i in range(8)
+    }
+    assert "parts: own table: id = shop_no, name = name, street = street, lng = lon, lat = latitude" in found.err
+    assert "q.csv: read as GB18030" in found.err
+    shops[5:].drop(index=6).to_parquet(parts / "1.parquet", index=False)
+    assert "brought up to date with parts: 1 removed\n" in done(m3gal(*given)).err
+    refused = m3gal(*given, "--with", "fax")
+    assert (refused.code, "--with: the POI table has no column 'fax'" in refused.err) == (2, True)
 
 
 def test_unreadable_reranker_weights_are_refused_before_the_index_is_built(here: Path, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_the_vectors_of_pois_depend_on_the_file_the_tokenizer_and_the_settings(
 ) -> None:
     def state(**settings: Any) -> tuple[str, str]:
         files, values = published_poi_sources(published[0], str(encoder), ModelSettings(**settings))
-        return Fingerprint(tuple(files)).sha256(), json.dumps(values)
+        return Fingerprint(tuple(files)).sha256, json.dumps(values)
 
     before = state()
     assert state(query_prefix="q") == before

@@ -14,7 +14,7 @@ from m3gal_cli.errors import InputError
 
 def state(checkpoint: Path) -> tuple[str, str]:
     files, settings = poi_sources(checkpoint)
-    return Fingerprint(tuple(files)).sha256(), json.dumps(settings)
+    return Fingerprint(tuple(files)).sha256, json.dumps(settings)
 
 
 @pytest.mark.parametrize(

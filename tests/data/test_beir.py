@@ -18,19 +18,11 @@ from tests.helpers.cli import file_contents
 from tests.helpers.sample_town import PLACES, place, record, write_lines
 
 EXACT = LabelOptions(0, SplitRule(keep=True))
+PLACE_A = {"lng": 24.9, "lat": 60.1, "phone": "1"}
+PLACE_B = {"longitude": "24.91", "Latitude": 60.12}
 CORPUS = [
-    {
-        "_id": "a",
-        "title": "Cafe Alfa",
-        "text": "cafe,Mill Lane 3",
-        "metadata": {"lng": 24.9, "lat": 60.1, "phone": "1"},
-    },
-    {
-        "_id": "b",
-        "title": "Bar Beta",
-        "text": "Bar Beta,Mill Lane 5",
-        "metadata": {"longitude": "24.91", "Latitude": 60.12},
-    },
+    {"_id": "a", "title": "Cafe Alfa", "text": "cafe,Mill Lane 3", "metadata": PLACE_A},
+    {"_id": "b", "title": "Bar Beta", "text": "Bar Beta,Mill Lane 5", "metadata": PLACE_B},
     {"_id": "c", "title": "", "text": "School Gamma", "metadata": {"lon": 24.92, "lat": 60.13, "tags": ["x", 1]}},
 ]
 QUERIES = [
@@ -74,11 +66,8 @@ def test_a_folder_is_read_as_labels_and_pois(tmp_path: Path) -> None:
 def test_splits_of_the_qrels_are_kept(tmp_path: Path) -> None:
     unequal = [QUERIES[0], QUERIES[1], {"_id": "q3", "text": "gamma", "metadata": {}}]
     made = make_records(beir(tmp_path / "in", queries=unequal), None, read_pois, LabelOptions(1))
-    assert {split: [r.query_id for r in rows] for split, rows in made.records.items()} == {
-        "train": ["q1"],
-        "val": ["q2"],
-        "test": ["q3"],
-    }
+    found = {split: [r.query_id for r in rows] for split, rows in made.records.items()}
+    assert found == {"train": ["q1"], "val": ["q2"], "test": ["q3"]}
     assert [p.docid for p in made.records["train"][0].negatives] == ["b"]
 
 
@@ -117,15 +106,12 @@ def test_labels_of_a_table_come_back_from_beir(tmp_path: Path) -> None:
     made = make_records(tmp_path / "labels.csv", tmp_path / "pois.parquet", read_pois, LabelOptions(3))
     write_beir(made.labels, made.pois, made.splits, tmp_path / "beir")
     again = make_records(tmp_path / "beir", None, read_pois, LabelOptions(3))
-    assert again.pois[["poi_id", "address", "lng", "lat", "name"]].equals(
-        made.pois[["poi_id", "address", "lng", "lat", "name"]]
-    )
+    columns = ["poi_id", "address", "lng", "lat", "name"]
+    assert again.pois[columns].equals(made.pois[columns])
     assert list(again.records) == ["train", "val", "test"]
     for split, own in made.records.items():
-        theirs = {r.query: r for r in again.records[split]}
-        assert {r.query: (r.positives, r.lng, r.lat) for r in own} == {
-            q: (r.positives, r.lng, r.lat) for q, r in theirs.items()
-        }
+        first, second = ({r.query: (r.positives, r.lng, r.lat) for r in rows} for rows in (own, again.records[split]))
+        assert first == second
 
 
 def test_candidate_records_become_judged_documents(tmp_path: Path) -> None:

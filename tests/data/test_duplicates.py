@@ -14,6 +14,11 @@ def test_a_key_is_the_trimmed_text_and_degrees_to_a_decimetre() -> None:
     assert place_key("东门", 120.123456, 30.0) != place_key("北门", 120.123456, 30.0)
 
 
+def test_the_key_of_numpy_numbers_is_that_of_python_numbers() -> None:
+    values = np.round(np.random.default_rng(0).uniform(24, 25, 2000), 6) + 5e-7
+    assert {place_key("a", v, v) for v in values} == {place_key("a", v, v) for v in values.tolist()}
+
+
 def test_rows_are_equal_in_text_and_coordinates() -> None:
     rng = np.random.default_rng(1)
     text, lng, lat = rng.integers(0, 3, 60), rng.integers(0, 3, 60) / 7, rng.integers(0, 2, 60) / 7

@@ -89,6 +89,20 @@ def test_a_source_without_rows_is_filled_up_by_others(compounds: MiningTable) ->
     assert sum(counts.values()) == 20
 
 
+@pytest.mark.parametrize("first", [1, 7, 59, 60, 61])
+def test_the_nearest_rows_come_in_the_order_of_a_stable_sort(first: int) -> None:
+    """Rows on a coarse grid have many equal distances."""
+    metres = np.random.default_rng(first).integers(0, 4, (90, 2)).astype(float)
+    none = [""] * 90
+    table = MiningTable([f"shop {i}" for i in range(90)], none, none, none, metres, none, none, range(90))
+    rows = np.sort(np.random.default_rng(0).permutation(90)[:60])
+    distances = np.hypot(*(metres[rows] - metres[3]).T)
+    wanted = rows[np.argsort(distances, kind="stable")].tolist()
+    miner = NegativeMiner(table)
+    assert list(miner._nearest_first(rows, 3, first)) == wanted
+    assert list(miner._nearest_first(rows[:0], 3, first)) == []
+
+
 @pytest.mark.parametrize(
     ("table", "gold", "negatives"),
     [

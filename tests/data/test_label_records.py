@@ -17,6 +17,7 @@ from m3gal_cli.data.label_splits import SplitRule
 from m3gal_cli.data.records import Record, read_records, write_records
 from m3gal_cli.data.tables import write_table
 from m3gal_cli.errors import InputError
+from m3gal_cli.geo.distances import haversine_m
 from m3gal_cli.poi_source import read_pois
 
 PLACES = 60
@@ -178,3 +179,20 @@ def test_candidate_records_are_labels_too(tmp_path: Path, pois: Path) -> None:
     again = made(path, None, negatives=0)
     assert list(again.records) == ["test"], "the split is that of the file name"
     assert again.records["test"] == first.records["train"]
+
+
+def test_query_locations_far_from_their_pois_are_said(tmp_path: Path, pois: Path) -> None:
+    header, rows = "query,poi_id,lat,lng", [f"cafe {i},p{i},60.1,24.9" for i in range(9)]
+    assert not any("km from" in note for note in made(labels(tmp_path, *rows, header=header), pois).summary.notes)
+    result = made(labels(tmp_path, *rows, header="query,poi_id,lng,lat"), pois)
+    (note,) = [note for note in result.summary.notes if "km from" in note]
+    distance = haversine_m(60.1, 24.9, 24.9 + 4 / 500, 60.1 + 4 / 500) / 1000  # p4
+    assert abs(float(note.split(" are ")[1].split(" km")[0].replace(",", "")) - distance) < 2
+    assert note.endswith("are lng and lat swapped?")
+
+
+def test_labels_of_another_table_are_refused_with_an_id_of_each(tmp_path: Path, pois: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"has none of the 2 ids; they are such as 'n1', those of pois.csv such as 'p0'"
+    ):
+        made(labels(tmp_path, "a,n1,1", "b,n2,1"), pois, skip_bad=True)

@@ -22,6 +22,8 @@ from m3gal_cli.geo.datums import Datum
 from tests.helpers.datums import from_wgs84
 
 HEAD = "address,lng,lat\n"
+AMAP = {"id": "B1", "name": "面馆", "type": "餐厅", "typecode": "05", "address": "文三路1号", "location": "120.1,30.2"}
+AMAP |= {"cityname": "杭州市", "adname": "西湖区"}
 
 
 def file(tmp_path: Path, content: str | bytes, name: str = "pois.csv") -> Path:
@@ -66,7 +68,7 @@ def test_a_table_of_m3gal_is_read_unchanged_and_na_is_a_text(tmp_path: Path) -> 
         (HEAD + "a,1,2\nMill Lane, 2,1,2\n", ":3", "the row has 4 cells, the header 3"),
         ("poi_id,address,lng,lat\n7,a,1,2\n7,b,1,2\n", ":3: poi_id", "poi_id '7' appears twice"),
         ("poi_id,address,lng,lat\n7,a,1,2\n ,b,1,2\n", ":3: poi_id", "the id is empty"),
-        ("name,street,x,y\na,s,1,2\n,,1,2\n", ":3: name", "expected text, got ''"),
+        ("name,street,x,y\na,s,1,2\n,,1,2\n", ":3: name", "expected text, got nothing"),
         ("name,wkt\na,POINT (1 2)\nb,POINT 1\n", ":3: wkt", "expected a geometry, got 'POINT 1'"),
         ("name,latlng\na,1 2\nb,?\n", ":3: latlng", "expected two numbers, got '?'"),
     ],
@@ -84,22 +86,14 @@ def test_swapped_columns_are_reported_with_the_option_that_swaps_them(tmp_path: 
     assert read_pois(path, PoiOptions(columns="lng=latitude, lat=lon"))["lng"].tolist() == [120.1]
 
 
-@pytest.mark.parametrize(
-    ("line", "column", "words"),
-    [
-        ('{"address": 5, "lng": 1, "lat": 2}', "address", "expected text, got '5'"),
-        ('{"address": "b", "lng": [1], "lat": 2}', "lng", "expected degrees, got '[1]'"),
-        ('{"address": "b", "lng": NaN, "lat": 2}', "lng", "expected degrees, got nothing"),
-    ],
-)
-def test_an_invalid_json_row_is_reported_with_its_line(tmp_path: Path, line: str, column: str, words: str) -> None:
-    path = file(tmp_path, f'{{"address": "a", "lng": 1, "lat": 2}}\n\n{line}\n', "pois.jsonl")
-    if column == "address":  # a number beside texts is read as a text
-        assert read_pois(path)["address"].tolist() == ["a", "5"]
-        return
+@pytest.mark.parametrize(("value", "shown"), [("[1]", "'[1]'"), ("NaN", "nothing")])
+def test_an_invalid_json_row_is_reported_with_its_line(tmp_path: Path, value: str, shown: str) -> None:
+    good = '{"address": "a", "lng": 1, "lat": 2}\n'
+    path = file(tmp_path, f'{good}\n{{"address": "b", "lng": {value}, "lat": 2}}\n', "pois.jsonl")
     error = refused(path)
-    assert error.where == f"{path}:3: {column}"
-    assert words in error.what
+    assert (error.where, error.what) == (f"{path}:3: lng", f"expected degrees, got {shown}")
+    number = file(tmp_path, f'{good}{{"address": 5, "lng": 1, "lat": 2}}\n', "pois.jsonl")
+    assert read_pois(number)["address"].tolist() == ["a", "5"], "a number beside texts is a text"
 
 
 def test_an_invalid_parquet_row_is_reported_with_its_number(tmp_path: Path) -> None:
@@ -120,7 +114,7 @@ def test_invalid_rows_are_left_out_and_listed_with_position_error_and_content(tm
     assert pois["poi_id"].tolist() == ["1", "8"]
     listed = sorted((json.loads(line) for line in bad.read_text().splitlines()), key=lambda row: row["where"])
     assert [(row["where"], row["error"]) for row in listed] == [
-        (f"{path}:3: name", "expected text, got ''"),
+        (f"{path}:3: name", "expected text, got nothing"),
         (f"{path}:4: lng", "expected degrees, got 'x'"),
         (f"{path}:5: lat", "95 is outside [-90, 90]"),
         (f"{path}:6", "the row has 5 cells, the header 4"),
@@ -132,7 +126,7 @@ def test_invalid_rows_are_left_out_and_listed_with_position_error_and_content(tm
     assert log[-1] == f"pois.csv: 6 of 8 rows are invalid and left out; see {bad}"
 
 
-def test_a_table_without_a_valid_row_is_refused_and_no_file_is_left(tmp_path: Path) -> None:
+def test_a_table_without_valid_or_without_invalid_rows_leaves_no_file(tmp_path: Path) -> None:
     path = file(tmp_path, "name,lng,lat\na,x,1\nb,y,1\n")
     error = refused(path, PoiOptions(bad_rows=tmp_path / "b.jsonl"))
     assert (error.where, error.what) == (
@@ -141,12 +135,8 @@ def test_a_table_without_a_valid_row_is_refused_and_no_file_is_left(tmp_path: Pa
     )
     with open_pois(file(tmp_path, "name,lng,lat\na,x,1\nb,2,1\n"), PoiOptions(bad_rows=tmp_path / "b.jsonl")) as stream:
         next(stream.batches())
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["pois.csv"], "an unfinished list of rows is not published"
-
-
-def test_a_table_without_invalid_rows_makes_no_file(tmp_path: Path) -> None:
     read_pois(file(tmp_path, HEAD + "a,1,2\n"), PoiOptions(bad_rows=tmp_path / "b.jsonl"))
-    assert [p.name for p in tmp_path.iterdir()] == ["pois.csv"]
+    assert [p.name for p in tmp_path.iterdir()] == ["pois.csv"], "no list that is unfinished or empty"
 
 
 def test_closed_pois_and_points_at_zero_are_counted(tmp_path: Path) -> None:
@@ -157,7 +147,7 @@ def test_closed_pois_and_points_at_zero_are_counted(tmp_path: Path) -> None:
     log: list[str] = []
     assert read_pois(tmp_path / "f.csv", log=log.append)["poi_id"].tolist() == ["a", "c"]
     assert log[-2:] == [
-        "f.csv: 1 POIs are closed for good and left out",
+        "f.csv: 1 POI is closed for good and left out",
         "f.csv: 1 POIs lie at 0, 0: are their coordinates unknown?",
     ]
     frame.assign(date_closed="2020-01-01").to_csv(tmp_path / "f.csv", index=False)
@@ -194,6 +184,7 @@ def test_repeated_ids_are_found_between_batches_of_any_size() -> None:
 
 def test_own_columns_keep_their_names_beside_the_canonical_ones(tmp_path: Path) -> None:
     columns = {"title": ["Foo"], "name": ["owner"], "address": ["Katu 1"], "x": [1.0], "y": [2.0], "lng": ["east"]}
+    columns |= {"cinema": ["MULTIKINO"]}
     frame = pd.DataFrame(columns | {"phone": [1], "geometry": ["POINT (1 2)"], "blob": [b"\0"], "poi_id": ["q"]})
     frame.to_parquet(tmp_path / "p.parquet")
     read = read_pois(tmp_path / "p.parquet", PoiOptions(columns="name=title, lng=x, lat=y, id=phone"))
@@ -209,6 +200,7 @@ def test_own_columns_keep_their_names_beside_the_canonical_ones(tmp_path: Path) 
         "x": 1.0,
         "y": 2.0,
         "lng_source": "east",
+        "cinema": "MULTIKINO",
         "phone": 1,
         "poi_id_source": "q",
     }
@@ -297,3 +289,25 @@ def test_published_tables_are_read_as_pandas_reads_them(shared: Path, name: str)
         expected.insert(0, "poi_id", np.arange(len(expected)))
     read = read_pois(shared / "data" / name)
     pd.testing.assert_frame_equal(read[expected.columns], expected)
+
+
+def test_shifted_coordinates_are_said_unless_they_are_converted(tmp_path: Path) -> None:
+    path = file(tmp_path, json.dumps({"pois": [AMAP]}), "a.json")
+    log: list[str] = []
+    plain = read_pois(path, log=log.append)
+    assert log[-1] == ("a.json: the coordinates seem to be GCJ-02, which is shifted. To convert them: --datum gcj02")
+    log.clear()
+    converted = read_pois(path, PoiOptions("gcj02"), log.append)
+    assert not any("shifted" in text for text in log)
+    assert abs(converted["lng"][0] - plain["lng"][0]) > 0.003
+
+
+def test_the_pois_of_a_table_with_the_columns_of_its_source_are_read_again_unchanged(tmp_path: Path) -> None:
+    path = file(tmp_path, json.dumps([AMAP]), "a.json")
+    for name in ("p.csv", "p.jsonl", "p.parquet"):
+        with open_pois(path, PoiOptions("gcj02")) as stream, poi_writer(tmp_path / name) as write:
+            for batch in stream.batches():
+                write(batch)
+        first, again = read_pois(path, PoiOptions("gcj02")), read_pois(tmp_path / name)
+        assert again.columns.tolist() == first.columns.tolist()
+        pd.testing.assert_frame_equal(again.round(6), first.round(6), check_dtype=False)

@@ -29,14 +29,15 @@ def stored(fingerprint: Fingerprint) -> Any:
 
 def test_the_hash_is_that_of_the_contents(files: tuple[Path, ...]) -> None:
     each = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)
-    assert Fingerprint(files).sha256() == hashlib.sha256(each).hexdigest()
+    assert Fingerprint(files).sha256 == hashlib.sha256(each).hexdigest()
 
 
 def test_unchanged_files_are_not_read(files: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     fingerprint = Fingerprint(files, {"bound": (1, 2.5, None)})
     record = stored(fingerprint)
-    monkeypatch.setattr(Fingerprint, "sha256", lambda self: pytest.fail("the files were read"))
+    monkeypatch.setattr(Fingerprint, "sha256", property(lambda self: pytest.fail("the files were read")))
     assert fingerprint.matches(record)
+    assert Fingerprint(files, {"bound": (1, 2.5, None)}).matches(record)
 
 
 def test_other_settings_order_or_content_do_not_match(files: tuple[Path, ...]) -> None:
@@ -46,7 +47,8 @@ def test_other_settings_order_or_content_do_not_match(files: tuple[Path, ...]) -
     assert not any(other.matches(record) for other in others)
     assert not any(own.matches(broken) for broken in (None, 3, {}, {"also": {"datum": "wgs84"}}))
     files[0].write_bytes(b"x" * files[0].stat().st_size)
-    assert not own.matches(record), "the size is the same, the content is not"
+    assert not Fingerprint(files, {"datum": "wgs84"}).matches(record), "the size is the same, the content is not"
+    assert own.matches(record), "a fingerprint is that of its first use"
 
 
 def test_a_file_elsewhere_with_equal_size_and_time_is_read(files: tuple[Path, ...], tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 # Audit events (PEP 578) of changes to the disk; each is raised before the change.
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.symlink", "os.link", "os.chmod", "os.truncate"}
+KILLED = 9  # exit code of a process that ends itself without cleaning up
 _NOW: list[Callable[[], None]] = []
 
 
@@ -43,6 +44,27 @@ def in_child(work: Callable[[], Any]) -> int:
         finally:
             os._exit(code)
     return pid
+
+
+def killed_at_each_change(work: Callable[[], Any], step: int = 1) -> Iterator[int]:
+    """Kill ``work`` before the first change to the disk, and again before every ``step``-th later one.
+
+    The number of changes that were made is yielded after each kill, and at last after a run that is not killed. The
+    caller then restores what ``work`` changed.
+    """
+    changes, code = 0, KILLED
+    while code == KILLED:
+        left = [changes]
+
+        def die(left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                os._exit(KILLED)
+
+        code = code_of(in_child(lambda die=die: listening(die, work)))
+        assert code in (0, KILLED)
+        yield changes
+        changes += step
 
 
 def code_of(pid: int) -> int:

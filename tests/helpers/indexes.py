@@ -63,7 +63,7 @@ def poi_table(count: int, seed: int = 0) -> pd.DataFrame:
 def index_sources(pois: pd.DataFrame, encoder: Encoder, model: Any = "model", table: Any = "table") -> IndexSources:
     """Sources whose fingerprints are names only."""
     fingerprints = Fingerprint((), {"name": model}), Fingerprint((), {"name": table})
-    return IndexSources(*fingerprints, lambda: pois, lambda: encoder)
+    return IndexSources(*fingerprints, lambda: (pois, None), lambda: encoder)
 
 
 def build(
@@ -75,7 +75,7 @@ def build(
 ) -> Index | None:
     """``open_or_build`` without a progress display."""
     log = (messages if messages is not None else []).append
-    return open_or_build(path, sources, log, lambda done, total: None, worker, shard_rows, poll_s=0.01)
+    return open_or_build(path, sources, log, lambda done, total: None, worker, shard_rows)
 
 
 def index_of(path: Path, pois: pd.DataFrame, encoder: Encoder, shard_rows: int = 8192) -> Index:

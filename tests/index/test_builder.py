@@ -8,7 +8,6 @@ import resource
 import shutil
 import signal
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from m3gal_cli.index.index import Index
 from m3gal_cli.index.segment_build import Worker
 from m3gal_cli.index.writer import open_writer
 from tests.helpers.cli import file_contents
-from tests.helpers.disk_events import code_of, in_child, listening
+from tests.helpers.disk_events import code_of, in_child, killed_at_each_change
 from tests.helpers.indexes import (
     GivenVectors,
     build,
@@ -52,7 +51,7 @@ def file_sources(folder: Path, pois: pd.DataFrame) -> IndexSources:
     (folder / "pois.csv").write_text(pois.to_csv())
     (folder / "model.bin").write_text("weights")
     table, model = (Fingerprint((folder / name,)) for name in ("pois.csv", "model.bin"))
-    return IndexSources(model, table, lambda: pois, ToyEncoder)
+    return IndexSources(model, table, lambda: (pois, None), ToyEncoder, table_name=table.files[0].name)
 
 
 def test_a_complete_index_is_used_if_its_table_is_missing(tmp_path: Path) -> None:
@@ -123,6 +122,15 @@ def test_an_outdated_index_is_replaced(tmp_path: Path, model: str, table: str, w
     assert os.listdir(tmp_path) == ["index"]
 
 
+def test_an_index_with_a_damaged_manifest_is_not_replaced(tmp_path: Path) -> None:
+    path = index_of(tmp_path / "index", POIS, ToyEncoder(), 8).path
+    (path / "manifest.json").write_text("{")
+    before = file_contents(path)
+    with pytest.raises(InputError, match=r"damaged index: manifest\.json is not readable"):
+        build(path, index_sources(POIS, ToyEncoder()), 8)
+    assert file_contents(path) == before
+
+
 @pytest.mark.parametrize("name", ["index", "index/manifest.json", "index/letter.txt"])
 def test_other_files_are_never_removed(tmp_path: Path, name: str) -> None:
     path = tmp_path / "index"
@@ -140,34 +148,23 @@ def test_a_build_that_is_killed_at_any_disk_change_is_completed_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replacing: bool
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    sources, changes, resumed = index_sources(POIS, ToyEncoder()), 0, 0
-    if replacing:
-        build(tmp_path / "expected", index_sources(POIS[:20], ToyEncoder(), "other", "other"), 15)
-    build(tmp_path / "expected", sources, 15)
-    expected = index_contents(tmp_path / "expected")
-    while True:
-        path, messages = tmp_path / f"index {changes}", list[str]()
+    sources, path, changes, resumed = index_sources(POIS, ToyEncoder()), tmp_path / "index", 0, 0
+
+    def start() -> None:
+        shutil.rmtree(path, ignore_errors=True)
         if replacing:
             build(path, index_sources(POIS[:20], ToyEncoder(), "other", "other"), 15)
-        left = [changes]
 
-        def die(left: list[int] = left) -> None:
-            left[0] -= 1
-            if left[0] < 0:
-                os._exit(9)
-
-        def work(path: Path = path, die: Callable[[], None] = die) -> None:
-            listening(die, lambda: build(path, sources, 15))
-
-        code = code_of(in_child(work))
+    start()
+    build(path, sources, 15)
+    expected = index_contents(path)
+    start()
+    for changes in killed_at_each_change(lambda: build(path, sources, 15)):
+        messages: list[str] = []
         build(path, sources, 15, messages)
         assert index_contents(path) == expected, changes
         resumed += any("resuming after" in line for line in messages)
-        shutil.rmtree(path)
-        if code == 0:
-            break
-        assert code == 9
-        changes += 1
+        start()
     assert changes > 30
     assert resumed > 15, "most kills leave something to resume"
 
@@ -323,5 +320,5 @@ def test_vectors_that_are_not_finite_in_float16_are_refused(tmp_path: Path, wron
     vectors[17, 2] = wrong
     with pytest.raises(InputError, match="a vector that is not finite for '17'"):
         build(tmp_path / "index", index_sources(POIS, GivenVectors(vectors)), 8)
-    with pytest.raises(InputError, match="not an index"):
+    with pytest.raises(InputError, match="no index"):
         Index(tmp_path / "index")

@@ -70,6 +70,11 @@ def truncate(path: Path) -> None:
     os.truncate(path, path.stat().st_size - 5)
 
 
+def overwrite(path: Path, start: int) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:start] + bytes(40) + content[start + 40 :])
+
+
 def changed(**values: Any) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         record = json.loads((path / "segment.json").read_text())
@@ -90,6 +95,10 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
     "no norm": changed(largest_norm=None),
     "no record": lambda path: (path / "segment.json").unlink(),
     "missing states": lambda path: (path / "states.1.npy").unlink(),
+    "unreadable header of states": lambda path: overwrite(path / "states.1.npy", 40),
+    "missing hashes": lambda path: (path / "id_hash.npy").unlink(),
+    "truncated hashes": lambda path: truncate(path / "row_hash.npy"),
+    "hashes of other rows": lambda path: np.save(path / "text_hash.npy", np.zeros(19, np.uint64)),
     "states of other rows": lambda path: np.save(path / "states.1.npy", np.zeros(19, np.uint8)),
 }
 
@@ -101,15 +110,26 @@ def test_a_damaged_index_is_reported(tmp_path: Path, damage: str) -> None:
     with pytest.raises(InputError, match="damaged index") as caught:
         Index(tmp_path / "index")
     assert caught.value.where == str(path)
-    assert caught.value.hint == "Delete the index; the next start builds it again."
+    assert "m3gal index build --pois FILE" in str(caught.value.hint)
 
 
-def test_a_folder_without_a_valid_manifest_is_not_an_index(tmp_path: Path) -> None:
+MANIFESTS = {
+    None: "no index",
+    "{": "damaged index: manifest.json is not readable",
+    "[1]": "damaged index: manifest.json is not readable",
+    '{"format": 2, "segments": 1}': "damaged index: manifest.json is not readable",
+    '{"format": 2, "segments": [{}], "dim": 4}': r"damaged index: manifest.json \(KeyError\('name'\)\)",
+    '{"format": 2, "segments": [], "dim": "4"}': "damaged index: manifest.json",
+    '{"format": 99}': "an index of another version of m3gal",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), MANIFESTS.items())
+def test_a_folder_without_a_valid_manifest_is_not_an_index(tmp_path: Path, text: str | None, message: str) -> None:
     path = index_of(tmp_path / "index", poi_table(20), ToyEncoder(), 8).path
-    for text in (None, "{", "[1]", '{"format": 99}'):
-        (path / "manifest.json").unlink() if text is None else (path / "manifest.json").write_text(text)
-        with pytest.raises(InputError, match="not an index"):
-            Index(path)
+    (path / "manifest.json").unlink() if text is None else (path / "manifest.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        Index(path)
 
 
 def test_memory_does_not_grow_with_the_rows_read(tmp_path: Path) -> None:

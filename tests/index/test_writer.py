@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import zlib
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from m3gal_cli.errors import InputError
@@ -22,7 +24,7 @@ from m3gal_cli.index.folder_lock import FolderLock
 from m3gal_cli.index.index import Index
 from m3gal_cli.index.merging import MAX_SEGMENTS, segments_to_merge
 from m3gal_cli.index.pca_pruning import PruningSettings
-from m3gal_cli.index.poi_rows import PoiRows
+from m3gal_cli.index.poi_rows import PoiRows, column_hashes, hashes_of
 from m3gal_cli.index.segment import Segment
 from m3gal_cli.index.writer import IndexWriter, Update, open_writer
 from m3gal_cli.text.document_frequencies import DocumentFrequencies
@@ -222,12 +224,25 @@ def test_ids_are_found_by_type_and_value_or_by_the_text_that_shows_them(tmp_path
         def left() -> list[Any]:
             return [p["poi_id"] for p in writer.index.pois_at(np.flatnonzero(writer.index.live))]
 
+        assert writer.delete(["true"]).not_found == ["true"], "Python's True equals 1"
         writer.delete(["1"])
         assert left() == [1, "007", 7, 2**60], "the text first"
         assert writer.delete(["1", "7", 8, "nan", "x" * 9]).not_found == ["8", "nan", "xxxxxxxxx"]
         assert left() == ["007", 2**60]
         writer.delete([2**60])
         assert left() == ["007"]
+
+
+@pytest.mark.parametrize(("stored", "given"), [(17, "17"), ("17", 17), (17, np.int64(17)), ("17", np.float64(17))])
+def test_a_number_and_its_text_are_one_id_unless_both_are_in_the_index(tmp_path: Path, stored: Any, given: Any) -> None:
+    generator = np.random.default_rng(0)
+    index_of(tmp_path / "index", frame([random_row(generator, stored), random_row(generator, "017")]), SmoothEncoder())
+    update = writing(tmp_path / "index", lambda writer: writer.upsert(frame([random_row(generator, given)])))
+    assert (update.added, update.changed) == (0, 1)
+    index = Index(tmp_path / "index")
+    ids = [poi["poi_id"] for poi in index.pois_at(np.flatnonzero(index.live))]
+    assert sorted(map(str, ids)) == ["017", str(given)]
+    assert writing(tmp_path / "index", lambda writer: writer.delete([stored, float("inf")])).removed == 1
 
 
 def test_columns_of_other_types_and_names_come_back_after_a_merge(tmp_path: Path) -> None:
@@ -274,24 +289,55 @@ def test_damaged_document_frequencies_are_counted_again(tmp_path: Path) -> None:
 
 def test_equal_values_of_other_types_have_equal_hashes() -> None:
     place = {"address": "a", "lng": 1.0, "lat": -0.0}
-    big = 2**53 + 1
-    kinds: list[list[Any]] = [
-        [3, 3.0],
-        [None, float("nan")],
-        ["3", "3"],
-        [big, big],
-        [[1, "x"], [1, "x"]],
-        [True, True],
-    ]
-    tables = [pd.DataFrame([{"poi_id": 1, **place, "own": value}]) for kind in kinds for value in kind]
-    mixed = [
-        pd.DataFrame([{"poi_id": 1, **place, "own": v}, {"poi_id": "2", **place, "own": {}}]) for k in kinds for v in k
-    ]
-    alone, beside = ([int(PoiRows.of(t).hashes["row"][0]) for t in given] for given in (tables, mixed))
+    kinds: list[list[Any]] = [[3, 3.0], [None, float("nan")], ["3"] * 2, [2**53 + 1] * 2, [[1, "x"]] * 2, [True] * 2]
+    rows = [{"poi_id": 1, **place, "own": value} for kind in kinds for value in kind]
+    beside = [pd.DataFrame([row, {"poi_id": "2", **place, "own": {}}]) for row in rows]
+    alone, beside = (
+        [int(PoiRows.of(table).hashes["row"][0]) for table in tables]
+        for tables in ([pd.DataFrame([row]) for row in rows], beside)
+    )
     assert alone[::2] == alone[1::2] == beside[::2] == beside[1::2]
     assert len(set(alone)) == 6, "values that differ have other hashes"
     absent = pd.DataFrame([{"lat": 0, "address": "a", "lng": 1, "poi_id": 1.0}])
     assert int(PoiRows.of(absent).hashes["row"][0]) == alone[2], "absent columns are as empty ones, in any order"
+
+
+@pytest.mark.parametrize(
+    ("kind", "examples"),
+    [
+        (
+            pa.struct([("a", pa.int64()), ("b", pa.list_(pa.string()))]),
+            [{"a": 1, "b": ["x", None]}, {"a": None, "b": ["x"]}, {"a": None, "b": None}, {"a": 2, "b": []}],
+        ),
+        (pa.list_(pa.int32()), [[1, 2], [2, 1], [1], [], [1, None], [None]]),
+        (pa.large_list(pa.struct([("c", pa.float64())])), [[{"c": 1.5}], [{"c": None}], [{"c": 1.5}] * 2, []]),
+        (pa.list_(pa.int64(), 2), [[1, 2], [2, 1], [1, None]]),
+        (pa.map_(pa.string(), pa.string()), [[("a", "b")], [("b", "a")], []]),
+        (pa.timestamp("s"), [datetime(2024, 1, 2), datetime(2024, 1, 3)]),
+        (pa.binary(), [b"\xff", b"", b"a"]),
+    ],
+    ids=str,
+)
+def test_nested_columns_are_hashed_by_their_content(kind: pa.DataType, examples: list[Any]) -> None:
+    """Values of a column in chunks and slices have the hashes of the same Python values; null is 0."""
+    values = [None, *examples, None]
+    array = pa.array(values * 3, kind)
+    chunks = pa.chunked_array([array[:1], array[1 : len(values) + 1], array[len(values) + 1 :]])
+    hashes = column_hashes(pa.table({"own": chunks}), "own")
+    assert hashes.tolist() == 3 * hashes[: len(values)].tolist()
+    assert (hashes[0], hashes[len(values) - 1]) == (0, 0)
+    assert len(set(hashes.tolist())) == len(values) - 1, "other values have other hashes"
+    if pa.types.is_struct(kind) or pa.types.is_list(kind):
+        assert hashes_of(values).tolist() == hashes[: len(values)].tolist()
+
+
+def test_a_key_that_no_row_of_a_table_has_changes_no_hash() -> None:
+    """A row that is added to a JSON file may add keys to the type of all rows."""
+    before, after = (
+        column_hashes(pa.table({"own": pa.array(rows)}), "own")
+        for rows in ([{"a": 1}, {"a": 2}], [{"a": 1}, {"a": 2}, {"a": 3, "b": "x"}])
+    )
+    assert after[:2].tolist() == before.tolist() == hashes_of([{"a": 1}, {"b": None, "a": 2}]).tolist()
 
 
 def test_a_snapshot_stays_readable_while_the_index_is_changed(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from m3gal_cli.index.index import Index
 from m3gal_cli.index.manifest import unused
 from m3gal_cli.index.writer import open_writer
 from tests.helpers.cli import ENVIRONMENT
-from tests.helpers.disk_events import code_of, in_child, listening
+from tests.helpers.disk_events import killed_at_each_change
 from tests.helpers.indexes import index_of, poi_table
 from tests.helpers.toy_models import ToyEncoder
 
@@ -78,20 +77,9 @@ def test_an_update_that_is_killed_between_disk_changes_leaves_a_snapshot(
             snapshots.append(contents(tmp_path / "expected"))
     update(tmp_path / "expected")
     snapshots.append(contents(tmp_path / "expected"))
-    changes, seen = 0, set[int]()
-    while True:
-        path, left = tmp_path / f"index {changes}", [changes]
-        shutil.copytree(start, path)
-
-        def die(left: list[int] = left) -> None:
-            left[0] -= 1
-            if left[0] < 0:
-                os._exit(9)
-
-        def work(path: Path = path, die: Callable[[], None] = die) -> None:
-            listening(die, lambda: update(path))
-
-        code = code_of(in_child(work))
+    changes, seen, path = 0, set[int](), tmp_path / "index"
+    shutil.copytree(start, path)
+    for changes in killed_at_each_change(lambda: update(path), STEP):
         found = contents(path)
         assert found in snapshots, changes
         seen.add(snapshots.index(found))
@@ -100,10 +88,7 @@ def test_an_update_that_is_killed_between_disk_changes_leaves_a_snapshot(
         assert unused(path, Index(path).manifest) == [], "the next writer removes what was left"
         assert not (path / "building").exists()
         shutil.rmtree(path)
-        if code == 0:
-            break
-        assert code == 9
-        changes += STEP
+        shutil.copytree(start, path)
     assert changes > 20 * STEP
     assert seen == {0, 1, 2, 3}
 

@@ -105,7 +105,8 @@ def test_the_file_holds_the_snapshot_only_and_is_reproducible(here: Path, tmp_pa
         shutil.rmtree(here / "index/building")
         shutil.rmtree(here / "index/segments/unused")
     assert first.read_bytes() == second.read_bytes()
-    names = zipfile.ZipFile(first).namelist()
+    with zipfile.ZipFile(first) as file:
+        names = file.namelist()
     assert names == sorted(names)
     assert {name.split("/")[0] for name in names} == {MANIFEST, "README.md", "model", "segments"}
     states = [name for name in names if "states" in name]
@@ -195,19 +196,8 @@ def test_another_user_asks_a_read_only_copy(here: Path, tmp_path: Path) -> None:
     home.mkdir(mode=0o777)
     home.chmod(0o777)
     subprocess.run(["chmod", "-R", "a-w,a+rX", str(copy)], check=True)
-    command = [
-        sys.executable,
-        "-m",
-        "m3gal_cli",
-        "predict",
-        "-",
-        "-k",
-        "99",
-        "--with",
-        "phone",
-        "--index-dir",
-        str(copy),
-    ]
+    options = ["-k", "99", "--with", "phone", "--index-dir", str(copy)]
+    command = [sys.executable, "-m", "m3gal_cli", "predict", "-", *options]
     if os.geteuid() == 0:
         if shutil.which("setpriv") is None:
             pytest.skip("NOT TESTED as another user: this process is root and setpriv is not installed")
@@ -216,9 +206,9 @@ def test_another_user_asks_a_read_only_copy(here: Path, tmp_path: Path) -> None:
                 folder.chmod(folder.stat().st_mode | 0o055)
         command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *command]
     environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    for options in ([], ["--index", "ann"]):
+    for search in ([], ["--index", "ann"]):
         answer = subprocess.run(
-            [*command, *options], input=QUERIES.encode(), capture_output=True, cwd=home, env=environment, check=False
+            [*command, *search], input=QUERIES.encode(), capture_output=True, cwd=home, env=environment, check=False
         )
         assert answer.returncode == 0, answer.stderr.decode()
         assert [json.loads(line) for line in answer.stdout.splitlines()] == wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def test_the_weights_are_fitted_on_the_validation_records_near_the_prior(answer:
     assert (weights.queries, weights.queries_before_training) == (VAL, TRAIN)
     np.testing.assert_allclose(weights.vector, oracle(session, "val", prior).vector, atol=1e-4)
     assert np.abs(weights.vector - oracle(session, "val").vector).max() > 0.01
-    assert f"linear reranker, fitted on {VAL} validation queries and {TRAIN} training queries: " in answer.err
+    assert f"linear reranker, fitted on {VAL} validation queries and {TRAIN} before the training: " in answer.err
 
 
 def test_the_reranked_metrics_are_logged_reported_and_on_the_model_card(town: Path, run: Path) -> None:
@@ -139,17 +140,64 @@ def test_the_reranked_metrics_are_logged_reported_and_on_the_model_card(town: Pa
     assert "| reranked | " in (run / "best" / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("how", ["finetuned before", "resumed", "no step"])
-def test_there_is_no_prior_without_an_untrained_model(town: Path, run: Path, start: Path, how: str) -> None:
-    """A finetuned model may know the training records; a run without a step has no use for a prior."""
-    options = {
-        "finetuned before": ("--init", run, "--max-steps", 1),
-        "resumed": ("--resume", run, "--epochs", 2),
-        "no step": ("--init", start, "--max-steps", 0),
-    }
-    own = finetune(town, how, *options[how]).run
+def test_a_run_without_a_step_has_no_prior(town: Path, start: Path) -> None:
+    own = finetune(town, "no step", "--init", start, "--max-steps", 0).run
     assert not (own / BEFORE_TRAINING_FILE).exists()
     assert weights_of(own).queries_before_training == 0
+
+
+@pytest.mark.parametrize("options", [("--init", "--max-steps", 1), ("--resume", "--epochs", 2)])
+def test_the_weights_of_a_finetuned_model_are_the_prior(town: Path, run: Path, options: tuple[object, ...]) -> None:
+    """The model may know the training records, so nothing is fitted on them."""
+    how, *more = options
+    own = finetune(town, f"finetuned before {how}", how, run, *more).run
+    assert weights_of(own, BEFORE_TRAINING_FILE) == weights_of(run)
+    assert (weights_of(own).queries, weights_of(own).queries_before_training) == (VAL, VAL)
+
+
+@pytest.fixture(scope="module")
+def fitted_start(start: Path) -> Path:
+    """A pretrained run with reranker weights that were fitted on more queries than the training records."""
+    copy = start.with_name("fitted start")
+    shutil.copytree(start, copy, symlinks=True)
+    RerankerWeights({"dense_score": 0.5, "number_match": 3.0}, TRAIN + 1).save(copy / "best")
+    return copy
+
+
+def test_weights_of_more_queries_are_the_prior_of_the_fit_on_the_training_records(
+    town: Path, start: Path, fitted_start: Path
+) -> None:
+    own = finetune(town, "few labels", "--init", fitted_start, "--max-steps", 1).run
+    initial, prior, weights = weights_of(fitted_start), weights_of(own, BEFORE_TRAINING_FILE), weights_of(own)
+    assert (prior.queries, prior.queries_before_training) == (TRAIN, TRAIN + 1)
+    np.testing.assert_allclose(prior.vector, oracle(open_session(start, {}), "train", initial).vector, atol=1e-4)
+    np.testing.assert_allclose(weights.vector, oracle(open_session(own, {}), "val", prior).vector, atol=1e-4)
+    RerankerWeights(initial.by_name, TRAIN).save(fitted_start / "best")
+    equal = finetune(town, "as many labels", "--init", fitted_start, "--max-steps", 1).run
+    RerankerWeights(initial.by_name, TRAIN + 1).save(fitted_start / "best")
+    assert weights_of(equal, BEFORE_TRAINING_FILE).queries_before_training == 0
+
+
+@pytest.mark.parametrize("count", [0, MIN_QUERIES - 1])
+def test_the_initial_weights_are_kept_with_too_few_validation_queries(
+    town: Path, start: Path, fitted_start: Path, tmp_path: Path, count: int
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for path in town.parent.glob("*.*"):
+        shutil.copy(path, data)
+    (data / "val_dataset_use_gis.jsonl").unlink()
+    if count:
+        write_lines(data / "val_dataset_use_gis.jsonl", [record(9 + i) for i in range(count)])
+    profile = data / town.name
+    answer = finetune(profile, "kept", "--data-dir", data, "--init", fitted_start, "--max-steps", 1)
+    assert weights_of(answer.run) == weights_of(fitted_start)
+    assert f"the reranker keeps the weights from before the training ({TRAIN + 1} queries)" in answer.err
+    assert len(reranker_rows(answer.run)) == (count > 0)
+    assert open_session(answer.run, {}).weights == weights_of(fitted_start)
+    without = finetune(profile, "without", "--data-dir", data, "--init", start, "--max-steps", 1)
+    assert RerankerWeights.load(without.run / "best") is None
+    assert ("no reranker: fewer than 20" in without.err) == (count > 0)
 
 
 def test_the_fit_does_not_change_the_training(town: Path, start: Path, run: Path) -> None:

@@ -8,7 +8,10 @@ from typing import Any
 
 # Names under which an answer lists its rows: Overpass, Amap, Baidu and Google, Tencent, HERE, CKAN and others.
 LISTS = ("elements", "pois", "results", "places", "data", "items", "records", "rows")
-_OF_A_ROW = {"name", "lat", "lng", "lon", "latitude", "longitude", "location", "geometry"}
+_OF_A_ROW = {
+    "id", "name", "title", "名称", "店名", "address", "x", "lat", "lng", "lon", "latitude", "longitude", "location",
+    "geometry",
+}  # fmt: skip
 _LIST = re.compile(r"\[\s*(\S)")
 
 
@@ -47,10 +50,11 @@ def element_rows(element: dict[str, Any]) -> Iterator[dict[str, Any]]:
     place, bounds = element, element.get("bounds")
     if isinstance(element.get("center"), dict):
         place = element["center"]
-    elif isinstance(bounds, dict) and len(bounds) == 4:
-        place = {
-            "lat": (bounds["minlat"] + bounds["maxlat"]) / 2,
-            "lon": (bounds["minlon"] + bounds["maxlon"]) / 2,
-        }
+    elif isinstance(bounds, dict):
+        place = {axis: _middle(bounds.get(f"min{axis}"), bounds.get(f"max{axis}")) for axis in ("lat", "lon")}
     own = {"id": f"{str(element['type'])[:1]}{element['id']}", "lat": place.get("lat"), "lon": place.get("lon")}
     yield own | {key: value for key, value in tags.items() if key not in own}
+
+
+def _middle(low: Any, high: Any) -> float | None:
+    return (low + high) / 2 if isinstance(low, int | float) and isinstance(high, int | float) else None

@@ -22,13 +22,7 @@ from m3gal_cli.data.formats.dialects import (
 )
 from m3gal_cli.data.formats.encodings import encoding_name
 from m3gal_cli.data.formats.source import ByteStream, LineBlock, Source, line_blocks
-from m3gal_cli.data.formats.table import (
-    BatchBuilder,
-    RawBatch,
-    RawTable,
-    TableOptions,
-    distinct_columns,
-)
+from m3gal_cli.data.formats.table import BatchBuilder, RawBatch, RawTable, TableOptions, distinct_columns
 from m3gal_cli.data.lines import BadInput
 from m3gal_cli.errors import InputError
 
@@ -41,7 +35,8 @@ csv.field_size_limit(MAX_CELL)  # the default is too small for polygons
 class DelimitedTable(RawTable):
     """A text file with a row per line; a quoted cell may contain line ends.
 
-    Blank lines and rows without a value are skipped, and titles above the header. Rows with fewer cells than the header are filled with "", unless they have less than half.
+    Titles above the header, blank lines and rows without a value are skipped. Rows with fewer cells than the header are
+    filled with "", unless they have less than half.
     """
 
     def __init__(self, source: Source, encoding: str, options: TableOptions) -> None:
@@ -188,36 +183,40 @@ def split_rows(
         lines += block.lines if block else []
         if skip_first and lines:
             number, lines, skip_first = number + 1, lines[1:], False
-        while lines:
-            rows, ends, error = _split(lines, delimiter, quotes)
-            used = ends[-1] if ends else 0
-            starts = [number + end for end in [0, *ends[:-1]][: len(rows)]]
-            yield RowBlock(rows, starts, sum(map(len, lines[:used])))
+        at = 0  # the first line that was not read
+        while at < len(lines):
+            rows, ends, error = _split(lines, at, delimiter, quotes)
+            starts = [number + end for end in [at, *ends[:-1]][: len(rows)]]
+            begin, at = at, ends[-1] if ends else at
+            yield RowBlock(rows, starts, sum(map(len, lines[begin:at])))
             open_quote = error is not None and error.args[0] == "unexpected end of data"
             if open_quote and block and not block.error:
-                number, lines = number + used, lines[used:]
                 break  # the next block may close it
             if error:
                 what = f"the row cannot be split into cells ({error})"
                 hint = "Is a quote missing? Write a quote in a cell twice, and quote the cell."
-                refuse(BadInput(what, where=f"{name}:{number + used}", hint=hint), lines[used].rstrip("\r\n"))
-                used += 1
-            number, lines = number + used, lines[used:]
+                refuse(BadInput(what, where=f"{name}:{number + at}", hint=hint), lines[at].rstrip("\r\n"))
+                at += 1
+        number, lines = number + at, lines[at:]
         if block and block.error:
             refuse(block.error, None)
             number += 1
 
 
-def _split(lines: list[str], delimiter: str, quotes: bool) -> tuple[list[list[str]], list[int], csv.Error | None]:
-    """Return the rows before the first error, the number of lines up to the end of each, and the error."""
+def _split(
+    lines: list[str], at: int, delimiter: str, quotes: bool
+) -> tuple[list[list[str]], list[int], csv.Error | None]:
+    """Return the rows from line ``at`` to the first error, the line behind the end of each, and the error."""
     rows: list[list[str]] = []
     ends: list[int] = []
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    reader = csv.reader(lines, delimiter=delimiter, strict=True, quoting=quoting)
+    reader = csv.reader(
+        map(lines.__getitem__, range(at, len(lines))), delimiter=delimiter, strict=True, quoting=quoting
+    )
     try:
         for row in reader:
             rows.append(row)
-            ends.append(reader.line_num)
+            ends.append(at + reader.line_num)
     except csv.Error as error:
         return rows, ends, error
     return rows, ends, None

@@ -38,23 +38,26 @@ def recognise_delimiter(lines: Sequence[str]) -> str:
 
 
 def count_titles(lines: Sequence[str]) -> int:
-    """Return the number of rows above the header: titles and comments, whose cells are fewer than those of all others.
+    """Return the number of rows above the header: titles and comments, which have fewer cells than the rows below.
+
+    Of the delimiters, the one counts that gives the most cells in rows of equal width.
 
     Args:
         lines: The first lines of the file that are not blank.
     """
-    best, titles = 2.0, 0
+    best, titles = 0, 0
     for delimiter in DELIMITERS:
         rows = [row for row in split_sample(lines, delimiter) if any(cell.strip() for cell in row)]
         given = [sum(bool(cell.strip()) for cell in row) for row in rows]
         width = max(given, default=0)
-        at = next((i for i, count in enumerate(given) if count == width), 0)
+        at = given.index(width) if width else 0
         below = [len(row) for row in rows[at:]]
-        share = sum(cells == below[0] for cells in below) / max(len(below), 1)
-        if width * share > best:
-            few = at <= MAX_TITLES and max(given[:at], default=0) <= max(1, width // 3)
-            header = len(below) > 1 and share > 0.9 and is_header(rows[at]) and len(set(rows[at])) == len(rows[at])
-            best, titles = width * share, at if few and header else 0
+        alike = sum(cells == below[0] for cells in below)
+        if width > 2 and width * alike > best:
+            titles_are_short = at <= MAX_TITLES and max(given[:at], default=0) <= max(1, width // 3)
+            names_are_distinct = is_header(rows[at]) and len(set(rows[at])) == len(rows[at])
+            rows_follow = len(below) > 1 and alike > 0.9 * len(below)
+            best, titles = width * alike, at if titles_are_short and names_are_distinct and rows_follow else 0
     return titles
 
 

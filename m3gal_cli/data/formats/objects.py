@@ -16,14 +16,7 @@ from m3gal_cli.data.formats.geojson import feature_row, nested
 from m3gal_cli.data.formats.json_stream import JsonStream
 from m3gal_cli.data.formats.shapes import Shape
 from m3gal_cli.data.formats.source import ByteStream, Source, line_blocks, text_chunks
-from m3gal_cli.data.formats.table import (
-    BadRow,
-    BatchBuilder,
-    Log,
-    RawBatch,
-    RawTable,
-    TableOptions,
-)
+from m3gal_cli.data.formats.table import BadRow, BatchBuilder, Log, RawBatch, RawTable, TableOptions
 from m3gal_cli.data.lines import BadInput
 from m3gal_cli.errors import InputError
 
@@ -152,11 +145,12 @@ class JsonTable(ObjectTable):
             if block.error:
                 options.refuse(block.error, None)
 
-    def _values(self, stream: ByteStream, options: TableOptions) -> Iterator[tuple[int, Any, str]]:
-        chunks = text_chunks(stream, self.name, self._encoding)
-        objects = JsonStream(chunks, self.name)
-        for number, (value, text) in enumerate(objects, 1):
+    def _values(self, stream: ByteStream, _: TableOptions) -> Iterator[tuple[int, Any, str]]:
+        for number, (value, text) in enumerate(self._objects(stream), 1):
             yield number, value, text
+
+    def _objects(self, stream: ByteStream) -> JsonStream:
+        return JsonStream(text_chunks(stream, self.name, self._encoding), self.name)
 
     def _first(self) -> Iterator[tuple[Any, str]]:
         """Yield the first object that can be read, and the name of the list that has it."""
@@ -165,7 +159,7 @@ class JsonTable(ObjectTable):
                 for _, value, _ in self._lines(stream, TableOptions(_ignore)):
                     yield value, ""
             else:
-                objects = JsonStream(text_chunks(stream, self.name, self._encoding), self.name)
+                objects = self._objects(stream)
                 for value, _ in objects:
                     yield value, objects.list_name
                 yield None, objects.list_name

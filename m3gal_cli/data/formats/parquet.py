@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,12 @@ from m3gal_cli.data.formats.geojson import not_wgs84
 from m3gal_cli.data.formats.table import BATCH_ROWS, Positions, RawBatch, RawTable, cannot_read
 from m3gal_cli.errors import InputError
 
+_USUAL_TYPES = (
+    (pa.types.is_float16, pa.float32()),
+    (pa.types.is_string_view, pa.string()),
+    (pa.types.is_binary_view, pa.binary()),
+    (pa.types.is_fixed_size_binary, pa.binary()),
+)
 _ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)  # of pyarrow for damaged files
 
 
@@ -35,9 +42,9 @@ class ParquetTable(RawTable):
                 _require_degrees((file.metadata.metadata or {}).get(b"geo"), self._name(part))
         self.columns = schemas[0].names
         self._schema = self._common(schemas)
-        repeated = [c for c in self.columns if self.columns.count(c) > 1]
-        if repeated:
-            raise InputError(f"the column {repeated[0]} appears twice", where=name, hint="Rename one of them.")
+        repeated, times = Counter(self.columns).most_common(1)[0] if self.columns else ("", 0)
+        if times > 1:
+            raise InputError(f"the column {repeated} appears twice", where=name, hint="Rename one of them.")
         if self._folder:
             self.notes.append(f"{len(self._parts):,} Parquet files")
 
@@ -52,7 +59,7 @@ class ParquetTable(RawTable):
                     table = pa.Table.from_batches([batch]).select(self.columns)
                     if not table.schema.equals(self._schema):
                         table = table.cast(self._schema)
-                    table = table.replace_schema_metadata()
+                    table = pa.table([_of_usual_type(column) for column in table.columns], self.columns)
                     yield RawBatch(table, Positions(f"{self._name(part)}: row ", range(row, row + len(batch))))
                     row += len(batch)
                     self.done += len(batch)
@@ -90,6 +97,20 @@ def part_files(folder: Path) -> list[Path]:
         and path.stat().st_size
         and not any(p.startswith((".", "_")) for p in path.relative_to(folder).parts)
     )
+
+
+def _of_usual_type(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of a rare type in a usual one, because few functions of pyarrow accept the rare types."""
+    kind = column.type
+    if isinstance(kind, pa.UuidType):
+        texts = [None if value is None else str(value) for value in column.to_pylist()]
+        return pa.chunked_array([pa.array(texts, pa.string())])
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    for is_rare, usual in _USUAL_TYPES:
+        if is_rare(kind):
+            kind = usual
+    return column if kind == column.type else column.cast(kind)
 
 
 def _require_degrees(geo: bytes | None, name: str) -> None:

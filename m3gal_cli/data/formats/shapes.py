@@ -64,12 +64,16 @@ class Shape:
             shape.add(item, depth + 1)
 
     @property
+    def _is_struct(self) -> bool:
+        return self.kinds == OBJECT and 0 < len(self.fields) <= MAX_FIELDS
+
+    @property
     def arrow_type(self) -> pa.DataType:
         """The Arrow type that holds all values; text if all are null."""
         simple = {BOOL: pa.bool_(), INT: pa.int64(), FLOAT: pa.float64(), INT | FLOAT: pa.float64()}
         if self.kinds in simple:
             return simple[self.kinds]
-        if self.kinds == OBJECT and 0 < len(self.fields) <= MAX_FIELDS:
+        if self._is_struct:
             return pa.struct([(name, shape.arrow_type) for name, shape in self.fields.items()])
         if self.kinds == LIST and self.items is not None:
             return pa.list_(self.items.arrow_type)
@@ -79,7 +83,7 @@ class Shape:
     def fits(self) -> bool:
         """Whether pyarrow takes the values without ``convert``; fixed when first asked."""
         if self._fits is None:
-            if self.kinds == OBJECT and 0 < len(self.fields) <= MAX_FIELDS:
+            if self._is_struct:
                 self._fits = all(shape.fits for shape in self.fields.values())
             elif self.kinds == LIST and self.items is not None:
                 self._fits = self.items.fits
@@ -93,7 +97,7 @@ class Shape:
             return value
         if self.kinds == INT | FLOAT:
             return float(value)
-        if self.kinds == OBJECT and 0 < len(self.fields) <= MAX_FIELDS:
+        if self._is_struct:
             return {name: self.fields[name].convert(item) for name, item in value.items()}
         if self.kinds == LIST and self.items is not None:
             return [self.items.convert(item) for item in value]

@@ -19,21 +19,14 @@ from m3gal_cli.data.lines import BadInput
 from m3gal_cli.errors import InputError
 
 # openpyxl has no base class of its errors: a damaged workbook fails wherever its parsers notice it.
-_ERRORS: tuple[type[Exception], ...] = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
+_ERRORS = (
+    *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+    *(AssertionError, RuntimeError, SyntaxError, zlib.error, zipfile.BadZipFile),
 )
-_ERRORS += (AssertionError, RuntimeError, SyntaxError, zlib.error, zipfile.BadZipFile)
 
 
 class SheetTable(ObjectTable):
-    """The rows of the first sheet; the first row that is not empty, below titles, has the names of the
-    columns.
+    """The rows of the first sheet. The header is the first row that is neither empty nor a title.
 
     Whole numbers are integers, dates are texts in ISO 8601. Empty cells are null, rows of empty cells are left out.
     """
@@ -48,10 +41,6 @@ class SheetTable(ObjectTable):
         self._header_row = self._find_header()
         self.find_columns()
         self.size, self.done = self.done, 0
-        with self._sheet() as (_, others):
-            pass
-        if others:
-            self.notes.append(f"the first sheet is read; the others are {', '.join(others)}"[:200])
         if not self._names:
             raise InputError("the first sheet is empty", where=name, hint="Move the table to the first sheet.")
         self.columns = self._names
@@ -82,15 +71,17 @@ class SheetTable(ObjectTable):
 
     def _find_header(self) -> int:
         """Return the number of the row with the header: below titles, which have fewer cells than the rows below."""
-        with self._sheet() as (sheet, _):
+        with self._sheet() as (sheet, others):
             rows = list(islice(sheet.iter_rows(values_only=True), MAX_TITLES + 10))
+        if others:
+            self.notes.append(f"the first sheet is read; the others are {', '.join(others)}"[:200])
         given = [sum(_plain(cell) is not None for cell in row) for row in rows]
         width = max(given, default=0)
         at = given.index(width) if width else 0
         cells = [str(cell) for cell in rows[at] if _plain(cell) is not None] if rows else []
-        if not 0 < at <= MAX_TITLES or width < 3 or max(given[:at]) > max(1, width // 3):
-            return 0
-        if len(set(cells)) < len(cells) or not all(isinstance(cell, str | None) for cell in rows[at]):
+        has_titles = 0 < at <= MAX_TITLES and width > 2 and max(given[:at]) <= max(1, width // 3)
+        is_header = has_titles and len(set(cells)) == len(cells) and all(isinstance(c, str | None) for c in rows[at])
+        if not is_header:
             return 0
         if any(given[:at]):
             self.notes.append(f"the header is in row {at + 1}")

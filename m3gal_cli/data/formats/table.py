@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -48,9 +49,9 @@ class TableOptions:
 
 @dataclass(frozen=True)
 class Positions:
-    """Returns the position of row ``i`` of a batch: ``file:line``, ``file: row 7`` or ``file: feature 7``."""
+    """The positions of the rows of a batch: ``file:line``, ``file: row 7`` or ``file: feature 7``."""
 
-    before: str  # the text before the number
+    before: str  # the number
     numbers: Sequence[int]
 
     def __call__(self, i: int) -> str:
@@ -136,16 +137,18 @@ class RawTable(ABC):
 
 def distinct_columns(names: Sequence[str], table: RawTable) -> list[str]:
     """Return column names without repetitions: the second ``name`` is ``name 2``. The table notes what was renamed."""
-    out: list[str] = []
-    for i, given in enumerate(names):
-        name, count = given or f"column {i + 1}", 1
+    out: dict[str, None] = {}  # in order
+    counts: Counter[str] = Counter()
+    for number, given in enumerate(names, 1):
+        name = wanted = given or f"column {number}"
         while name in out:
-            count += 1
-            name = f"{given or f'column {i + 1}'} {count}"
+            counts[wanted] += 1
+            name = f"{wanted} {counts[wanted] + 1}"
         if name != given:
-            table.notes.append(f"column {i + 1} is named {name!r}: the header has {given!r}{' again' * bool(given)}")
-        out.append(name)
-    return out
+            why = f"{given!r} appears twice in the header" if given else "it has no name in the header"
+            table.notes.append(f"column {number} is called {name!r}, because {why}")
+        out[name] = None
+    return list(out)
 
 
 def cannot_read(error: BaseException, name: str, hint: str = "Is it complete? Make or fetch it again.") -> InputError:

@@ -2,10 +2,13 @@
 
 The text of a POI depends on its own row only. Texts with Chinese characters are joined without spaces, others with
 ", ". ``text.addresses.parse_address`` splits the text into the same parts.
+
+If a rule changes, increase ``text.addresses.TEXT_VERSION``, by which indexes notice it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -21,6 +24,12 @@ _ENGLISH_STREET = (
     r"(?i)\b(street|st|road|rd|avenue|ave|lane|ln|drive|dr|boulevard|blvd|court|ct|terrace|highway|hwy|parkway|pkwy"
     r"|crescent|way|square|close)\.?$"
 )
+_POSTCODE = re.compile(  # at an end: 00100 Helsinki, 1011 AB Amsterdam, London SW1A 1AA, IL 62704-1234, ON M5V 2T6
+    r"^(?:[A-Z]{1,2}-)?\d{4,6}(?:-\d{3,4}| ?[A-Z]{2}\b)?(?:\s+|$)|^\d{3} \d{2}\s+|(?:^|\s)\d{5,6}(?:-\d{4})?$"
+    r"|(?:^|\s)(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}|[A-Z]\d[A-Z] ?\d[A-Z]\d)$"
+)
+_STATE = re.compile(r"(?:[A-Z]{2})?")
+_DIGIT = re.compile(r"\d")
 _NO_KIND = pa.array(["yes", "no", "other", "unknown"])
 _NAME_KEYS_WITHOUT_NAMES = ("name", "old_name", "_place_name", "_place_old_name")
 _SEPARATORS = str.maketrans({";": "|", ",": "|", "，": "|", "；": "|", "、": "|"})
@@ -80,8 +89,8 @@ def split_freeform(
 ) -> tuple[pa.StringArray, pa.StringArray]:
     """Split addresses that hold more than the street: return street and district.
 
-    ``street`` still has its commas. The part behind the last comma is the district if no other is known. It is
-    dropped if it only repeats the known city or district.
+    ``street`` still has its commas. Behind it may stand the city, with the postcode, and the country. The city is the
+    district if no other is known. Without a postcode, the last part counts as the city.
     """
     several = pc.fill_null(pc.match_substring_regex(street, "[,，]"), False)
     if not pc.any(several).as_py():
@@ -91,27 +100,68 @@ def split_freeform(
         parts = [part.strip() for part in streets[row].replace("，", ",").split(",") if part.strip()]
         known = [text.casefold() for text in (others[row], cities[row]) if text]
         if not known and len(parts) > 1:
-            others[row] = parts.pop()
-        while known and len(parts) > 1 and any(text in parts[-1].casefold() for text in known):
-            parts.pop()
+            parts, others[row] = _without_city(parts)
+        repeated = [i for i, part in enumerate(parts) if i and any(text in part.casefold() for text in known)]
+        if repeated:  # the street ends before the last run of parts that name the city or the district
+            end = repeated[-1]
+            while end - 1 in repeated:
+                end -= 1
+            parts = parts[:end]
         streets[row] = " ".join(parts) or None
     return pa.array(streets, pa.string()), pa.array(others, pa.string())
+
+
+def _without_city(parts: list[str]) -> tuple[list[str], str | None]:
+    """Return the parts of a postal address before the city, and the city."""
+    for i in range(len(parts) - 1, 0, -1):
+        city = _POSTCODE.sub("", parts[i]).strip()
+        if city == parts[i] or re.search(_ENGLISH_STREET, parts[i]):
+            continue
+        if any(map(_DIGIT.search, parts[i + 1 :])):
+            break  # no country
+        if _STATE.fullmatch(city):  # Springfield, IL 62704
+            return (parts[: i - 1], parts[i - 1]) if i > 1 else (parts[:i], city or None)
+        return parts[:i], city
+    return parts[:-1], parts[-1]
+
+
+def without_districts(street: pa.StringArray, *districts: pa.StringArray) -> pa.StringArray:
+    """Return Chinese streets without the region, city and district at their beginning: 浙江省杭州市文三路12号."""
+    han = is_han(street)
+    if not pc.any(han).as_py():
+        return street
+    streets, known = street.to_pylist(), [values.to_pylist() for values in districts]
+    for row in pc.indices_nonzero(han).to_pylist():
+        rest = streets[row]
+        for values in known:
+            rest = rest.removeprefix(values[row] or "")
+        streets[row] = rest or streets[row]
+    return pa.array(streets, pa.string())
 
 
 def categories(values: pa.Array) -> pa.StringArray:
     """Return readable category words, coarse to fine, joined by ", ".
 
     ``pizza_restaurant`` and ``amenity=restaurant`` lose underscore and key. Of levels joined by ">" the last two
-    below the root are kept, of those joined by ";" the last three, of alternatives joined by "|" the first one.
+    below the root are kept, of those joined by ";" or ":" the last three. Of alternatives joined by "|", and of a list
+    that was written as text, the first one is kept. ``osm.amenity.cafe`` is "cafe".
     """
     texts = as_text(values)
+    if pc.any(pc.match_substring_regex(texts, r"^\[|^osm\.")).as_py():
+        texts = pc.replace_substring_regex(texts, r"""^\[\s*(?:'([^']*)'|"([^"]*)").*\]$""", r"\1\2")
+        texts = pc.replace_substring_regex(texts, r"^\[((?:[^>\]]*>)?[^,\]]*).*\]$", r"\1")
+        texts = pc.replace_substring_regex(texts, r"^osm\.(?:.*\.)?", "")
     texts = pc.replace_substring_regex(texts, r"\s*[,，/]\s*|[\s_]+", " ")
-    if pc.any(pc.match_substring_regex(texts, r"[|=>;；]")).as_py():
+    if pc.any(pc.match_substring_regex(texts, r"[|=>:;；：]")).as_py():
         texts = pc.replace_substring_regex(texts, r"\|.*$|^[^=>;]*=", "")
         texts = pc.replace_substring_regex(texts, r"^[^>]*>", "")  # the root of a taxonomy names no kind
         texts = pc.replace_substring_regex(texts, r"^.*>([^>]*>[^>]*)$", r"\1")
-        texts = pc.replace_substring_regex(texts, r"^.*[;；]([^;；]*[;；][^;；]*[;；][^;；]*)$", r"\1")
-        texts = pc.utf8_trim(pc.replace_substring_regex(texts, r"\s*[>;；]\s*", ", "), ", ")
+        texts = pc.replace_substring_regex(texts, r"\s*[:：；]\s*", ";")
+        texts = pc.replace_substring_regex(texts, r"^.*;([^;]*;[^;]*;[^;]*)$", r"\1")
+        texts = pc.utf8_trim(pc.replace_substring_regex(texts, r"\s*[>;]\s*", ", "), ", ")
+        encoded = texts.dictionary_encode()
+        levels = [", ".join(dict.fromkeys(text.split(", "))) for text in encoded.dictionary.to_pylist()]
+        texts = pa.array(levels, pa.string()).take(encoded.indices)  # 餐饮服务;中餐厅;中餐厅
     texts = pc.utf8_trim_whitespace(texts)
     unknown = pc.or_(pc.is_in(pc.utf8_lower(texts), _NO_KIND), pc.equal(texts, ""))
     return pc.if_else(pc.fill_null(unknown, True), None, texts)

@@ -17,101 +17,103 @@ _NOT_LANGUAGES = ("id", "no", "nr")
 _WITHOUT_ROLES = ("brand", "owner", "operator", "chain", "parent", "bbox", "viewport", "sources", "extratags", "extra")
 MAX_DEPTH = 3
 
-# Column names by role, without case, spaces, punctuation and accents. The first group with a column decides. Columns of
-# one group are equally good: if their values differ, the user must choose.
-NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
+# Column names by role; ``key_of`` tells which names are the same. The first group with a column decides. Columns of one
+# group are equally good: if their values differ, the user must choose.
+_NAMES: dict[str, tuple[str, ...]] = {
     "id": (
-        ("poiid",),
-        ("id", "编号"),
-        (
-            "placeid",
-            "storeid",
-            "shopid",
-            "shopno",
-            "storeno",
-            "locationid",
-            "uid",
-            "uuid",
-            "guid",
-            "门店编号",
-            "店铺编号",
-        ),
-        ("osmid",),
+        "poiid",
+        "id 编号",
+        "placeid storeid shopid shopno storeno locationid uid uuid guid filialnr filialnummer butiksnr 门店编号 "
+        "店铺编号",
+        "code storecode codigo codice kod identifiant identificador identificativo kennung tunnus код",
+        "osmid fid gid ogcfid objectid",
     ),
     "name": (
-        ("name", "title", "名称", "店名", "标题", "nom", "nombre", "nimi", "bezeichnung", "titel", "titre", "titulo"),
-        (
-            "poiname",
-            "placename",
-            "shopname",
-            "storename",
-            "businessname",
-            "locationname",
-            "门店名称",
-            "店铺名称",
-            "商户名称",
-        ),
-        ("shop", "store", "business", "门店", "商户"),
-        ("brand", "brandname", "品牌"),
+        "name title 名称 店名 标题 nom nombre nimi bezeichnung titel titre titulo nome naam namn navn nazwa nama "
+        "denominazione название наименование 名前 店舗名 施設名 상호명 상호 이름 업체명 الاسم اسم",
+        "displayname poiname placename shopname storename businessname locationname enseigne filialname 门店名称 "
+        "店铺名称 商户名称",
+        "shop store business 门店 商户",
+        "brand brandname 品牌",
     ),
     "other_names": (
-        ("othernames", "alternatenames", "altname", "altnames", "alias", "aliases", "aka", "别名", "英文名", "外文名"),
-        ("localname", "intname", "namelocal", "shortname"),
+        "othernames alternatenames altname altnames alias aliases aka 别名 英文名 外文名",
+        "localname intname namelocal shortname branch branchname 分店名",
     ),
     "address": (
-        (
-            *("address", "addr", "fulladdress", "formattedaddress", "streetaddress", "addressline1", "address1"),
-            *("地址", "详细地址", "adresse", "direccion", "domicilio", "anschrift", "osoite", "addressline"),
-        ),
+        "address addr fulladdress formattedaddress streetaddress addressline1 address1 地址 详细地址 adresse "
+        "direccion domicilio anschrift osoite addressline indirizzo endereco morada adres adresa adress "
+        "gatuadress katuosoite kayntiosoite alamat адрес 住所 所在地 주소 도로명주소 العنوان عنوان",
     ),
     "category": (
-        ("category", "类别", "分类", "kategorie", "categorie", "categoria"),
-        ("type", "类型", "typ", "tipo"),
-        ("kind", "categoryname", "maincategory", "categories", "primarycategory", "subcategory"),
+        "category 类别 分类 kategorie categorie categoria kategoria kategori категория カテゴリ カテゴリー 업종 "
+        "品类 经营品类 业态",
+        "type 类型 typ tipo",
+        "kind categoryname maincategory categories primarycategory subcategory primarytype types",
     ),
     "street": (
-        ("street", "streetname", "road", "街道", "道路", "路名", "strasse", "rue", "calle", "katu", "addrstreet"),
+        "street streetname road 街道 道路 路名 strasse rue calle katu addrstreet strassenname straatnaam straat "
+        "gata ulica logradouro улица",
     ),
     "number": (
-        (
-            "housenumber",
-            "streetnumber",
-            "houseno",
-            "streetno",
-            "门牌号",
-            "门牌",
-            "hausnummer",
-            "numero",
-            "addrhousenumber",
-        ),
-        ("no", "nr", "number"),
+        "housenumber streetnumber houseno streetno 门牌号 门牌 hausnummer hausnr numero addrhousenumber "
+        "huisnummer husnummer numerocivico civico talonumero дом",
+        "no nr number",
     ),
-    "unit": (("unit", "suite", "addrunit", "addressline2", "address2", "单元"),),
+    "unit": (
+        "unit suite addrunit addressline2 address2 单元",
+    ),
     "district": (
-        ("district", "区", "区县", "行政区", "addrdistrict", "bezirk", "stadtteil", "ortsteil"),
-        ("suburb", "neighbourhood", "neighborhood", "addrsuburb", "borough", "barrio", "quartier", "adname"),
+        "district 区 区县 行政区 区域 addrdistrict bezirk stadtteil ortsteil bairro район kaupunginosa stadsdel "
+        "wijk 区町村",
+        "suburb neighbourhood neighborhood addrsuburb borough barrio quartier quartiere adname sublocality",
     ),
     "city": (
-        ("city", "城市", "市", "addrcity", "stadt", "ort", "ville", "ciudad", "kaupunki", "cityname"),
-        ("town", "locality", "municipality", "commune", "kunta", "gemeinde", "village", "place"),
+        "city 城市 市 addrcity stadt ort ville ciudad kaupunki cityname citta cidade stad plaats woonplaats "
+        "miasto postort kota город 市区町村 postitoimipaikka",
+        "town locality municipality commune kunta gemeinde gemeente village place municipio comune localidad "
+        "localidade",
     ),
-    "region": (("region", "state", "province", "省", "省份", "bundesland", "provincia", "county"),),
-    "brand": (("brand", "brandname", "品牌"),),
+    "region": (
+        "region state province 省 省份 bundesland provincia county regione estado uf departement pname область "
+        "регион 都道府県 administrativearea",
+    ),
+    "brand": (
+        "brand brandname 品牌",
+    ),
     "lng": (
-        ("lng", "lon", "long", "longitude", "经度", "longitud", "laengengrad", "langengrad"),
-        ("x", "coordx", "xcoord", "xcoordinate"),
+        "lng lon long longitude 经度 longitud laengengrad langengrad longitudine lengtegraad pituusaste долгота "
+        "経度 경도 boylam خطالطول",
+        "laenge lange geogrlange geographischelange gpslng gpslon gpslongitude geolng geolon geolongitude",
+        "x coordx xcoord xcoordinate coordonneex coordenadax koordinatex",
     ),
     "lat": (
-        ("lat", "latitude", "纬度", "latitud", "breitengrad"),
-        ("y", "coordy", "ycoord", "ycoordinate"),
+        "lat latitude 纬度 latitud breitengrad latitudine breedtegraad leveysaste широта 緯度 위도 enlem خطالعرض",
+        "breite geogrbreite geographischebreite gpslat gpslatitude geolat geolatitude",
+        "y coordy ycoord ycoordinate coordonneey coordenaday koordinatey",
     ),
-    "lat_lng": (("latlng", "latlon", "latlong"),),
-    "lng_lat": (("lnglat", "lonlat", "longlat", "经纬度"),),
-    "geometry": (("geometry", "geom", "wkt", "wkb", "thegeom", "shape", "geojson", "wkbgeometry", "point", "geowkt"),),
+    "lat_lng": (
+        "latlng latlon latlong",
+    ),
+    "lng_lat": (
+        "lnglat lonlat longlat 经纬度",
+    ),
+    "geometry": (
+        "geometry geom wkt wkb thegeom shape geojson wkbgeometry point geowkt",
+    ),
 }  # fmt: skip
+# What may stand before and behind a name, except of the roles in EXACT: store_address, 门店地址, lat_wgs84, latitudeE7.
+_BEFORE = (
+    "restaurant", "merchant", "location", "business", "outlet", "branch", "store", "place", "venue", "shop", "poi",
+    "门店", "店铺", "商户", "商家", "店舗", "所在", "所属", "高德", "百度", "腾讯", "wgs84", "gcj02", "bd09",
+)  # fmt: skip
+_BEHIND = ("wgs84", "wgs", "gcj02", "gcj", "bd09", "degrees", "decimal", "deg", "dd", "e7", "e6")
+EXACT = ("number", "unit", "other_names", "brand", "geometry")  # roles with nothing before or behind the name
+SHIFTED = {"gcj": "gcj02", "火星": "gcj02", "高德": "gcj02", "腾讯": "gcj02", "bd09": "bd09", "百度": "bd09"}
 # Texts with two numbers, whose order the values must show.
 PAIRS = ("location", "coordinates", "coords", "coordinate", "position", "gps", "坐标", "geo")
-# Keys of OpenStreetMap whose values are categories, in exports such as those of Overpass.
+ELEMENTS = ("node", "way", "relation")  # types of OpenStreetMap objects, not kinds of places
+# Keys of OpenStreetMap with categories as values, in exports such as those of Overpass.
 OSM_KEYS = ("amenity", "shop", "tourism", "leisure", "office", "craft", "healthcare", "historic", "railway", "building")
 
 
@@ -144,7 +146,7 @@ PUBLISHED = (
             "id": ("id",),
             "name": ("names.primary",),
             "other_names": ("names.common",),
-            "category": ("taxonomy.primary", "categories.primary", "basic_category"),
+            "category": ("taxonomy.primary", "categories.primary", "basic_category", "categories.main"),
             "street": ("addresses.freeform",),
             "city": ("addresses.locality",),
             "region": ("addresses.region",),
@@ -184,12 +186,12 @@ PUBLISHED = (
     ),
     Published(
         "photon",  # a dump for Photon (JSON lines), or answers of Photon (GeoJSON)
-        _all("osm_key", "osm_value"),
+        _any(_all("osm_key", "osm_value"), _all("object_type", "categories", "centroid")),
         {
             "id": ("{object_type}{object_id}", "{osm_type}{osm_id}", "place_id"),
             "name": ("name.name", "name"),
             "other_names": ("name",),
-            "category": ("osm_value", "osm_key"),
+            "category": ("osm_value", "osm_key", "categories"),
             "street": ("address.street", "street"),
             "number": ("housenumber",),
             "district": ("address.district", "address.suburb", "district"),
@@ -219,13 +221,67 @@ PUBLISHED = (
             "geometry": ("geometry",),
         },
     ),
+    Published(
+        "amap",  # lbs.amap.com/api/webservice/guide/api/search
+        _all("name", "location", "adname", "cityname", "typecode"),
+        {
+            "id": ("id",),
+            "name": ("name",),
+            "category": ("type",),
+            "street": ("address",),
+            "district": ("adname",),
+            "city": ("cityname",),
+            "region": ("pname",),
+            "lng_lat": ("location",),
+        },
+    ),
+    Published(
+        "baidu",  # lbsyun.baidu.com/index.php?title=webapi/guide/webservice-placeapi
+        _all("uid", "name", "location.lng", "location.lat", "area"),
+        {
+            "id": ("uid",),
+            "name": ("name",),
+            "category": ("detail_info.tag", "detail_info.type"),
+            "street": ("address",),
+            "district": ("area",),
+            "city": ("city",),
+            "region": ("province",),
+            "lng": ("location.lng",),
+            "lat": ("location.lat",),
+        },
+    ),
+    Published(
+        "tencent",  # lbs.qq.com/service/webService/webServiceGuide/search/webServiceSearch
+        _all("id", "title", "location.lng", "location.lat", "ad_info.adcode"),
+        {
+            "id": ("id",),
+            "name": ("title",),
+            "category": ("category",),
+            "street": ("address",),
+            "district": ("ad_info.district",),
+            "city": ("ad_info.city",),
+            "region": ("ad_info.province",),
+            "lng": ("location.lng",),
+            "lat": ("location.lat",),
+        },
+    ),
 )
+DATUMS = {"amap": "gcj02", "baidu": "bd09", "tencent": "gcj02"}  # unless the service is asked for another one
 
 
 def key_of(name: str) -> str:
     """Return a column name without case, accents, spaces and punctuation."""
     letters = unicodedata.normalize("NFKD", name.replace("ß", "ss")).casefold()
     return _NO_LETTER.sub("", "".join(c for c in letters if not unicodedata.combining(c)))
+
+
+def core_of(key: str) -> str:
+    """Return the key of a column without what may stand before and behind it: address of storeaddress."""
+    key = next((key.removeprefix(word) for word in _BEFORE if key.startswith(word) and key != word), key)
+    return next((key.removesuffix(word) for word in _BEHIND if key.endswith(word) and key != word), key)
+
+
+NAMES = {role: tuple(tuple(map(key_of, group.split())) for group in groups) for role, groups in _NAMES.items()}
 
 
 def name_languages(columns: list[str]) -> list[str]:
@@ -244,7 +300,8 @@ def leaves(schema: pa.Schema) -> list[list[tuple[str, str]]]:
             kind = kind.value_type
         if pa.types.is_struct(kind) and depth + 1 < MAX_DEPTH and key_of(name) not in _WITHOUT_ROLES:
             for field in kind:
-                add(f"{path}.{field.name}", field.name, field.type, depth + 1)
+                own = name if field.name == "text" else field.name  # displayName.text
+                add(f"{path}.{field.name}", own, field.type, depth + 1)
 
     for field in schema:
         add(field.name, field.name, field.type, 0)

@@ -1,8 +1,23 @@
-"""Recognise the schema of a POI table from its columns and first rows. Two possible readings are an error."""
+"""Recognise the schema of a POI table from its columns and first rows.
+
+The steps, in this order:
+
+1. Check that the columns of ``--columns`` exist.
+2. Find the sources of the roles. The first of these that applies gives all of them:
+   a. m3gal wrote the table: the canonical columns.
+   b. The columns are those of a published schema: its sources. The order is that of ``PUBLISHED``.
+   c. Own table: by the names of the columns, and by values where names do not decide. Texts come first, then the
+      decision whether ``address`` is the whole text or the street, then the house number, then the coordinates.
+3. Replace sources by those of ``--columns``, and drop those that they exclude.
+4. Check that there is a text and that there are coordinates.
+
+Two possible readings are an error, which shows both, and the options that decide.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NoReturn
 
 import numpy as np
@@ -11,15 +26,36 @@ import pyarrow.compute as pc
 
 from m3gal_cli.data.schemas.address_text import contains
 from m3gal_cli.data.schemas.mapping import ColumnMapping
-from m3gal_cli.data.schemas.names import NAMES, OSM_KEYS, PAIRS, PUBLISHED, key_of, leaves, name_languages
-from m3gal_cli.data.schemas.schema import POINT_ROLES, Schema, degrees, pair_values
-from m3gal_cli.data.schemas.sources import as_text, has_path, is_text, paths_of, texts_of, values_of
+from m3gal_cli.data.schemas.names import (
+    ELEMENTS,
+    EXACT,
+    NAMES,
+    OSM_KEYS,
+    PAIRS,
+    PUBLISHED,
+    core_of,
+    key_of,
+    leaves,
+    name_languages,
+)
+from m3gal_cli.data.schemas.schema import CANONICAL, LIMIT, NO_DEGREES, POINT_ROLES, Schema, degrees, pair_values
+from m3gal_cli.data.schemas.sources import (
+    as_text,
+    has_path,
+    holds_geometries,
+    is_text,
+    is_whole,
+    paths_of,
+    texts_of,
+    values_of,
+)
 from m3gal_cli.errors import InputError
 
 FIRST_ROWS = 1000
 WHOLE, STREET = 0.5, 0.2  # share of addresses with the name in it, from which and up to which the reading is clear
-LIMIT = {"lng": 180.0, "lat": 90.0}
-SHOWN_CHARS = 40
+SHOWN_CHARS, SHOWN_COLUMNS = 40, 40
+MAX_DIGITS = 18  # of a row number
+OWN_TABLE = "own table"
 M3GAL = ("address", "lng", "lat")
 DECIDED = ("id", "name", "address", "street", "lng", "lat")  # roles for which two different columns are an error
 PARTS = ("street", "number", "unit", "district", "city", "region", "category", "brand")
@@ -40,8 +76,19 @@ def recognise(columns: Sequence[str], first_batch: pa.Table, given: ColumnMappin
     return _Recogniser(first_batch.slice(0, FIRST_ROWS), list(columns), given or ColumnMapping()).schema()
 
 
+def shown_names(columns: Sequence[str]) -> str:
+    """Return names of columns for a message, not more than ``SHOWN_COLUMNS``."""
+    more = len(columns) - SHOWN_COLUMNS
+    return ", ".join(columns[:SHOWN_COLUMNS]) + (f" and {more:,} more" if more > 0 else "")
+
+
 class UnknownSchema(InputError):
     """The table has no column for the text or for a coordinate."""
+
+
+def _drop(found: Sources, *roles: str) -> None:
+    for role in roles:
+        found.pop(role, None)
 
 
 class _Recogniser:
@@ -50,39 +97,42 @@ class _Recogniser:
         self.levels = leaves(table.schema)
 
     def schema(self) -> Schema:
-        given = self.given.sources
+        """Return the schema; the steps are those at the top of the module."""
         self._check_given()
-        published = next((p for p in PUBLISHED if p.fits(self.table.schema)), None)
-        name = "own table"
-        found: Sources = {}
-        if published is not None:
-            name = published.name
-            for role, sources in published.sources.items():
-                if known := tuple(filter(self._is_source, sources)):
-                    found[role] = known
-        else:
-            found = self._own_roles()
-        for role, source in given.items():
-            found.pop(role, None)
-            if source:
-                found[role] = (source,)
-        self._drop_replaced(found)
-        if "address" in found and published is None and "address" not in given:
-            found.pop("other_names", None)  # the text does not change
-        if published is None and found.get("geometry") and self._is_geojson(found["geometry"][0]):
-            name = "geojson"
+        name, found = self._recognised()
+        self._replace_by_given(found)
+        if name == OWN_TABLE:
+            name = self._name_of_own(found)
+            if "address" in found and "address" not in self.given.sources:
+                _drop(found, "other_names")  # the text does not change
         self._check_complete(found)
-        if (
-            name == "own table"
-            and not given
-            and all(found.get(role) == (role,) for role in M3GAL)
-            and found.get("id", ("poi_id",)) == ("poi_id",)
-            and found.get("name", ("name",)) == ("name",)
-        ):
-            name = "m3gal"
-        return Schema(name, found, name_first=bool(given.get("address")) and "name" in found)
+        return Schema(name, found, name_first=bool(self.given.sources.get("address")) and "name" in found)
 
-    # --- published schemas and given sources ---------------------------------------------------------------------
+    def _recognised(self) -> tuple[str, Sources]:
+        """Return the name of the schema, and its sources before ``--columns`` replaces some."""
+        if self._is_written():
+            return OWN_TABLE, {role: (column,) for role, column in CANONICAL.items() if column in self.columns}
+        for published in PUBLISHED:
+            if published.fits(self.table.schema):
+                known = {role: tuple(filter(self._is_source, sources)) for role, sources in published.sources.items()}
+                return published.name, {role: sources for role, sources in known.items() if sources}
+        return OWN_TABLE, self._own_sources()
+
+    def _is_written(self) -> bool:
+        """Return whether the table is one that m3gal wrote, which may also have all columns of its source."""
+        if self.columns[:2] != ["poi_id", "address"] or not {"lng", "lat"} <= set(self.columns):
+            return False
+        share = self._share_inside("address", "name") if "name" in self.columns else None
+        return share is None or share >= WHOLE
+
+    def _name_of_own(self, found: Sources) -> str:
+        if "geometry" in found and self._is_geojson(found["geometry"][0]):
+            return "geojson"
+        canonical = all(found.get(role) in (None, (column,)) for role, column in CANONICAL.items())
+        complete = set(M3GAL) <= set(found)
+        return "m3gal" if canonical and complete and not self.given.sources else OWN_TABLE
+
+    # --- sources of --columns ------------------------------------------------------------------------------------
 
     def _is_source(self, source: str) -> bool:
         return all(has_path(self.table.schema, path) for path in paths_of(source))
@@ -91,46 +141,43 @@ class _Recogniser:
         for role, source in self.given.sources.items():
             for path in paths_of(source) if source else []:
                 if not self._is_source(path):
-                    known = ", ".join(self.columns)
                     what = f"--columns: {role}={source}: the table has no column {path!r}"
-                    raise InputError(what, hint=f"Its columns are: {known}.")
+                    raise InputError(what, hint=f"Its columns are: {shown_names(self.columns)}.")
 
-    def _drop_replaced(self, found: Sources) -> None:
-        """Drop the recognised sources that a given source replaces."""
+    def _replace_by_given(self, found: Sources) -> None:
+        """Take the given sources, and drop the recognised ones that they replace or exclude."""
+        _drop(found, *self.given.sources)
+        found |= {role: (source,) for role, source in self.given.sources.items() if source}
         given = {role for role, source in self.given.sources.items() if source}
-        points = ({"lng", "lat"}, *({role} for role in POINT_ROLES))
-        if any(group & given for group in points):
-            for group in points:
-                if not group & given:
-                    for role in group:
-                        found.pop(role, None)
+        forms = ({"lng", "lat"}, *({role} for role in POINT_ROLES))  # of coordinates
+        if any(form & given for form in forms):
+            _drop(found, *(role for form in forms if not form & given for role in form))
         if "address" in given:
-            for role in PARTS:
-                if role not in given:
-                    found.pop(role, None)
+            _drop(found, *(set(PARTS) - given))
         elif "street" in given:
-            found.pop("address", None)
-        for role in ("name", "brand", "category"):  # a column that another role uses is not the name, too
-            used = {s for other, sources in found.items() if other in given for s in sources}
-            if role not in given and role in found and set(found[role]) & used:
+            _drop(found, "address")
+        for role in ("name", "brand", "category"):  # a column has one of these roles at most
+            used = {source for other in given & set(found) for source in found[other]}
+            if role not in given and used & set(found.get(role, ())):
                 del found[role]
 
     # --- own tables ----------------------------------------------------------------------------------------------
 
-    def _own_roles(self) -> Sources:
-        given, found = self.given.sources, dict[str, tuple[str, ...]]()
+    def _own_sources(self) -> Sources:
+        given = self.given.sources
+        found: Sources = {}
         for role in ("id", "name", "category", "street", "number", "unit", "district", "city", "region", "brand"):
-            if role not in given and (source := self._choose(role)):
-                found[role] = (source,)
+            if role not in given and (path := self._choose(role)):
+                found[role] = (path,)
         if found.get("name") == found.get("brand"):
-            found.pop("brand", None)
-        if "category" not in found and "category" not in given:
-            tags = [key for key in OSM_KEYS if key in self.columns and not self._is_nested(key)]
-            tags = [key for key in tags if (key,) != found.get("name")]
-            if tags and (found.get("name") or "name" in given):
-                found["category"] = tuple(tags)
+            _drop(found, "brand")
+        has_name = "name" in found or "name" in given
+        if has_name and "category" not in found and "category" not in given:
+            self._add_tags(found)
         if "address" not in given:
             self._add_address(found)
+        if "number" in found and "street" in found:
+            self._check_number(found)
         others = [path for path, key in self.levels[0] if any(key in group for group in NAMES["other_names"])]
         others += name_languages(self.columns)
         if others and "other_names" not in given:
@@ -138,29 +185,50 @@ class _Recogniser:
         self._add_coordinates(found)
         return found
 
+    def _add_tags(self, found: Sources) -> None:
+        """Take the category from columns for keys of OpenStreetMap."""
+        tags = [
+            key
+            for key in OSM_KEYS
+            if key in self.columns
+            and not pa.types.is_nested(self.table.schema.field(key).type)
+            and (key,) != found.get("name")
+            and self._may_be("category", key)
+        ]
+        if tags:
+            found["category"] = tuple(tags)
+
     def _candidates(self, role: str) -> list[str]:
-        """Return the columns of the first group of names that has one with a value, and so nested fields."""
+        """Return the columns of the first group of names in which some may have the role.
+
+        Columns come before nested fields. Within a group, full names come before those without prefix and suffix.
+        """
         for level in self.levels:
             for group in NAMES[role]:
-                paths = [path for path, key in level if key in group and self._may_be(role, path)]
-                if paths:
-                    return paths
+                for read in (str,) if role in EXACT else (str, core_of):
+                    paths = [path for path, key in level if read(key) in group and self._may_be(role, path)]
+                    if paths:
+                        return paths
         return []
 
     def _may_be(self, role: str, path: str) -> bool:
+        """Return whether the values suit the role; a role without a rule needs a value."""
         values = values_of(self.table, path)
         if role in LIMIT:
-            numbers = degrees(values, ",")
+            numbers = degrees(values)
             known = numbers[np.isfinite(numbers)]
-            return path in M3GAL or not len(known) or float((np.abs(known) <= 180.0).mean()) >= 0.5
+            degrees_share = (np.abs(known) <= 180.0).mean() if len(known) else 1.0
+            return path in M3GAL or bool(degrees_share >= 0.5)
         if role == "id":
-            plain = is_text(values.type) or pa.types.is_integer(values.type)
+            plain = is_text(values.type) or pa.types.is_integer(values.type) or is_whole(values)
             return plain and (key_of(path) in ("poiid", "id") or self._is_unique(values))
-        given = values if role == "geometry" else as_text(values)
+        if role == "geometry":
+            return len(values) == values.null_count or holds_geometries(values)
+        given = as_text(values)
+        if role == "category":  # numbers are codes
+            is_element = pc.is_in(given, pa.array(ELEMENTS))
+            given = pc.if_else(pc.and_(pc.match_substring_regex(given, r"\pL"), pc.invert(is_element)), given, None)
         return len(values) == 0 or given.null_count < len(values)
-
-    def _is_nested(self, column: str) -> bool:
-        return bool(pa.types.is_nested(self.table.schema.field(column).type))
 
     @staticmethod
     def _is_unique(values: pa.Array) -> bool:
@@ -172,7 +240,7 @@ class _Recogniser:
         if len(paths) > 1 and role == "id":
             paths = [path for path in paths if self._is_unique(values_of(self.table, path))] or paths
         if len(paths) > 1 and role in LIMIT:
-            paths = [path for path in paths if np.isfinite(degrees(values_of(self.table, path), ",")).any()] or paths
+            paths = [path for path in paths if np.isfinite(degrees(values_of(self.table, path))).any()] or paths
         if len(paths) > 1 and role in DECIDED:
             first = self._compared(role, paths[0])
             if any(not first.equals(self._compared(role, path)) for path in paths[1:]):
@@ -183,7 +251,7 @@ class _Recogniser:
     def _compared(self, role: str, path: str) -> pa.Array:
         values = values_of(self.table, path)
         if role in LIMIT:
-            return pa.array(np.round(degrees(values, ","), 6), from_pandas=True)
+            return pa.array(np.round(degrees(values), 6), from_pandas=True)
         return as_text(values)
 
     def _add_address(self, found: Sources) -> None:
@@ -205,8 +273,27 @@ class _Recogniser:
             )
         elif "street" not in found:
             found["street"] = (address,)
-            if "number" in found and (self._share_inside(address, found["number"][0]) or 0.0) >= WHOLE:
-                del found["number"]  # the street already has it
+
+    def _check_number(self, found: Sources) -> None:
+        """Drop a house number that the street already has, and a row number, which may be the id."""
+        (number,), (street,) = found["number"], found["street"]
+        is_repeated = (self._share_inside(street, number) or 0.0) >= WHOLE
+        is_clear = key_of(number) in NAMES["number"][0]
+        if is_clear and not is_repeated:
+            return
+        streets = texts_of(self.table, street).drop_null()
+        with_digit = pc.sum(pc.match_substring_regex(streets, r"\d")).as_py() or 0
+        if is_repeated or with_digit >= WHOLE * len(streets) or self._is_row_number(number):
+            del found["number"]
+            if "id" not in found and "id" not in self.given.sources and self._may_be("id", number):
+                found["id"] = (number,)
+
+    def _is_row_number(self, path: str) -> bool:
+        values = as_text(values_of(self.table, path)).to_pylist()
+        first = values[0] if len(values) > 2 else None
+        if first is None or not first.isdecimal() or len(first) > MAX_DIGITS:
+            return False
+        return values == [str(int(first) + i) for i in range(len(values))]
 
     def _share_inside(self, address: str, part: str) -> float | None:
         """Return the share of addresses that contain another text, of the rows with both; None without such rows."""
@@ -218,31 +305,44 @@ class _Recogniser:
         given = self.given.sources
         if any(given.get(role) for role in POINT_ROLES):
             return
-        for role in ("lng", "lat"):
+        for role in LIMIT:
             if role not in given and (path := self._choose(role)):
                 found[role] = (path,)
         if all(role in found or given.get(role) for role in LIMIT):
             return
-        for role in POINT_ROLES:
-            if path := next(iter(self._candidates(role)), None):
-                found[role] = (path,)
-                found.pop("lng", None)
-                found.pop("lat", None)
-                return
-        for level in self.levels:
-            for path, key in level:
-                if key in PAIRS and (order := self._order_of_pairs(path)):
-                    found[order] = (path,)
-                    found.pop("lng", None)
-                    found.pop("lat", None)
-                    return
+        if point := next(self._points(), None):
+            role, path = point
+            _drop(found, *LIMIT)
+            found[role] = (path,)
 
-    def _order_of_pairs(self, path: str) -> str | None:
-        """Return the order of the two numbers in a text; None for other texts. Raises InputError if both may be."""
-        first, second = pair_values(values_of(self.table, path))
+    def _points(self) -> Iterator[tuple[str, str]]:
+        """Yield role and path of columns with both coordinates: those with a clear name first, by values alone last."""
+        for role in POINT_ROLES:
+            for path in self._candidates(role)[:1]:
+                yield role, path
+        for path, key in chain(*self.levels):
+            if key in PAIRS and (order := self._order_of_pairs(path)):
+                yield order, path
+        for path, _ in self.levels[0]:
+            if holds_geometries(values_of(self.table, path)):
+                yield "geometry", path
+            elif order := self._order_of_pairs(path, 3):
+                yield order, path
+
+    def _order_of_pairs(self, path: str, decimals: int = 0) -> str | None:
+        """Return the order of the two numbers in a text; None for other texts, and numbers with fewer decimals.
+
+        Raises InputError if both orders may be.
+        """
+        values = values_of(self.table, path)
+        first, second = pair_values(values)
         known = np.isfinite(first)
         if not known.any():
             return None
+        if decimals:
+            are_pairs = is_text(values.type) and known.all()
+            if not are_pairs or (np.round(first, decimals - 1) == first).all():
+                return None
         if (np.abs(first[known]) > LIMIT["lat"]).any():
             return "lng_lat"
         if (np.abs(second[known]) > LIMIT["lat"]).any():
@@ -262,14 +362,27 @@ class _Recogniser:
     # --- errors --------------------------------------------------------------------------------------------------
 
     def _check_complete(self, found: Sources) -> None:
-        names = ", ".join(self.columns)
-        missing = [] if any(role in found for role in ("address", "name", "street")) else ["address"]
+        names = shown_names(self.columns)
+        missing = [] if any(role in found for role in ("address", "name", "street")) else ["name or address"]
         if not any(role in found for role in POINT_ROLES):
             missing += [role for role in ("lng", "lat") if role not in found]
         if missing:
             what = f"the POI table has no column {', '.join(missing)} (the columns are: {names})"
-            roles = ", ".join(f"{role}=COLUMN" for role in missing)
-            raise UnknownSchema(what, hint=f"Rename or add it, or name it: --columns '{roles}'")
+            roles = ", ".join(f"{role}=COLUMN" for role in missing).replace("name or address=", "name=COLUMN, street=")
+            hint = f"Rename or add it, or name it: --columns '{roles}'"
+            if example := self._too_large():
+                what, hint = f"{what}; {example}", NO_DEGREES
+            raise UnknownSchema(what, hint=hint)
+
+    def _too_large(self) -> str:
+        """Return which column has numbers that are no degrees, with an example; "" without one."""
+        for role, limit in LIMIT.items():
+            known = [key for group in NAMES[role] for key in group]
+            for path, key in self.levels[0]:
+                numbers = degrees(values_of(self.table, path))
+                if core_of(key) in known and (np.abs(numbers) > limit).any():
+                    return f"{path} has no degrees: {self._example(path)}"
+        return ""
 
     def _example(self, path: str) -> str:
         value = next(filter(None, as_text(values_of(self.table, path)).to_pylist()), None)

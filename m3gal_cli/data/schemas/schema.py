@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from m3gal_cli.data.schemas import address_text as text
 from m3gal_cli.data.schemas.geonames import category_words
 from m3gal_cli.data.schemas.mapping import ROLES
+from m3gal_cli.data.schemas.names import DATUMS, SHIFTED
 from m3gal_cli.data.schemas.sources import (
     as_text,
     complete_texts_of,
     has_path,
+    is_point,
     is_template,
     is_text,
     paths_of,
@@ -26,8 +28,15 @@ from m3gal_cli.data.schemas.sources import (
 )
 from m3gal_cli.geo.geometries import geometry_points
 
+CANONICAL = {"id": "poi_id", "name": "name", "address": "address", "lng": "lng", "lat": "lat"}  # columns by role
+LIMIT = {"lng": 180.0, "lat": 90.0}  # degrees
 POINT_ROLES = ("lat_lng", "lng_lat", "geometry")
 CLOSED_FOR_GOOD = ("permanently_closed", "closed_permanently")
+NO_DEGREES = "Convert projected coordinates to degrees (WGS-84). Divide numbers such as 249381000 by 1e7."
+_ANGLE = (
+    r"^(?P<before>[NSEWnsew]?)\s*(?P<d>[-+]?\d+(?:\.\d+)?)\s*°\s*(?:(?P<m>\d+(?:\.\d+)?)\s*['’′]\s*)?"
+    r"(?:(?P<s>\d+(?:\.\d+)?)\s*(?:\"|”|″|''|′′)\s*)?(?P<behind>[NSEWnsew]?)$"
+)
 _NUMBER = r"[-+]?\d+(?:\.\d+)?"
 _PAIR = rf"^[\[(\s]*(?P<a>{_NUMBER})\s*[,;\s]\s*(?P<b>{_NUMBER})[\])\s]*$"
 Floats = NDArray[np.float64]
@@ -59,7 +68,7 @@ class Schema:
     """The schema of a POI table.
 
     Attributes:
-        name: own table, m3gal, overture, foursquare, geonames, nominatim, photon or geojson.
+        name: own table, m3gal, overture, foursquare, geonames, nominatim, photon, amap, baidu, tencent or geojson.
         sources: By role, the columns, paths and templates that give its value; the first one with a value counts.
         name_first: Whether the name is put before an address text that does not contain it.
     """
@@ -83,6 +92,14 @@ class Schema:
         columns = {str(role): tuple(map(str, sources)) for role, sources in value["columns"].items()}
         return cls(str(value["name"]), columns, bool(value["name_first"]))
 
+    @property
+    def datum(self) -> str | None:
+        """The shifted datum that the names of the coordinates say, or the service usually gives; None without one."""
+        roles = ("lng", "lat", *POINT_ROLES)
+        names = "".join(source for role in roles for source in self.sources.get(role, ())).casefold()
+        by_name = (datum for word, datum in SHIFTED.items() if word in names)
+        return next(by_name, None if "wgs" in names else DATUMS.get(self.name))
+
     def missing_columns(self, schema: pa.Schema) -> list[str]:
         """Return the first columns of roles of which a table has no source at all."""
         return [
@@ -99,9 +116,9 @@ class Schema:
             role = next((other for other in ("address", "name", "street") if other in self.sources), "address")
         return self.sources.get(role, (role,))[0]
 
-    def apply(self, table: pa.Table, decimal: Literal[".", ","] = ".") -> PoiColumns:
-        """Make the columns of POIs. ``decimal`` is the decimal separator of coordinates in texts. Does not raise."""
-        lng, lat = self._coordinates(table, decimal)
+    def apply(self, table: pa.Table) -> PoiColumns:
+        """Make the columns of POIs. Does not raise."""
+        lng, lat = self._coordinates(table)
         return PoiColumns(self._ids(table), self._address(table), self._name(table), lng, lat, self._closed(table))
 
     def own_name(self, column: str) -> str | None:
@@ -109,14 +126,14 @@ class Schema:
 
         An own column ``address`` that is not the address text becomes ``address_source``.
         """
-        role = {"poi_id": "id", "address": "address", "name": "name", "lng": "lng", "lat": "lat"}.get(column)
+        role = next((role for role, canonical in CANONICAL.items() if canonical == column), None)
         if role is None or (role == "name" and "name" not in self.sources):
             return column
         is_text = role != "address" or not self.name_first
         return None if self.sources.get(role) == (column,) and is_text else f"{column}_source"
 
     def _name(self, table: pa.Table) -> pa.StringArray | None:
-        """Return the names as they are in the table, with their commas."""
+        """Return the names unchanged, with their commas."""
         sources = self.sources.get("name")
         if sources is None:
             return None
@@ -138,6 +155,7 @@ class Schema:
             return self._first_text(table, role) if role in self.sources else missing
 
         city, street = part("city"), self._first_text(table, "street", keep_commas=True)
+        street = text.without_districts(street, part("region"), city, part("district"))
         street, district = text.split_freeform(street, part("district"), city)
         door = text.doors(street, part("number"), part("unit"))
         names = text.with_other_names(name, self._other_names(table), part("brand"))
@@ -176,6 +194,9 @@ class Schema:
             return None
         if len(sources) == 1 and not is_template(sources[0]):
             values = values_of(table, sources[0])
+            if pa.types.is_floating(values.type):
+                whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), float(2**53)))
+                return pc.if_else(whole, values, None).cast(pa.int64())
             return values if pa.types.is_integer(values.type) or is_text(values.type) else as_text(values)
         return pc.coalesce(
             *(complete_texts_of(table, s) if is_template(s) else as_text(values_of(table, s)) for s in sources)
@@ -190,10 +211,10 @@ class Schema:
             closed |= values.is_valid().to_numpy(zero_copy_only=False)
         return closed
 
-    def _coordinates(self, table: pa.Table, decimal: str) -> tuple[Floats, Floats]:
+    def _coordinates(self, table: pa.Table) -> tuple[Floats, Floats]:
         lng, lat = np.full(len(table), np.nan), np.full(len(table), np.nan)
         if "lng" in self.sources:
-            lng, lat = (degrees(values_of(table, self.sources[role][0]), decimal) for role in ("lng", "lat"))
+            lng, lat = (degrees(values_of(table, self.sources[role][0])) for role in ("lng", "lat"))
         for role in POINT_ROLES:
             if role in self.sources and np.isnan(lng).all():
                 (source, *_), kind = self.sources[role], role
@@ -202,18 +223,24 @@ class Schema:
         return lng, lat
 
 
-def degrees(values: pa.Array, decimal: str = ".") -> Floats:
-    """Return numbers, or texts of numbers, as float64; NaN for other values. Shape: (N,) -> (N,)."""
+def degrees(values: pa.Array) -> Floats:
+    """Return numbers, and texts of them, as float64; NaN for other values.
+
+    Texts may have a decimal comma (degrees have no thousands), full-width digits, or degrees, minutes and seconds.
+
+    Shape: (N,) -> (N,).
+    """
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     kind = values.type
     if is_text(kind):
-        texts = pc.utf8_trim_whitespace(values.cast(pa.string()))
-        if decimal == ",":
-            texts = pc.replace_substring(texts, ",", ".")
+        texts = _plain(pc.utf8_trim_whitespace(values.cast(pa.string())))
+        texts = pc.replace_substring(texts, ",", ".")
+        angles = _angles(texts)
         numeric = pc.match_substring_regex(texts, r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$")
         texts = pc.if_else(numeric, pc.utf8_ltrim(texts, "+"), None)
-        return texts.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        found: Floats = texts.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return found if angles is None else np.where(np.isfinite(found), found, angles)
     if pa.types.is_boolean(kind) or not (
         pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     ):
@@ -224,9 +251,36 @@ def degrees(values: pa.Array, decimal: str = ".") -> Floats:
 
 def pair_values(values: pa.Array) -> tuple[Floats, Floats]:
     """Return the two numbers of texts such as "60.17, 24.94", in their order; NaN for other texts."""
-    texts = as_text(values)
+    texts = pc.replace_substring(_plain(as_text(values)), "°", "")
     pairs = pc.extract_regex(texts, _PAIR)
     return degrees(pc.struct_field(pairs, "a")), degrees(pc.struct_field(pairs, "b"))
+
+
+def _plain(texts: pa.StringArray) -> pa.StringArray:
+    """Return texts with full-width digits and punctuation in ASCII."""
+    if pc.all(pc.string_is_ascii(texts)).as_py() is not False:
+        return texts
+    return pc.utf8_normalize(pc.replace_substring(texts, "º", "°"), form="NFKC")
+
+
+def _angles(texts: pa.StringArray) -> Floats | None:
+    """Return texts such as 60°10'30"N in degrees; NaN for others. None if no text has a degree sign."""
+    if not pc.any(pc.match_substring(texts, "°")).as_py():
+        return None
+    parts = pc.extract_regex(texts, _ANGLE)
+
+    def numbers(name: str) -> Floats:
+        part = pc.struct_field(parts, name)
+        part = pc.utf8_ltrim(pc.if_else(pc.equal(part, ""), "0", part), "+-")
+        found: Floats = part.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return found
+
+    degrees, minutes, seconds = numbers("d"), numbers("m"), numbers("s")
+    side = pc.binary_join_element_wise(pc.struct_field(parts, "before"), pc.struct_field(parts, "behind"), "")
+    negative = pc.or_(pc.match_substring_regex(side, "[SWsw]"), pc.starts_with(pc.struct_field(parts, "d"), "-"))
+    valid = (minutes < 60) & (seconds < 60)
+    sign = np.where(pc.fill_null(negative, False).to_numpy(zero_copy_only=False), -1, 1)
+    return np.where(valid, sign * (degrees + minutes / 60 + seconds / 3600), np.nan)
 
 
 def _pairs(values: pa.Array, role: str) -> tuple[Floats, Floats]:
@@ -236,14 +290,13 @@ def _pairs(values: pa.Array, role: str) -> tuple[Floats, Floats]:
 
 def _points(values: pa.Array) -> tuple[Floats, Floats]:
     """Return a point of each geometry: WKB, WKT, GeoJSON, or a struct x, y (GeoArrow)."""
-    kind = values.type
-    if pa.types.is_struct(kind) and kind.get_field_index("x") >= 0:
+    if is_point(values.type):
         return degrees(pc.struct_field(values, "x")), degrees(pc.struct_field(values, "y"))
     return geometry_points(values.to_pylist())
 
 
 def _unchanged_texts(values: pa.Array) -> pa.StringArray:
-    """Return texts as they are; null for blank ones and for other values."""
+    """Return texts unchanged; null for blank ones and for other values."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if not is_text(values.type):
@@ -255,6 +308,6 @@ def _unchanged_texts(values: pa.Array) -> pa.StringArray:
 def _with_name_first(address: pa.StringArray, name: pa.StringArray) -> pa.StringArray:
     """Put the name before each address text that does not contain it; an empty text becomes the name."""
     rows = list(zip(address.to_pylist(), name.to_pylist(), strict=True))
-    absent = pa.array([bool(own) and not text.contains(whole or "", own) for whole, own in rows])
+    absent = pa.array([bool(own) and not text.contains(whole or "", own) for whole, own in rows], pa.bool_())
     joined = text.join_parts(name, pa.nulls(len(name), pa.string()), address, pa.nulls(len(name), pa.string()))
     return pc.if_else(absent, joined, address)

@@ -1,7 +1,7 @@
 """Sources of a role: a column, a path into nested columns, or a template; and their values in a table.
 
-``names.primary`` is a field of a struct or a key of a map, ``centroid.0`` an element of a list. A list without a number
-stands for its first element. ``{street} {no}, {city}`` is a template. A column that is named like the path comes first.
+``names.primary`` is a field of a struct or a key of a map, ``centroid.0`` an element of a list. Of a list without a
+number, the first element counts. ``{street} {no}, {city}`` is a template. A column named like the path comes first.
 """
 
 from __future__ import annotations
@@ -16,6 +16,14 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 _COMMAS = r"[ \t]*(?:,[ \t]*){2,}"
 _EDGES = " \t,，"
 _SPACES = r"\s*[,，]\s*|\s+"
+_POINT_BYTES = 21  # of WKB
+_GEOMETRY = re.compile(
+    r"\s*(?:(?:SRID=\d+;)?\s*(?:MULTI)?(?:POINT|POLYGON|LINESTRING)[ ZM]*\("
+    # WKB in hexadecimal digits, for MySQL behind the SRID: byte order, type, flags. A hash has other digits.
+    r"|(?:0x)?(?:[0-9A-F]{8})?(?:01[0-9A-F]{2}0[037B]00[0-9A-F]0|00[0-9A-F]0000[037B][0-9A-F]{2})[0-9A-F]{32,}\s*$"
+    r"|\{.*\"coordinates\")",
+    re.IGNORECASE | re.DOTALL,
+)
 _MISSING = pa.array(["nan", "NaN", "null", "NULL", "None", "N/A", "n/a", "\\N", "[]", "-"])
 
 
@@ -86,13 +94,17 @@ def as_text(values: pa.Array) -> pa.StringArray:
         values = values.dictionary_decode()
     while is_list(values.type):
         values = _element(values, 0)
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    if pa.types.is_float16(values.type):
+        values = values.cast(pa.float32())
     kind = values.type
     if pa.types.is_floating(kind):
         whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), 1e15))
         digits = pc.if_else(whole, values, None).cast(pa.int64()).cast(pa.string())
         decimals = pc.if_else(pc.is_nan(values), None, values).cast(pa.string())
         return pc.coalesce(digits, decimals)
-    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
+    if pa.types.is_nested(kind) or is_binary(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
         return pa.nulls(len(values), pa.string())
     texts = pc.utf8_trim_whitespace(values.cast(pa.string()))
     return pc.if_else(pc.equal(texts, ""), None, texts)
@@ -101,6 +113,38 @@ def as_text(values: pa.Array) -> pa.StringArray:
 def is_text(kind: pa.DataType) -> bool:
     """Return whether a type is one of the text types."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Return whether a type is one of the types of bytes."""
+    views = pa.types.is_binary_view(kind) or pa.types.is_fixed_size_binary(kind)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or views
+
+
+def is_whole(values: pa.Array) -> bool:
+    """Return whether values are floats without decimals, such as ids that pandas read beside an empty one."""
+    if not pa.types.is_floating(values.type):
+        return False
+    known = values.drop_null()
+    return len(known) > 0 and bool(pc.all(pc.equal(pc.floor(known), known)).as_py())
+
+
+def holds_geometries(values: pa.Array) -> bool:
+    """Return whether values are geometries: WKB, WKT, GeoJSON, or structs of coordinates."""
+    kind = values.type
+    if pa.types.is_struct(kind):
+        return is_point(kind) or kind.get_field_index("coordinates") >= 0
+    if not is_text(kind) and not is_binary(kind):
+        return False
+    first = values.slice(0, 1000).drop_null().to_pylist()
+    if is_text(kind):
+        return any(map(_GEOMETRY.match, first))
+    return bool(first) and len(first[0]) >= _POINT_BYTES and first[0][0] < 2
+
+
+def is_point(kind: pa.DataType) -> bool:
+    """Return whether a type is a struct of the fields x and y, as in GeoArrow."""
+    return pa.types.is_struct(kind) and min(map(kind.get_field_index, ("x", "y"))) >= 0
 
 
 def is_list(kind: pa.DataType) -> bool:

@@ -10,7 +10,13 @@ import pandas as pd
 import pytest
 
 from m3gal_cli.data.formats import RawTable, open_table
-from m3gal_cli.data.formats.dialects import DELIMITERS, is_geonames, recognise_decimal, recognise_delimiter
+from m3gal_cli.data.formats.dialects import (
+    DELIMITERS,
+    count_titles,
+    is_geonames,
+    recognise_decimal,
+    recognise_delimiter,
+)
 from m3gal_cli.data.formats.encodings import recognise_encoding
 from m3gal_cli.data.formats.source import Source
 from tests.helpers.table_files import ROWS, csv_text, geonames
@@ -159,3 +165,35 @@ def test_a_geonames_dump_is_recognised_by_its_shape(tmp_path: Path) -> None:
     assert (row["feature class"], row["modification date"]) == ("P", "2019-11-26")
     assert not is_geonames([line.replace("P\tPPL", "PPL\tP") for line in geonames().splitlines()])
     assert not is_geonames(["\t".join(table.columns), *geonames().splitlines()])
+
+
+TITLES = ["Stores of May", "Stores of May;;;", "# exported by hand\n\n;;;\n"]
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_titles_above_the_header_are_left_out(tmp_path: Path, title: str) -> None:
+    table = opened(tmp_path / "t.csv", f"{title}\nid;name;lat;lng\n1;a;60,1;24,9\n2;b, c;60,2;24,8\n".encode())
+    line = title.count("\n") + 2
+    assert table.notes[0] == f"the header is in line {line}"
+    assert cells(table) == [["id", "name", "lat", "lng"], ["1", "a", "60,1", "24,9"], ["2", "b, c", "60,2", "24,8"]]
+    assert [batch.positions(0) for batch in table.batches()] == [f"{tmp_path / 't.csv'}:{line + 1}"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["id,type,location", '1,eat;drink;pub,"24.9,60.1"', '2,eat;drink;pub,"24.9,60.1"'],
+        ["query", "pub, mill lane, town", "cafe, mill lane, town", "bar"],
+        ["name,,", "a,b,c", "a,b,c"],
+        ["id,name", "1,a,b", "2,a,b"],
+        ["title", "id,name,lat", "id,name,lat,lng", "1"],
+    ],
+)
+def test_a_header_is_no_title(lines: list[str]) -> None:
+    assert count_titles(lines) == (1 if lines[0] == "name,," else 0)
+
+
+def test_rows_without_a_value_are_left_out(tmp_path: Path) -> None:
+    table = opened(tmp_path / "t.csv", b"id,name,lat\n1,a,2\n,,\n , ,\n2,b,3\n,,\n")
+    assert cells(table)[1:] == [["1", "a", "2"], ["2", "b", "3"]]
+    assert [batch.positions(1) for batch in table.batches()] == [f"{tmp_path / 't.csv'}:5"]

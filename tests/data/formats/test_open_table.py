@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import uuid
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 
-from m3gal_cli.data.formats import BadRow, RawTable, TableOptions, objects, open_table, source
+from m3gal_cli.data.formats import BadRow, RawTable, TableOptions, delimited, objects, open_table, source
 from m3gal_cli.data.formats.table import BATCH_ROWS
 from m3gal_cli.errors import InputError
 from tests.helpers.table_files import FILES, NAMES, ROWS, collection, csv_text, feature, parquet, workbook, zipped
@@ -126,27 +127,40 @@ def test_a_cell_may_span_the_blocks_that_are_read(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "words", "left"),
+    ("name", "text", "line", "words"),
     [
-        ("a,b\n1,2\nx,y,z\n3,4\n", 3, "the row has 3 cells, the header 2", ["1", "3"]),
-        ("a,b,c\n1,2\n7\n3,4,5\n", 3, "the row has 1 cell, the header 3", ["1", "3"]),
-        ('a,b\n1,2\n"x,2\n3,4\n', 3, "cannot be split into cells (unexpected end of data)", ["1", "3"]),
-        ('a,b\n1,2\n"x" y,2\n3,4\n', 3, "cannot be split into cells", ["1", "3"]),
-        ("a,b\n1,2\nx\0,2\n3,4\n", 3, "NUL byte", ["1", "3"]),
-        ("a,b\n1,2\nx\ry,2\n3,4\n", 3, "cannot be split into cells", ["1", "3"]),
-        ('a,b\n1,2\n"' + "x" * (1 << 20) + 'y",2\n3,4\n', 3, "field larger than field limit", ["1", "3"]),
+        ("t.csv", "a,b\n1,2\nx,y,z\n3,4\n", 3, "the row has 3 cells, the header 2"),
+        ("t.csv", "a,b,c\n1,2\n7\n3,4,5\n", 3, "the row has 1 cell, the header 3"),
+        ("t.csv", 'a,b\n1,2\n"x,2\n3,4\n', 3, "cannot be split into cells (unexpected end of data)"),
+        ("t.csv", 'a,b\n1,2\n"x" y,2\n3,4\n', 3, "cannot be split into cells"),
+        ("t.csv", "a,b\n1,2\nx\0,2\n3,4\n", 3, "NUL byte"),
+        ("t.csv", "a,b\n1,2\nx\ry,2\n3,4\n", 3, "cannot be split into cells"),
+        ("t.csv", 'a,b\n1,2\n"' + "x" * (1 << 20) + 'y",2\n3,4\n', 3, "field larger than field limit"),
+        ("t.jsonl", '{"a":1}\n{"a":\n{"a":3}\n', 2, "not JSON"),
+        ("t.jsonl", '{"a":1}\n[2]\n{"a":3}\n', 2, "expected a JSON object, got list"),
+        ("t.jsonl", '{"a":1}\n{"a":"\\ud800"}\n{"a":3}\n', 2, "a lone surrogate"),
+        ("t.jsonl", '{"a":1}\n\n' + "[" * 100_000 + '\n{"a":3}\n', 3, "not JSON"),
+        ("t.jsonl", '{"a":1}\n{"a":' + "9" * 5000 + '}\n{"a":3}\n', 2, "not JSON"),
     ],
 )
-def test_a_bad_csv_row_is_an_error_or_left_out(
-    tmp_path: Path, text: str, line: int, words: str, left: list[str]
-) -> None:
-    path = write(tmp_path / "t.csv", text)
+def test_a_bad_row_is_an_error_or_left_out(tmp_path: Path, name: str, text: str, line: int, words: str) -> None:
+    path = write(tmp_path / name, text)
     error = refused(path)
     assert (error.where, words in error.what) == (f"{path}:{line}", True)
     rows, bad = read_all_but_bad(path)
-    assert [row["a"] for row in rows] == left
-    assert [b.where for b in bad] == [f"{path}:{line}"]
-    assert words in bad[0].error
+    assert [str(row["a"]) for row in rows] == ["1", "3"]
+    assert ([b.where for b in bad], words in bad[0].error) == ([f"{path}:{line}"], True)
+    json.dumps(bad[0].row, ensure_ascii=False).encode()  # it can be listed in a file
+
+
+def test_many_bad_rows_take_time_in_proportion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[int] = []
+    split = delimited._split
+    monkeypatch.setattr(delimited, "_split", lambda text, *more: lines.append(len(text)) or split(text, *more))
+    path = write(tmp_path / "t.csv", "a,b\n" + '"x" y,2\n' * 1000)
+    _, bad = read_all_but_bad(path)
+    assert [b.where for b in bad] == [f"{path}:{line}" for line in range(2, 1002)]
+    assert set(lines) <= {1, 1001}, "the lines of a block are not copied for each bad row"
 
 
 def test_a_damaged_character_costs_one_row(tmp_path: Path) -> None:
@@ -172,30 +186,13 @@ def test_repeated_and_empty_column_names_are_made_distinct(tmp_path: Path) -> No
     _, table = read(write(tmp_path / "t.csv", " name ,name,,lat\na,b,c,1\n"))
     assert table.columns == ["name", "name 2", "column 3", "lat"]
     assert len(table.notes) == 2
+    _, table = read(write(tmp_path / "t.csv", ",".join(["a"] * 3000) + "\n" + ",".join(["1"] * 3000) + "\n"))
+    assert (table.columns[-1], len(set(table.columns))) == ("a 3000", 3000)
 
 
 def test_a_file_without_header_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "Mill Lane 2,24.93,60.16\nMill Lane 3,24.94,60.17\n")
     assert "has no header" in refused(path).what
-
-
-@pytest.mark.parametrize(
-    ("lines", "line", "words"),
-    [
-        ('{"a":1}\n{"a":\n{"a":3}\n', 2, "not JSON"),
-        ('{"a":1}\n[2]\n{"a":3}\n', 2, "expected a JSON object, got list"),
-        ('{"a":1}\n{"a":"\\ud800"}\n{"a":3}\n', 2, "a lone surrogate"),
-        ('{"a":1}\n\n' + "[" * 100_000 + '\n{"a":3}\n', 3, "not JSON"),
-        ('{"a":1}\n{"a":' + "9" * 5000 + '}\n{"a":3}\n', 2, "not JSON"),
-    ],
-)
-def test_a_bad_json_line_is_an_error_or_left_out(tmp_path: Path, lines: str, line: int, words: str) -> None:
-    path = write(tmp_path / "t.jsonl", lines)
-    error = refused(path)
-    assert (error.where, words in error.what) == (f"{path}:{line}", True)
-    rows, bad = read_all_but_bad(path)
-    assert ([row["a"] for row in rows], [b.where for b in bad]) == ([1, 3], [f"{path}:{line}"])
-    json.dumps(bad[0].row, ensure_ascii=False).encode()  # it can be listed in a file
 
 
 def test_columns_and_types_are_those_of_the_whole_file(tmp_path: Path) -> None:
@@ -334,6 +331,22 @@ def test_nested_and_dictionary_columns_of_parquet_are_kept(tmp_path: Path) -> No
         assert pa.types.is_dictionary(next(table.batches()).table.schema.field("kind").type)
 
 
+def test_columns_of_rare_types_are_read_in_usual_ones(tmp_path: Path) -> None:
+    ids = [uuid.UUID(int=7).bytes, None]
+    columns = {"id": pa.array(ids, pa.uuid()), "half": pa.array([1, 2.5], pa.float16())}
+    columns |= {"view": pa.array(["a", None], pa.string_view()), "bytes": pa.array([b"\xff\0", b"ab"], pa.binary(2))}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    with open_table(tmp_path / "t.parquet") as table:
+        (batch,) = table.batches()
+    assert batch.table.schema.types == [pa.string(), pa.float32(), pa.string(), pa.binary()]
+    assert batch.table.to_pydict() == {
+        "id": ["00000000-0000-0000-0000-000000000007", None],
+        "half": [1, 2.5],
+        "view": ["a", None],
+        "bytes": [b"\xff\0", b"ab"],
+    }
+
+
 def test_a_folder_of_parquet_parts_is_one_table(tmp_path: Path) -> None:
     folder = tmp_path / "places" / "type=place"
     folder.mkdir(parents=True)
@@ -401,3 +414,79 @@ def test_an_unpacked_archive_is_removed(tmp_path: Path, monkeypatch: pytest.Monk
     assert not list((tmp_path / "tmp").iterdir())
     refused(write(tmp_path / "t.zip", zipped(shops__csv="\n")))
     assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_titles_above_the_header_of_a_sheet_are_left_out(tmp_path: Path) -> None:
+    rows: list[list[Any]] = [["Stores"], ["of", None], [], ["id", "name", "lat", "lng"], [7, "a", 60.1, 24.9]]
+    found, table = read(write(tmp_path / "t.xlsx", workbook(rows)))
+    assert found == [{"id": 7, "name": "a", "lat": 60.1, "lng": 24.9}]
+    assert table.notes == ["the header is in row 4"]
+    assert positions(tmp_path / "t.xlsx") == [f"{tmp_path / 't.xlsx'}: row 5"]
+
+
+# --- answers of web services -----------------------------------------------------------------------------------------
+
+PLACES = [{"name": "a", "location": "120.1,30.2"}, {"name": "b", "location": "120.3,30.4"}]
+
+
+@pytest.mark.parametrize("size", [7, 1 << 20])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_the_rows_of_an_answer_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, indent: int | None
+) -> None:
+    monkeypatch.setattr(source, "CHUNK", size)
+    answer = {"status": "1", "suggestion": {"pois": []}, "pois": PLACES, "count": "2"}
+    path = write(tmp_path / "a.json", json.dumps(answer, indent=indent))
+    found, table = read(path)
+    assert found == PLACES
+    assert table.notes == ["the rows are in 'pois'"]
+    assert positions(path) == [f"{path}: row 1", f"{path}: row 2"]
+
+
+def test_several_answers_are_one_table(tmp_path: Path) -> None:
+    pages = [{"status": "1", "pois": PLACES[:1]}, {"status": "1", "pois": []}, {"pois": PLACES[1:]}]
+    for name, text in {
+        "lines.jsonl": "\n".join(map(json.dumps, pages)),
+        "list.json": json.dumps(pages),
+        "behind.json": "\n".join(json.dumps(page, indent=1) for page in (pages[0], pages[2])),
+    }.items():
+        assert read(write(tmp_path / name, text))[0] == PLACES, name
+    bad = write(tmp_path / "bad.jsonl", json.dumps(pages[0]) + "\n3\n")
+    assert refused(bad).what == "expected an object with the list 'pois'"
+
+
+def test_a_list_in_a_row_is_a_column(tmp_path: Path) -> None:
+    for row in (
+        {"name": "a", "items": PLACES},
+        {"title": "a", "items": PLACES},
+        {"id": 1, "items": ["x"]},
+        {"id": 1, "results": []},
+    ):
+        assert read(write(tmp_path / "r.json", json.dumps(row)))[0] == [row]
+
+
+def test_elements_of_overpass_are_rows_of_their_tags(tmp_path: Path) -> None:
+    bounds = {"minlat": 60.0, "minlon": 24.0, "maxlat": 61.0, "maxlon": 25.0}
+    elements: list[dict[str, Any]] = [
+        {"type": "node", "id": 1, "lat": 60.1, "lon": 24.9},
+        {"type": "node", "id": 5, "lat": 60.1, "lon": 24.9, "tags": {"name": "Oodi", "amenity": "cafe", "id": "x"}},
+        {"type": "way", "id": 5, "center": {"lat": 60.2, "lon": 24.8}, "nodes": [1], "tags": {"name": "Ateneum"}},
+        {"type": "relation", "id": 6, "bounds": bounds, "members": [], "tags": {"name": "Kamppi"}},
+        {"type": "relation", "id": 7, "tags": {"name": "Nowhere"}},
+        {"type": "way", "id": 8, "bounds": {"a": 1, "minlat": "1"}, "tags": {"name": "Wrong bounds"}},
+    ]
+    rows = [
+        {"id": "n5", "lat": 60.1, "lon": 24.9, "name": "Oodi", "amenity": "cafe"},
+        {"id": "w5", "lat": 60.2, "lon": 24.8, "name": "Ateneum", "amenity": None},
+        {"id": "r6", "lat": 60.5, "lon": 24.5, "name": "Kamppi", "amenity": None},
+        {"id": "r7", "lat": None, "lon": None, "name": "Nowhere", "amenity": None},
+        {"id": "w8", "lat": None, "lon": None, "name": "Wrong bounds", "amenity": None},
+    ]
+    answer = {"version": 0.6, "osm3s": {"copyright": "…"}, "elements": elements}
+    for name, value in {"answer.json": answer, "list.json": elements[1:], "pages.json": [answer]}.items():
+        found, table = read(write(tmp_path / name, json.dumps(value)))
+        assert found == rows
+        assert table.notes == ["elements of OpenStreetMap"]
+    assert (
+        "expected an element" in refused(write(tmp_path / "bad.json", json.dumps({"elements": [elements[1], {}]}))).what
+    )

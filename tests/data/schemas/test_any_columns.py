@@ -19,17 +19,7 @@ from m3gal_cli.errors import InputError
 
 COLUMNS = [name for groups in NAMES.values() for group in groups for name in group] + [*PAIRS, *OSM_KEYS]
 COLUMNS += ["names", "addresses", "operating_status", "fsq_place_id", "display_name", "osm_id", "osm_key", "osm_value"]
-COLUMNS += [
-    "centroid",
-    "geonameid",
-    "feature code",
-    "name_en",
-    "name:sv",
-    "phone",
-    "date_closed",
-    "latitude",
-    "longitude",
-]
+COLUMNS += ["centroid", "geonameid", "feature code", "name_en", "name:sv", "phone", "date_closed"]
 TEXTS = [
     "Foo",
     "超市",
@@ -46,8 +36,10 @@ TEXTS = [
     "nan",
     "01",
 ]
+TEXTS += ["POLYGON ((inf 0, 1 1, 2 2, inf 0))", "CIRCULARSTRING (0 0, 1 1, 2 0)", "9" * 5000, "1e999"]
 TEXTS += ['{"type": "Point", "coordinates": [1, 2]}', "amenity=cafe", "{", "Foo"]
 STRUCT = {"primary": "P", "name": "q", "lat": 1.0, "x": 2.0, "y": 3.0, "freeform": "z"}
+POINT = {"type": "Point", "coordinates": [decimal.Decimal("24.5"), decimal.Decimal("60.5")]}
 VALUES: list[tuple[pa.DataType, list[Any]]] = [
     (pa.string(), TEXTS),
     (pa.large_string(), TEXTS),
@@ -65,6 +57,13 @@ VALUES: list[tuple[pa.DataType, list[Any]]] = [
     (pa.map_(pa.string(), pa.string()), [[], [("en", "E"), ("sv", None)]]),
     (pa.dictionary(pa.int32(), pa.string()), ["u", "v"]),
     (pa.null(), [None]),
+    (pa.float16(), [1.0, 2.5]),
+    (pa.uuid(), [bytes(16), b"\xff" * 16]),
+    (pa.binary(3), [b"\xff\xfe\xfd"]),
+    (pa.large_binary(), [b"\xff\xfe", shapely.Point(1, 2).wkb]),
+    (pa.string_view(), TEXTS),
+    (pa.struct({"x": pa.float64()}), [{"x": 1.0}]),
+    (pa.struct({"type": pa.string(), "coordinates": pa.list_(pa.decimal128(5, 1))}), [POINT]),
 ]
 
 
