@@ -12,7 +12,7 @@ With several runs, such as the folds of one seed that results.py --keep-runs kee
 are ranked by its encoder, with weights fitted on the test records of the other runs, and with the weights of the run.
 Runs that share test records are rejected: label leakage.
 
-A query whose gold is not among its candidates counts as a miss; ties never help.
+A query without its gold among the candidates counts as a miss; ties never help.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def cross_fit(parts: Sequence[Sequence[Example]]) -> list[Floats]:
 
 
 def recall(parts: Sequence[Sequence[Example]], weights: Sequence[Floats], count: int) -> dict[int, float]:
-    """Return the share of ``count`` queries whose gold is among the best k, for each k of ``CUTOFFS``.
+    """Return recall@k over ``count`` queries for each k of ``CUTOFFS``.
 
     Args:
         parts: The examples.

@@ -135,7 +135,7 @@ def published_search(queries: torch.Tensor, text: torch.Tensor, location: torch.
 
 
 def text_and_location_vectors(city: City) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return text and location vectors in float32 whose sums are the stored vectors."""
+    """Return float32 text and location vectors; the sum of both is the stored vector."""
     index = city.index
     text, location = (torch.empty((len(index), index.dim)) for _ in range(2))
     sample = city.encoder.encode_poi_texts(addresses(min(len(index), 6000))["address"].tolist())

@@ -18,6 +18,7 @@ import pandas as pd
 
 from m3gal_cli.data.duplicates import place_key
 from m3gal_cli.data.formats import BadRow, TableOptions, open_table
+from m3gal_cli.data.queries import NAMES
 from m3gal_cli.data.records import Record
 from m3gal_cli.data.schemas.recognise import shown_names
 from m3gal_cli.errors import InputError
@@ -26,17 +27,12 @@ from m3gal_cli.text.normalise import reading_key
 
 # Names of the columns by role, in lower case, with _ for spaces and hyphens. The first name takes precedence.
 ROLES = {
-    "query": (
-        *("query", "q", "text", "query_text", "search_text", "search_term", "search_query", "user_query", "keyword"),
-        *("keywords", "查询", "查询词", "搜索词", "关键词"),
-    ),
+    **NAMES,
     "poi_id": (
         *("poi_id", "poi", "poiid", "docid", "doc_id", "corpus_id", "target", "place_id", "store_id", "shop_id"),
         *("clicked_poi_id", "clicked_poi", "poi编号", "门店id", "门店编号", "店铺id"),
     ),
     "label": ("label", "score", "relevance"),
-    "lng": ("lng", "lon", "long", "longitude", "经度"),
-    "lat": ("lat", "latitude", "纬度"),
     "split": ("split", "subset"),
     "query_id": ("query_id", "qid"),
     "id": ("id",),

@@ -21,8 +21,15 @@ SUFFIXES: dict[str, QueryFormat] = {".csv": "csv", ".tsv": "csv", ".geojson": "g
 COLUMNS = ("query", "id", "lng", "lat")
 DELIMITERS = ",;\t|"
 _COLUMN_SET = frozenset(COLUMNS)
-OTHER_NAMES = {"lon": "lng", "long": "lng", "longitude": "lng", "latitude": "lat"}
-OTHER_NAMES |= {"查询": "query", "经度": "lng", "纬度": "lat"}
+NAMES = {  # usual names of the columns of queries and labels
+    "query": (
+        *("query", "q", "text", "query_text", "search_text", "search_term", "search_query", "user_query", "keyword"),
+        *("keywords", "查询", "查询词", "搜索词", "关键词"),
+    ),
+    "lng": ("lng", "lon", "long", "longitude", "经度"),
+    "lat": ("lat", "latitude", "纬度"),
+}
+OTHER_NAMES = {other: own for own, others in NAMES.items() for other in others}
 FIRST_BATCH, MAX_BATCH = 16, 1024
 T = TypeVar("T")
 

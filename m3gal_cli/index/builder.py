@@ -209,7 +209,7 @@ def _build(
             entry = write_states(Segment(folder), states, generation)
             remove_unused(path, write_manifest(path, manifest, segments=[entry], **origin))
     if (seconds := time.monotonic() - start) >= REPORT_FROM_S:
-        log(f"index {path}: {len(rows):,} POIs encoded in {seconds:,.0f} s")
+        log(f"index {path}: {len(rows):,} POI{'s' * (len(rows) != 1)} encoded in {seconds:,.0f} s")
     return Index(path)
 
 

@@ -95,6 +95,12 @@ def test_further_columns_are_kept_with_the_query() -> None:
     assert (query.id, query.lng, query.lat) == (4, 24.9, 60.1)
 
 
+def test_the_query_column_may_have_another_usual_name() -> None:
+    assert queries_of("id,search_term\nx,a\n", "csv") == [Query("x", "a")]
+    (query,) = queries_of('{"query": "a", "text": "b"}', "jsonl")
+    assert (query.text, query.extra) == ("a", {"text": "b"})
+
+
 @pytest.mark.parametrize("names", ["lon,lat", "Longitude,Latitude", "long,LAT", "lng,lat"])
 def test_other_names_of_the_coordinates_are_known(names: str) -> None:
     (query,) = queries_of(f"Query,{names}\na,24.9,60.1\n", "csv")
@@ -106,10 +112,11 @@ def test_other_names_of_the_coordinates_are_known(names: str) -> None:
 
 @pytest.mark.parametrize("delimiter", list(",;\t|"))
 def test_the_delimiter_is_recognised_from_the_header(delimiter: str) -> None:
-    number = "24,9" if delimiter != "," else "24.9"
-    text = f'order_no,"query",lng,lat\nA17,"a {delimiter} b",{number},60\n'.replace(",", delimiter)
-    text = text.replace(number.replace(",", delimiter), number)
-    (query,) = queries_of(text, "csv")
+    rows = [
+        ["order_no", '"query"', "lng", "lat"],
+        ["A17", f'"a {delimiter} b"', "24.9" if delimiter == "," else "24,9", "60"],
+    ]
+    (query,) = queries_of("\n".join(map(delimiter.join, rows)), "csv")
     assert (query.text, query.lng, query.extra) == (f"a {delimiter} b", 24.9, {"order_no": "A17"})
 
 
