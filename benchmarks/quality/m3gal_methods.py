@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import numpy as np
 
 from m3gal_cli.cli.exit_codes import INTERRUPTED
 from m3gal_cli.config.load import load_config
+from m3gal_cli.encoders.checkpoint_lookup import find_checkpoint
 from m3gal_cli.errors import InputError
 from quality.evaluation_set import ScoreResult, median_latency_ms
 from quality.folds import Fold, write_fold
@@ -129,8 +131,13 @@ def set_options(sets: Sequence[str]) -> list[str]:
     return [word for text in sets for word in ("--set", text)]
 
 
-def m3gal(*words: Any, log: Path) -> None:
-    """Run an m3gal command as a process; its output is appended to ``log``.
+def m3gal(*words: Any, log: Path, output: Path | None = None) -> None:
+    """Run an m3gal command as a process.
+
+    Args:
+        words: The command and its options.
+        log: File to which messages are appended.
+        output: File for stdout; None: it is appended to ``log``, too.
 
     Raises:
         InputError: The command failed; the message holds the end of its output.
@@ -139,8 +146,8 @@ def m3gal(*words: Any, log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "m3gal_cli", *map(str, words)]
-    with log.open("a", encoding="utf-8") as file:
-        done = subprocess.run(command, stdout=file, stderr=file, env=os.environ | {"PYTHONPATH": path}, check=False)
+    with log.open("ab") as messages, (output or log).open("ab" if output is None else "wb") as out:
+        done = subprocess.run(command, stdout=out, stderr=messages, env=os.environ | {"PYTHONPATH": path}, check=False)
     if done.returncode == INTERRUPTED:
         raise KeyboardInterrupt
     if done.returncode:
@@ -215,3 +222,13 @@ def delete_run(folder: Path) -> None:
     for path in (folder / "run", folder / "data"):
         if path.is_dir():
             shutil.rmtree(path)
+
+
+def model_hash(model: str) -> str:
+    """Return a hash of the weights and settings of a checkpoint, a run or the packaged model. Raises InputError."""
+    digest, folder = hashlib.sha256(), find_checkpoint(Path(model))
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".json", ".safetensors"):
+            digest.update(f"{path.relative_to(folder)}\n".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

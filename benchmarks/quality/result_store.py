@@ -55,7 +55,10 @@ class ResultStore:
             about: Further values to store: settings, sizes.
         """
         line = vars(key) | {"ids": list(ids), "minutes": result.minutes, "before": result.before}
-        line |= {"rows": {name: row.to_json() for name, row in result.rows.items()}, "about": about}
+        self.append(line | {"rows": {name: row.to_json() for name, row in result.rows.items()}, "about": about})
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Append a line and flush it to disk."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as file:
             if file.tell() and _last_byte(self.path) != b"\n":

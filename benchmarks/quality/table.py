@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from m3gal_cli.errors import InputError
 from m3gal_cli.evaluation.metrics import bootstrap_interval
+from m3gal_cli.files import atomic_text, require_file
 from quality.folds import DEV
 from quality.m3gal_methods import NO_LOCATION
 
@@ -123,7 +126,7 @@ def format_interval(interval: Interval | None, signed: bool = False) -> str:
 
 def markdown_table(rows: Sequence[TableRow]) -> str:
     """Return the rows as Markdown. "12 + 30" minutes: 12 of finetuning, 30 of pretraining; runs: folds × seeds."""
-    lines = _header(["method", *METRICS, "minutes", "ms", "runs"])
+    lines = header(["method", *METRICS, "minutes", "ms", "runs"])
     for row in rows:
         folds, seeds = {fold for fold, _ in row.runs}, {seed for _, seed in row.runs}
         before = f" + {np.mean(row.before):.0f}" if any(row.before) else ""
@@ -139,7 +142,7 @@ def markdown_table(rows: Sequence[TableRow]) -> str:
 def markdown_differences(rows: Sequence[TableRow], base: str) -> str:
     """Return the paired differences of all other rows to the row ``base`` as Markdown."""
     reference = next(row for row in rows if row.name == base)
-    lines = _header([f"minus {base}", *METRICS, "queries"])
+    lines = header([f"minus {base}", *METRICS, "queries"])
     for row in rows:
         if row.name == base:
             continue
@@ -149,7 +152,8 @@ def markdown_differences(rows: Sequence[TableRow], base: str) -> str:
     return "\n".join(lines)
 
 
-def _header(names: list[str]) -> list[str]:
+def header(names: Sequence[str]) -> list[str]:
+    """Return the two head lines of a Markdown table."""
     return [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
 
 
@@ -157,3 +161,18 @@ def paired_difference(row: TableRow, base: TableRow, metric: str) -> Interval | 
     """Return the mean difference over the queries of both rows and its 95% interval."""
     own, other = row.values(metric), base.values(metric)
     return _mean_with_interval([own[query] - other[query] for query in own if query in other])
+
+
+def write_between_marks(path: Path, name: str, text: str) -> None:
+    """Replace the text between ``<!-- NAME -->`` and ``<!-- end of NAME -->`` in a page, atomically.
+
+    Raises:
+        InputError: The page is missing, or has no such marks.
+    """
+    page = require_file(path, "page").read_text(encoding="utf-8")
+    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    if start not in page or end not in page:
+        raise InputError(f"the page has no marks {start} and {end}", where=path, hint="Add both, each on its own line.")
+    before, rest = page.split(start, 1)
+    with atomic_text(path) as file:
+        file.write(f"{before}{start}\n\n{text}\n\n{end}{rest.split(end, 1)[1]}")

@@ -11,7 +11,7 @@ from m3gal_cli.cli.options import with_options
 
 @with_options(o.POIS, o.COLUMNS, o.SKIP_BAD, *e.EVALUATION_OPTIONS, other_names=True)
 def command(values: dict[str, Any]) -> None:
-    """Rank the candidates of each query by text, location, fused, reranked and BM25 scores.
+    """Rank the candidates of each query by text, location, fused, sparse and reranked scores.
 
     By default, evaluate the best checkpoint of the newest run on the data of this run.
     """
@@ -30,7 +30,7 @@ def command(values: dict[str, Any]) -> None:
         records,
         session.encoder,
         settings.data.max_chars,
-        bm25=settings.eval.bm25,
+        sparse=settings.eval.sparse,
         seed=settings.seed,
         reranker=session.weights,
         training_records=session.training_records(),

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from m3gal_cli.matching.session import Session
 
 FILES = "Files for other tools"
-LARGE_FOR_BM25 = 500_000  # rows
 RUN_SCORES = ("fused", "reranked")
 
 OPTIONS = (
@@ -42,7 +41,7 @@ OPTIONS = (
 
 @with_options(*OPTIONS, *e.EVALUATION_OPTIONS, other_names=True)
 def command(values: dict[str, Any]) -> None:
-    """Rank all POIs of a table for each query by text, location, fused, reranked and BM25 scores.
+    """Rank all POIs of a table for each query by text, location, fused, sparse and reranked scores.
 
     By default, evaluate the best checkpoint of the newest run on the data of this run.
     """
@@ -67,8 +66,6 @@ def command(values: dict[str, Any]) -> None:
         table = read_pois(session.poi_table, poi_options(session.config.data, session.poi_table), note)
     e.check_known(checks, len(table), e.score_kinds(session))
     options = _options(session, 0 if run_file is None else values["run_depth"], order, values["text_dir"])
-    if options.bm25 and len(table) > LARGE_FOR_BM25:
-        note(f"BM25 over {len(table):,} POIs is slow and takes about 3 KB per POI; --no-bm25 skips it")
     with stage_progress() as progress:
         evaluation = evaluate_retrieval(records, table, session.encoder, options, progress)
     _write_files(evaluation, records, table, run_file, qrels_file)
@@ -82,7 +79,7 @@ def _options(session: Session, depth: int, order: str, text_dir: Path | None) ->
 
     budget = MEMORY_BUDGET if text_dir is None else 0
     return RetrievalOptions(
-        bm25=session.config.eval.bm25,
+        sparse=session.config.eval.sparse,
         seed=session.config.seed,
         depth=depth,
         texts=EmbeddingCache(text_dir or session.texts_folder, session.text_fingerprint(), budget, note),

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from m3gal_cli.evaluation.result import Evaluation
     from m3gal_cli.matching.session import Session
 
-SCORE_KINDS = ("text", "location", "fused", "reranked", "bm25")
-EARLIER_KINDS = {"hybrid": "reranked"}
+SCORE_KINDS = ("text", "location", "fused", "sparse", "reranked")
+EARLIER_KINDS = {"hybrid": "reranked", "bm25": "sparse"}
 EVALUATION_OPTIONS = (
     o.CHECKPOINT,
     o.option("--test", Path, "Candidate records to evaluate on.", o.DATA),
@@ -34,7 +34,7 @@ EVALUATION_OPTIONS = (
     o.CONFIG,
     o.SETS,
     o.TEXT_ENCODER,
-    o.option("--bm25/--no-bm25", bool, "Evaluate BM25 as a baseline."),
+    o.option("--sparse/--no-sparse", bool, "Also evaluate the sparse score, a baseline without training."),
     o.RERANK,
     o.AS_JSON,
     o.option(
@@ -149,7 +149,7 @@ def parse_checks(texts: list[str] | None) -> list[tuple[str, str, float]]:
 
 def score_kinds(session: Session) -> list[str]:
     """Return the kinds of score that the evaluations of a session have."""
-    absent = {"bm25": not session.config.eval.bm25, "reranked": session.weights is None}
+    absent = {"sparse": not session.config.eval.sparse, "reranked": session.weights is None}
     return [kind for kind in SCORE_KINDS if not absent.get(kind)]
 
 
@@ -178,6 +178,9 @@ def report(
         for kind, slices in (("fused", evaluation.slices), ("reranked", evaluation.reranked_slices)):
             if any(row["n_queries"] < evaluation.n_queries for row in slices.values()):
                 out().print(metrics_table(f"{kind} score by query location", slices, row_header="query location"))
+        if evaluation.candidates:
+            shares = ", ".join(f"{name} {share:.3f}" for name, share in evaluation.candidates.items())
+            out().print(f"share of queries with a gold POI among the candidates: {shares}")
     for line in evaluation.notes:
         note(line)
     failed = [(k, m, v) for k, m, v in checks if evaluation.metrics[k][m] < v]

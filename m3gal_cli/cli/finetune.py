@@ -17,7 +17,7 @@ SOUP_SIZE = option(
 def command(values: dict[str, Any]) -> None:
     """Finetune on queries with candidates, or on labels (--labels, --pois).
 
-    Without --config, the profile is paper-finetune.yaml (the published settings). geotes.yaml gives better results.
-    Prints the path of the run on stdout.
+    Starts from the packaged model, or from --text-encoder or --init. Without --config, the profile is geotes.yaml for
+    the packaged model, else paper-finetune.yaml (the published settings). Prints the path of the run on stdout.
     """
-    train("finetune", "paper-finetune.yaml", values)
+    train("finetune", values)

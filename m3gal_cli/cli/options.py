@@ -65,7 +65,8 @@ SETS = option("--set", list[str], "Set any setting, e.g. --set optim.lr=0.1.", m
 TEXT_ENCODER = option(
     "--text-encoder",
     str,
-    "transformers directory or hub name; scratch: a small untrained encoder with its own vocabulary.",
+    "transformers directory or hub name; scratch: a small untrained encoder with its own vocabulary (default: that of "
+    "the packaged model, unless the profile has one).",
 )
 SEED = option("--seed", int, "Random seed for weight initialisation, data order, sampling and the bootstrap.")
 DEVICE = option("--device", str, "Device: auto, cpu, cuda, cuda:1 or mps.")
@@ -92,7 +93,8 @@ LABELS = option(
 CHECKPOINT = option(
     "--checkpoint",
     Path,
-    "Run, checkpoint directory or published .pth.tar file (default: the best checkpoint of the newest run).",
+    "Run, checkpoint directory, published .pth.tar file, or packaged: the packaged model (default: the best checkpoint "
+    "of the newest run, else packaged).",
 )
 INDEX_DIR = option(
     "--index-dir",

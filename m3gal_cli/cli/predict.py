@@ -10,17 +10,23 @@ from m3gal_cli.cli.options import argument, option, switch, with_options
 from m3gal_cli.cli.predict_run import FileFormat, run
 
 SEARCH, FORMATS = "Search", "Formats"
-QUERIES = 'Queries: text or {"query", "id"?, "lng"?, "lat"?} per line, CSV or GeoJSON; - is stdin.'
+QUERIES = (
+    "Query texts, or one file of queries: text or {'query', 'id'?, 'lng'?, 'lat'?} per line, CSV or GeoJSON; - is "
+    "stdin. An argument without the suffix of such a file, and which is no file, is a text."
+)
 DATUM = "Datum of the POI table: wgs84, gcj02 or bd09. Query locations are WGS-84."
 SKIP_BAD = "Answer a broken query with an error, leave out invalid rows of the POI table, and continue."
 WITH = "Columns of the POI table to add to the matches, e.g. phone,opening_hours, or all."
 BOX = "Keep only POIs inside this box: west,south,east,north, degrees."
 OUTPUT_FORMAT = "Format of the answers (default: by suffix of --output, else jsonl)."
-RUNTIME = "Query encoder runtime: torch, onnx or onnx-int8 (pip install 'm3gal\\[onnx]') (default: torch)."
+RUNTIME = (
+    "Query encoder runtime: torch, onnx or onnx-int8 (pip install 'm3gal\\[onnx]') (default: onnx-int8 for the "
+    "packaged model, else torch)."
+)
 
 
 @with_options(
-    argument("queries", QUERIES, kind=Path | None, default=None, allow_dash=True),
+    argument("queries", QUERIES, kind=list[str] | None, default=None),
     o.CHECKPOINT,
     o.POIS,
     o.COLUMNS,
@@ -55,7 +61,8 @@ RUNTIME = "Query encoder runtime: torch, onnx or onnx-int8 (pip install 'm3gal\\
 def command(values: dict[str, Any]) -> None:
     """Match queries to the POIs of a table: one JSON object per query, in the order of the input.
 
-    The POI table is encoded once, into an index that later calls reuse and bring up to date (see m3gal index). With
-    --index-dir alone, model and POIs are those of the index.
+    Without a run in runs/ and without --checkpoint, the packaged model answers. The POI table is encoded once, into an
+    index that later calls reuse and bring up to date (see m3gal index). With --index-dir alone, model and POIs are
+    those of the index.
     """
     run(values)

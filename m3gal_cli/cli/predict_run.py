@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from m3gal_cli.cli.answers_table import TableWriter
 from m3gal_cli.cli.console import delayed_interrupt, note, warn
 from m3gal_cli.cli.progress import RowProgress
 from m3gal_cli.errors import InputError
+from m3gal_cli.files import suffix_of
 
 if TYPE_CHECKING:
     from m3gal_cli.data.queries import BadQuery, QueryStream
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from m3gal_cli.matching.session import Session
     from m3gal_cli.matching.writers import Failure
 
+FILE_SUFFIXES = {".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".geojson", ".geojsonl", ".gz", ".parquet"}
 CHECKED_FIRST = 1000  # queries of a file that are checked before the index is built
 
 
@@ -43,7 +46,8 @@ class FileFormat(StrEnum):
 class PredictOptions:
     """The checked options of ``predict``."""
 
-    source: Path | None  # file of queries; None: stdin
+    source: Path | None  # file of queries; None: stdin, or the texts
+    texts: Sequence[str]  # queries that are arguments
     input_format: FileFormat
     output: Path | None  # file of answers; None: stdout
     output_format: FileFormat
@@ -56,10 +60,15 @@ class PredictOptions:
     @contextmanager
     def open_queries(self) -> Iterator[QueryStream]:
         """Open the queries. Raises InputError."""
-        from m3gal_cli.data.lines import MAX_LINE_BYTES, open_lines
+        from m3gal_cli.data.lines import MAX_LINE_BYTES, Lines, open_lines
         from m3gal_cli.data.queries import QueryStream
 
         source: Any = self.source or sys.stdin
+        if self.texts:
+            content = "\n".join(" ".join(text.split()) for text in self.texts).encode("utf-8", "surrogateescape")
+            source, name = BytesIO(content), "argument"
+            yield QueryStream(Lines(source.read1, name, live=False), "jsonl", self.skip_bad)
+            return
         if source is None:
             raise InputError("stdin is closed", hint="Give a file of queries.")
         longest = None if self.input_format == FileFormat.geojson else MAX_LINE_BYTES
@@ -87,10 +96,9 @@ def run(values: dict[str, Any]) -> None:
     """Run the command with its options by parameter name. Raises InputError."""
     from m3gal_cli.geo.filters import swapped_box_warning
 
-    if values["queries"] is None and not values["build_only"]:
-        raise InputError(
-            "no queries", hint="Give a file of queries, or - for stdin. m3gal index build only builds the index."
-        )
+    if not values["queries"] and not values["build_only"]:
+        hint = "Give texts, a file of queries, or - for stdin. m3gal index build only builds the index."
+        raise InputError("no queries", hint=hint)
     options = None if values["build_only"] else check_options(values)
     session = e.open_session(values, load=False)
     matcher = prepare(session)
@@ -127,9 +135,10 @@ def check_options(values: dict[str, Any]) -> PredictOptions:
         raise InputError("--table and --output-format exclude each other", hint="Give one of them.")
     if within_km is not None and not 0 < within_km < math.inf:
         raise InputError(f"--within-km {within_km:g} is not a distance", hint="Give kilometres, more than 0.")
-    source = None if str(values["queries"]) == "-" else values["queries"]
+    source, texts = query_source(values["queries"])
     options = PredictOptions(
         source,
+        texts,
         values["format"] or FileFormat(format_of(source) if source else "jsonl"),
         output,
         values["output_format"] or FileFormat(output_format(output) if output else "jsonl"),
@@ -146,6 +155,34 @@ def check_options(values: dict[str, Any]) -> PredictOptions:
             for _ in islice(stream, CHECKED_FIRST):
                 pass
     return options
+
+
+def query_source(arguments: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
+    """Return the file of queries (None: stdin) and the query texts among the arguments.
+
+    Raises:
+        InputError: One of several arguments is a file, or a text is empty.
+    """
+    files = [text for text in arguments if text == "-" or _is_file_name(text)]
+    if empty := [number for number, text in enumerate(arguments, 1) if not text.strip()]:
+        raise InputError(f"query {empty[0]} is empty", hint="Give texts that are not empty.")
+    if not files:
+        return None, arguments
+    if len(arguments) > 1:
+        what = f"{files[0]} is {'stdin' if files[0] == '-' else 'a file'}, and there are further arguments"
+        raise InputError(what, hint="Give one file of queries, or query texts only.")
+    return (None if files[0] == "-" else Path(files[0])), ()
+
+
+def _is_file_name(text: str) -> bool:
+    """Return whether a text is a file, has the suffix of a file of queries, or is a path in an existing folder."""
+    from m3gal_cli.data.lines import is_stream
+
+    path, folder = Path(text), os.path.dirname(text)
+    if os.path.isfile(text) or is_stream(path):
+        return True
+    in_folder = bool(folder) and not any(map(str.isspace, text)) and os.path.isdir(folder)
+    return in_folder or suffix_of(path) in FILE_SUFFIXES
 
 
 def this_worker(environment: Any) -> Worker:

@@ -12,6 +12,7 @@ from m3gal_cli.cli.training import TRAINING_OPTIONS, train
 def command(values: dict[str, Any]) -> None:
     """Pretrain on views of places: align text and location by momentum contrast.
 
-    Without --config, the profile is osm.yaml (the published settings). Prints the path of the run on stdout.
+    Starts from the packaged model, or from --text-encoder or --init. Without --config, the profile is views.yaml for
+    the packaged model, else osm.yaml (the published settings). Prints the path of the run on stdout.
     """
-    train("pretrain", "osm.yaml", values)
+    train("pretrain", values)

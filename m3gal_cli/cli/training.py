@@ -8,13 +8,16 @@ from typing import Any
 import typer
 
 from m3gal_cli.cli import options as o
-from m3gal_cli.cli.console import error
+from m3gal_cli.cli.console import error, note
 from m3gal_cli.cli.dry_run import dry_run
 from m3gal_cli.cli.exit_codes import INTERRUPTED
 from m3gal_cli.cli.options import option, switch
+from m3gal_cli.encoders.checkpoint_lookup import PACKAGED
 from m3gal_cli.errors import InputError
 
 TRAINING, RUN = "Training", "Run"
+PUBLISHED_PROFILES = {"pretrain": "osm.yaml", "finetune": "paper-finetune.yaml"}
+PACKAGED_PROFILES = {"pretrain": "views.yaml", "finetune": "geotes.yaml"}  # for the packaged model
 LOSS = (
     "Loss: fused (total_loss), text (text_loss), location (location_loss), or separate: text loss plus location loss."
 )
@@ -57,14 +60,29 @@ TRAINING_OPTIONS = (
     option("--save-every", int, "Steps between two checkpoints (default: checkpoints at validations only).", RUN),
     option("--keep", int, "Number of older checkpoints to keep besides the last and the best.", RUN),
     option("--resume", str, RESUME, RUN),
-    option("--init", str, "Initialise the weights from this run or checkpoint.", RUN),
+    option("--init", str, "Initialise the weights from this run or checkpoint, or packaged.", RUN),
     switch("--dry-run", "Check settings and data, take one step, report sizes and time; write nothing.", RUN),
     switch("--json", "With --dry-run: print one JSON object instead of tables.", RUN),
     o.GPU,
 )
 
 
-def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
+def _default_profile(stage: str, given: dict[str, Any], values: dict[str, Any]) -> str:
+    """Return the profile without --config: the published one, if a text encoder or a checkpoint is given.
+
+    The published profiles have settings for the encoder of the published code.
+    """
+    from m3gal_cli.config.load import load_config
+
+    init = None if values["init"] == PACKAGED else values["init"]
+    named = init or values["resume"] or load_config(None, given, values["set"] or ()).model.text_encoder
+    profile = (PUBLISHED_PROFILES if named else PACKAGED_PROFILES)[stage]
+    if not named:
+        note(f"profile: {profile}, from the packaged model (no --config, --init or --text-encoder)")
+    return profile
+
+
+def train(stage: str, values: dict[str, Any]) -> None:
     """Run a stage with the options of its command and print the path of the run on stdout."""
     from m3gal_cli.config.load import load_config
 
@@ -73,7 +91,7 @@ def train(stage: str, default_profile: str, values: dict[str, Any]) -> None:
     given = o.overrides(values)
     if "optim.schedule" in given:
         given["optim.schedule"] = [part for text in given["optim.schedule"] for part in text.split(",") if part]
-    config = load_config(values["config"] or default_profile, given, values["set"] or ())
+    config = load_config(values["config"] or _default_profile(stage, given, values), given, values["set"] or ())
     o.quiet_libraries()
     config = o.on_gpu(config, values["gpu"])
     from m3gal_cli.cli.progress import RowProgress

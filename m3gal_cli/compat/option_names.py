@@ -22,7 +22,7 @@ SWITCHES_WITHOUT_EFFECT = ("--bert-from-local", "--load-model", "--compute-ranks
 # Published options that the evaluations accept and ignore, as they have no queue.
 IGNORED_IF_ABSENT = ("--moco-k",)
 # Name in earlier versions of m3gal -> name of today. Help does not show them.
-EARLIER_NAMES = {"--members": "--soup-size", "--hybrid": "--rerank"}
+EARLIER_NAMES = {"--members": "--soup-size", "--hybrid": "--rerank", "--bm25": "--sparse"}
 
 
 def normalise_spelling(args: list[str]) -> list[str]:

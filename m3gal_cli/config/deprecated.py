@@ -7,6 +7,7 @@ from typing import Any
 
 RENAMED = {
     "data.max_words": "data.max_chars",
+    "eval.bm25": "eval.sparse",
     "eval.hybrid": "eval.rerank",
     "momentum.m": "momentum.text",
     "momentum.m_location": "momentum.location",

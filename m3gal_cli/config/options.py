@@ -37,7 +37,7 @@ SETTING_OF = {
     "--log-every": "run.print_freq",
     "--save-every": "run.save_every",
     "--keep": "run.keep",
-    "--bm25": "eval.bm25",
+    "--sparse": "eval.sparse",
     "--rerank": "eval.rerank",
     "--top-k": "eval.top_k",
     "--index": "eval.index",

@@ -77,7 +77,9 @@ class ModelConfig(Section):
     """The bi-encoder and the location encoder."""
 
     text_encoder: str | None = Field(
-        None, description="transformers directory or hub name. scratch: a small encoder with its own vocabulary."
+        None,
+        description="transformers directory or hub name. scratch: a small encoder with its own vocabulary. Empty: the "
+        "encoder of the packaged model, with its pooling, prefixes and max_length.",
     )
     pooling: Literal["pooler", "cls", "mean"] = Field("mean", description="Pooling of the token vectors.")
     append_sep: bool = Field(True, description="Append [SEP] to texts. The published tokenizer does not.")
@@ -212,7 +214,7 @@ class EvalConfig(Section):
     precision: Precision = Field(
         "auto", description="Precision of text encoding. auto: bf16 on devices with bf16 instructions, else fp32."
     )
-    bm25: bool = Field(True, description="Add BM25 over character 1- and 2-grams as a baseline.")
+    sparse: bool = Field(True, description="Also evaluate the sparse score, a baseline without training.")
     rerank: bool = Field(
         True,
         description="Rerank the top 1000 with the linear reranker. Its weights are learned on the validation records "
@@ -231,8 +233,10 @@ class EvalConfig(Section):
     recall: float = Field(
         0.95, gt=0, le=1, description="Target recall of approximate search against exact search. With 1, auto is exact."
     )
-    encoder_runtime: Literal["torch", "onnx", "onnx-int8"] = Field(
-        "torch", description="predict: runtime of the query encoder. onnx and onnx-int8 need the extra onnx."
+    encoder_runtime: Literal["auto", "torch", "onnx", "onnx-int8"] = Field(
+        "auto",
+        description="Runtime of the text encoder. auto: onnx-int8 for the packaged model on a CPU, else torch. For "
+        "other models, onnx and onnx-int8 run the query encoder of predict, and need the extra onnx.",
     )
 
 

@@ -23,7 +23,16 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from m3gal_cli.core.bi_encoder import PARTS, M3gal
-from m3gal_cli.core.checkpoint_layout import CARD_FILE, FORMATS, META_FILE, check_kind, is_checkpoint, text_folder
+from m3gal_cli.core.checkpoint_layout import (
+    CARD_FILE,
+    FORMATS,
+    META_FILE,
+    WRITTEN_FORMAT,
+    check_kind,
+    is_checkpoint,
+    read_checked_meta,
+    text_folder,
+)
 from m3gal_cli.core.checkpoint_parts import read_weights, write_parts
 from m3gal_cli.core.model_card import TrainingData, model_card
 from m3gal_cli.core.model_settings import ModelSettings
@@ -66,7 +75,7 @@ class Checkpoint:
         write_parts(folder, self.model, self.tokenizer)
         if self.trainer is not None:
             torch.save(self.trainer, folder / TRAINER_FILE)
-        meta: dict[str, Any] = {"format": FORMATS[-1], "stage": self.stage, "epoch": self.epoch, "step": self.step}
+        meta: dict[str, Any] = {"format": WRITTEN_FORMAT, "stage": self.stage, "epoch": self.epoch, "step": self.step}
         meta |= {"metrics": self.metrics, "settings": self.model.settings.to_json(), "data": asdict(self.data)}
         (folder / CARD_FILE).write_text(model_card(self.model, self.tokenizer, meta), encoding="utf-8")
         write_json(folder / META_FILE, meta)  # last: it makes the folder a checkpoint
@@ -114,6 +123,8 @@ def load_checkpoint(path: Path, with_trainer: bool = False, parts: Collection[st
 def _load(path: Path, folder: Path, with_trainer: bool, parts: Collection[str] | None) -> Checkpoint:
     try:
         meta = _read_meta(path, folder)
+        if meta["format"] == FORMATS[-1]:
+            read_checked_meta(folder)
         settings = ModelSettings.from_json(meta["settings"])
         data = TrainingData.from_json(meta.get("data"))
         state = read_weights(folder, meta["format"], weight_prefixes(parts))
@@ -138,7 +149,7 @@ def _read_meta(path: Path, folder: Path) -> dict[str, Any]:
     version = meta["format"]
     check_kind(path, meta)
     if version not in FORMATS:
-        what = f"the checkpoint has format {version}, this m3gal reads {' and '.join(map(str, FORMATS))}"
+        what = f"the checkpoint has format {version}, this m3gal reads {', '.join(map(str, FORMATS))}"
         raise InputError(what, where=path, hint="Load it with the m3gal that wrote it.")
     return meta
 

@@ -6,6 +6,8 @@ Format 2 (written):
                                     online.safetensors (gc_encoder, used only by further pretraining)
 Format 1 (read): model.safetensors with all four encoders under their published names; text_encoder/ with config and
 tokenizer.
+Format 3 (read): text_encoder/ with the weights of both text encoders in 4 bits (see quantised_weights), and
+location_encoder/ with one location encoder. Its m3gal.json has the SHA-256 of every file.
 """
 
 from __future__ import annotations
@@ -16,19 +18,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from m3gal_cli.core.bi_encoder import M3gal
 from m3gal_cli.core.checkpoint_layout import (
     CONFIG_FILE,
-    FORMATS,
     LOCATION_FOLDER,
     POI_FOLDER,
     QUERY_FOLDER,
+    TEXT_FOLDER,
     WEIGHTS_FILE,
+    WRITTEN_FORMAT,
 )
 from m3gal_cli.core.location_encoder import location_config
+from m3gal_cli.core.quantised_weights import expand, read_tensors
 from m3gal_cli.core.sentence_transformers_export import save_weights, standalone_tokenizer, write_modules
 from m3gal_cli.core.tokenizer import max_positions
 from m3gal_cli.files import write_json
@@ -42,7 +47,9 @@ FILES = {
 }
 
 
-def read_weights(path: Path, version: int = FORMATS[-1], prefixes: Collection[str] | None = None) -> dict[str, Tensor]:
+def read_weights(
+    path: Path, version: int = WRITTEN_FORMAT, prefixes: Collection[str] | None = None
+) -> dict[str, Tensor]:
     """Read the weights whose published names begin with one of ``prefixes`` (None: all) from a checkpoint directory.
 
     Raises:
@@ -52,8 +59,21 @@ def read_weights(path: Path, version: int = FORMATS[-1], prefixes: Collection[st
     if version == 1:
         weights = load_file(path / WEIGHTS_FILE)
         return {name: value for name, value in weights.items() if starts is None or name.startswith(starts)}
+    if version == 3:
+        return _read_shared(path, starts)
     files = {file: prefix for file, prefix in FILES.items() if starts is None or prefix.startswith(starts)}
     return {prefix + name: value for file, prefix in files.items() for name, value in load_file(path / file).items()}
+
+
+def _read_shared(path: Path, starts: tuple[str, ...] | None) -> dict[str, Tensor]:
+    """Read format 3, where both text encoders share their weights, and so do both location encoders."""
+    out: dict[str, Tensor] = {}
+    for folder in (TEXT_FOLDER, LOCATION_FOLDER):
+        prefixes = [p for p in FILES.values() if (folder == TEXT_FOLDER) == p.startswith("encoder_")]
+        wanted = [prefix for prefix in prefixes if starts is None or prefix.startswith(starts)]
+        values = expand(read_tensors(path / folder / WEIGHTS_FILE)) if wanted else {}
+        out |= {prefix + name: torch.from_numpy(value) for prefix in wanted for name, value in values.items()}
+    return out
 
 
 def write_parts(folder: Path, model: M3gal, tokenizer: Any) -> None:

@@ -8,22 +8,31 @@ from m3gal_cli.core.checkpoint_layout import META_FILE, is_checkpoint
 from m3gal_cli.errors import InputError
 
 CONFIG_FILE = "config.yaml"  # resolved configuration of a run
+PACKAGED = "packaged"  # in place of a path: the model that the package contains
+PACKAGED_MODEL = Path(__file__).parents[1] / "packaged"
 
 
-def newest_run(folder: Path) -> Path:
-    """Return the run in ``folder`` whose last checkpoint is the newest. Raises InputError if no run has one."""
+def newest_run(folder: Path) -> Path | None:
+    """Return the run in ``folder`` whose last checkpoint is the newest; None if no run has one."""
     runs = [p for p in folder.glob("*") if is_checkpoint(p / "last")] if folder.is_dir() else []
-    if not runs:
-        hint = "Train one with m3gal pretrain or m3gal finetune, or give --checkpoint."
-        raise InputError("no run with a checkpoint", where=folder, hint=hint)
-    return max(runs, key=lambda p: (p / "last" / META_FILE).stat().st_mtime)
+    return max(runs, key=lambda p: (p / "last" / META_FILE).stat().st_mtime, default=None)
+
+
+def is_packaged(checkpoint: Path) -> bool:
+    """Return whether a checkpoint directory is the packaged model."""
+    return checkpoint.resolve() == PACKAGED_MODEL.resolve()
 
 
 def find_checkpoint(path: Path) -> Path:
     """Return ``path`` itself, or the best (else the last) checkpoint of a run directory. Raises InputError.
 
-    The result is a checkpoint directory or a published .pth.tar file.
+    The result is a checkpoint directory or a published .pth.tar file. The name ``PACKAGED`` gives the packaged model.
     """
+    if str(path) == PACKAGED:
+        path = PACKAGED_MODEL
+        if not is_checkpoint(path):
+            hint = "Install m3gal again: the packaged model is part of it."
+            raise InputError("the packaged model is missing", where=path, hint=hint)
     if path.is_dir():
         for candidate in (path, path / "best", path / "last"):
             if is_checkpoint(candidate):

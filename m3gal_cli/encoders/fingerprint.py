@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from m3gal_cli.files import file_sha256
+
 
 @dataclass(frozen=True)
 class Fingerprint:
@@ -70,9 +72,3 @@ class RecordedFingerprint(Fingerprint):
     def matches(self, record: Any) -> bool:
         """Return whether a record has the same hash and settings."""
         return isinstance(record, dict) and all(record.get(key) == self.recorded.get(key) for key in ("sha256", "also"))
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes as hexadecimal digits. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from m3gal_cli.core.tokenizer import max_positions
-from m3gal_cli.encoders.fingerprint import Fingerprint, file_sha256
+from m3gal_cli.encoders.fingerprint import Fingerprint
 from m3gal_cli.encoders.onnx_runtime import FORMAT, GRAPH, MANIFEST, TOKENIZER, OnnxQueryEncoder, UnusableExport
 from m3gal_cli.errors import InputError
-from m3gal_cli.files import make_folder, publish_folder, remove_folder, write_json
+from m3gal_cli.files import file_sha256, make_folder, publish_folder, remove_folder, write_json
 
 if TYPE_CHECKING:  # opening an export does not import torch
     from m3gal_cli.core.checkpoint import Checkpoint

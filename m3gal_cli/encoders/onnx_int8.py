@@ -112,8 +112,8 @@ def quantise_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDA
     Shape:
         (K, N) -> values (K, N), scale (N,).
     """
-    even = np.pad(weight, ((0, len(weight) % 2), (0, 0)))
-    parts = [np.maximum(sign * even, 0) for sign in (1, -1)]
-    pair = np.max([(part[::2] + part[1::2]).max(axis=0) for part in parts], axis=0)
-    scale = np.maximum(pair, TINY) / np.float32(LARGEST)
-    return np.rint(weight / scale).astype(np.int8), scale.astype(np.float32)
+    pairs = weight[0 : len(weight) - 1 : 2] + weight[1::2]  # of two signs: not larger than the larger of both weights
+    largest = [bound for part in (weight, pairs) if len(part) for bound in (part.max(axis=0), -part.min(axis=0))]
+    scale = np.maximum(np.max(largest, axis=0), TINY) / np.float32(LARGEST)
+    units = weight / scale
+    return np.rint(units, out=units).astype(np.int8), scale.astype(np.float32)

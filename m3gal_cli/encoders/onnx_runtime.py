@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from m3gal_cli.core.model_settings import ModelSettings
 from m3gal_cli.core.tokenizer import FastTokenizer, TextTokenizer
-from m3gal_cli.encoders.fingerprint import Fingerprint, file_sha256
+from m3gal_cli.encoders.fingerprint import Fingerprint
 from m3gal_cli.encoders.protocol import Progress, Vectors
 from m3gal_cli.encoders.text_batches import distinct_texts, encode_batches
-from m3gal_cli.files import read_json
+from m3gal_cli.files import file_sha256, read_json
 
 FORMAT = 1
 GRAPH, TOKENIZER, MANIFEST = "query_encoder.onnx", "tokenizer.json", "manifest.json"
@@ -92,11 +92,18 @@ def _load_tokenizer(folder: Path, manifest: dict[str, Any]) -> TextTokenizer:
     return TextTokenizer(tokenizer, ModelSettings.from_json(manifest["settings"]), int(manifest["max_positions"]))
 
 
-def _open_session(path: Path) -> Any:
+def session_options() -> Any:
+    """Return the options of a session of onnxruntime on all usable cores."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return options
+
+
+def _open_session(path: Path) -> Any:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(str(path), session_options(), providers=["CPUExecutionProvider"])

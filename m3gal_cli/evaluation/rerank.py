@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,11 @@ from m3gal_cli.evaluation.leakage import leakage_notes
 from m3gal_cli.evaluation.ranks import gold_ranks
 from m3gal_cli.evaluation.result import Evaluation, QueryResults, summarise
 from m3gal_cli.geo.distances import haversine_m
+from m3gal_cli.index.sparse_table import SparseTable
 from m3gal_cli.matching.candidate_table import CandidateTable, query_of
+from m3gal_cli.matching.candidates import CandidateRows
 from m3gal_cli.rerank.linear import LinearReranker, table_document_frequencies
 from m3gal_cli.rerank.weights import RerankerWeights
-from m3gal_cli.text.bm25 import Bm25Index
 
 
 def rerank_scores(
@@ -65,7 +66,7 @@ def evaluate_rerank(
     records: Sequence[Record],
     encoder: Encoder,
     max_chars: int | None = None,
-    bm25: bool = False,
+    sparse: bool = False,
     seed: int = 0,
     reranker: RerankerWeights | None = None,
     training_records: Sequence[Record] = (),
@@ -76,7 +77,7 @@ def evaluate_rerank(
         records: Labelled queries.
         encoder: The model.
         max_chars: Number of characters to which queries and passages are cut.
-        bm25: Add the scores of BM25.
+        sparse: Add the sparse scores.
         seed: Random seed of the bootstrap.
         reranker: Weights of the reranker; adds the reranked scores.
         training_records: Training records of the run, to find leaked queries.
@@ -84,10 +85,13 @@ def evaluate_rerank(
     began = time.perf_counter()
     scores: dict[str, NDArray[Any]] = dict(rerank_scores(records, encoder, max_chars))
     fused = scores["fused"]
-    if bm25:
-        scores["bm25"] = _bm25_scores(records, fused.shape)
+    if sparse or reranker is not None:
+        passages = _Passages(records)
+        sparse_scores = passages.sparse_scores(fused.shape)
+    if sparse:
+        scores["sparse"] = sparse_scores
     if reranker is not None:
-        scores["reranked"] = _reranked_scores(records, fused, reranker)
+        scores["reranked"] = passages.reranked_scores(fused, sparse_scores, reranker)
     results = _results(records, scores)
     evaluation = summarise(results, records, fused.shape[1], False, time.perf_counter() - began, seed)
     without = _without_negatives(records)
@@ -123,31 +127,40 @@ def best_match_m(record: Record, scores: NDArray[np.floating]) -> float:
     return float(np.min([haversine_m(lng, lat, p.lng, p.lat) for p in record.positives], axis=0).max())
 
 
-def _reranked_scores(
-    records: Sequence[Record], fused: NDArray[np.float32], weights: RerankerWeights
-) -> NDArray[np.float64]:
-    """Return the logits of every candidate; duplicates of a record share theirs, as in an index. Shape: -> (Q, C)."""
-    passages = [p for r in records for p in r.passages]
-    pois = pd.DataFrame([(p.text, p.lng, p.lat) for p in passages], columns=POI_COLUMNS)
-    reranker = LinearReranker(weights.by_name, table_document_frequencies(pois))
-    table = CandidateTable.of_pois(pois)
-    number_of: dict[PlaceKey, int] = {}
-    poi_numbers = np.array([number_of.setdefault(p.key, len(number_of)) for p in passages])
-    out, start = np.full(fused.shape, -np.inf), 0
-    for i, record in enumerate(records):
-        count = len(record.passages)
-        rows = np.arange(start, start + count)
-        start += count
-        _, out[i, :count] = table.rerank(reranker, query_of(record), rows, fused[i, :count], poi_numbers[rows])
-    return out
+class _Passages:
+    """The passages of all records as a POI table; equal places are duplicates."""
 
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+        passages = [p for r in records for p in r.passages]
+        self._pois = pd.DataFrame([(p.text, p.lng, p.lat) for p in passages], columns=POI_COLUMNS)
+        first_of: dict[PlaceKey, int] = {}
+        self._numbers = np.array([first_of.setdefault(p.key, row) for row, p in enumerate(passages)])
+        lng, lat = (self._pois[name].to_numpy(np.float64) for name in ("lng", "lat"))
+        is_first = self._numbers == np.arange(len(passages))
+        self._table = SparseTable.of(self._pois["address"].tolist(), lng, lat, is_first)
 
-def _bm25_scores(records: Sequence[Record], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return BM25 scores with the document frequencies of all distinct texts. Shape: -> (Q, C)."""
-    row_of: dict[str, int] = {}
-    rows = [[row_of.setdefault(p.text, len(row_of)) for p in r.passages] for r in records]
-    bm25 = Bm25Index(list(row_of))
-    out = np.full(shape, -np.inf, np.float32)
-    for i, record in enumerate(records):
-        out[i, : len(rows[i])] = bm25.scores(record.query)[rows[i]]
-    return out
+    def sparse_scores(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the sparse scores of every candidate. Shape: -> (Q, C)."""
+        out, searcher = np.full(shape, -np.inf, np.float32), self._table.searcher
+        for i, rows in enumerate(self._rows()):
+            out[i, : len(rows)] = searcher.scores(searcher.query(self._records[i].query), rows)
+        return out
+
+    def reranked_scores(
+        self, fused: NDArray[np.float32], sparse: NDArray[np.float32], weights: RerankerWeights
+    ) -> NDArray[np.float64]:
+        """Return the logits of every candidate; duplicates of a record share theirs. Shape: -> (Q, C)."""
+        reranker = LinearReranker(weights.by_name, table_document_frequencies(self._pois))
+        table, out = CandidateTable.of_pois(self._pois, self._table), np.full(fused.shape, -np.inf)
+        for i, rows in enumerate(self._rows()):
+            found = CandidateRows(rows, fused[i, : len(rows)], sparse[i, : len(rows)])
+            out[i, : len(rows)] = table.rerank(reranker, query_of(self._records[i]), found, self._numbers[rows])
+        return out
+
+    def _rows(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the rows of the candidates of each record."""
+        start = 0
+        for record in self._records:
+            yield np.arange(start, start + len(record.passages))
+            start += len(record.passages)

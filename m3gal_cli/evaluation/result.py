@@ -36,10 +36,11 @@ class TopMatches:
 
 @dataclass
 class Evaluation:
-    """Metrics by kind of score: text, location, fused and, if they are computed, bm25 and reranked.
+    """Metrics by kind of score: text, location, fused and, if they are computed, sparse and reranked.
 
     ``n_candidates`` is the number of POIs of the table (``over_database``), or of the longest candidate set. Slices are
     queries near their gold and far from it: ``slices`` by the fused score, ``reranked_slices`` by the reranked score.
+    ``candidates`` is the share of queries with a gold POI among the candidates: dense, sparse and joined.
     """
 
     n_queries: int
@@ -53,6 +54,7 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
     top: TopMatches | None = None
     reranked_slices: dict[str, dict[str, float]] = field(default_factory=dict)
+    candidates: dict[str, float] = field(default_factory=dict)
 
     def to_json(self, checkpoint: str) -> dict[str, Any]:
         """Return the object that ``--json`` prints."""
@@ -67,6 +69,8 @@ class Evaluation:
         }
         if "reranked" in self.metrics:
             out["reranked_slices"] = self.reranked_slices
+        if self.candidates:
+            out["candidates"] = self.candidates
         return out | {"notes": self.notes}
 
 

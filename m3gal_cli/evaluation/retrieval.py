@@ -17,22 +17,23 @@ from numpy.typing import NDArray
 from m3gal_cli.data.duplicates import PlaceKey, first_equal_rows, place_key
 from m3gal_cli.data.records import Record
 from m3gal_cli.encoders.embedding_cache import EmbeddingCache
-from m3gal_cli.encoders.torch_encoder import TorchEncoder
+from m3gal_cli.encoders.protocol import Encoder
 from m3gal_cli.errors import InputError
+from m3gal_cli.evaluation.candidates import Duplicates, find_candidates
 from m3gal_cli.evaluation.distinct_rows import DistinctRows
 from m3gal_cli.evaluation.leakage import leakage_notes
 from m3gal_cli.evaluation.rank_counting import GoldPairs, GroundTruth, RankCounter
 from m3gal_cli.evaluation.result import KINDS, Evaluation, Matches, QueryResults, TopMatches, summarise
 from m3gal_cli.evaluation.score_stream import BlockSizes, ScoreStream
 from m3gal_cli.evaluation.score_tiles import Tile
-from m3gal_cli.evaluation.top_matches import TopMatchCollector, append_unranked, rerank_matches
+from m3gal_cli.evaluation.top_matches import FusedResults, TopMatchCollector, append_unranked, rerank_matches
+from m3gal_cli.index.sparse_table import SparseTable
 from m3gal_cli.matching.candidate_table import CandidateTable
+from m3gal_cli.matching.candidates import DEPTHS, Depths
 from m3gal_cli.rerank.linear import LinearReranker, table_document_frequencies
-from m3gal_cli.rerank.reranker import DEPTH
 from m3gal_cli.rerank.weights import RerankerWeights
-from m3gal_cli.text.bm25 import Bm25Index
 
-ENCODING, COUNTING, BM25, RERANKED = "encoding POIs", "counting", "BM25", "reranked"
+ENCODING, COUNTING, SPARSE, RERANKED = "encoding POIs", "counting", "sparse", "reranked"
 TEXT_BATCH = 100_000
 StageProgress = Callable[[str, int, int], None]  # called with the stage, the number done and the total
 
@@ -41,13 +42,13 @@ StageProgress = Callable[[str, int, int], None]  # called with the stage, the nu
 class RetrievalOptions:
     """Options of the full-database evaluation."""
 
-    bm25: bool = False  # add the scores of BM25
+    sparse: bool = False  # add the scores of the sparse search
     seed: int = 0  # random seed of the bootstrap
     depth: int = 0  # number of best matches per query to return, for a run file
     texts: EmbeddingCache = field(default_factory=EmbeddingCache)  # cache of text vectors
     reranker: RerankerWeights | None = None  # adds the reranked scores
     order: str = "fused"  # or "reranked": the score that orders the best matches
-    rerank_depth: int = DEPTH  # number of candidates per query
+    depths: Depths = DEPTHS  # numbers of candidates per query
     training_records: Sequence[Record] = ()  # those of the run, to find leaked queries
     sizes: BlockSizes = field(default_factory=BlockSizes)  # sizes of the pieces of work, which change no result
 
@@ -55,7 +56,7 @@ class RetrievalOptions:
 def evaluate_retrieval(
     records: Sequence[Record],
     pois: pd.DataFrame,
-    encoder: TorchEncoder,
+    encoder: Encoder,
     options: RetrievalOptions = RetrievalOptions(),
     progress: StageProgress | None = None,
 ) -> Evaluation:
@@ -78,57 +79,78 @@ def evaluate_retrieval(
     rows = DistinctRows(pois, encoder)
     gold, repeated = find_gold(records, rows)
     truth = GroundTruth(gold, records, rows.lng, rows.lat)
-    depth = max(options.depth, options.rerank_depth if options.reranker else 0)
-    first_rows = first_equal_rows(rows.text, rows.lng, rows.lat) if depth else np.zeros(0, np.int64)
-    collector = TopMatchCollector(depth, gold, repeated, first_rows) if depth else None
-    results = _first_stage(records, rows, encoder, truth, collector, options, report)
+    depth = max(options.depth, options.depths.dense if options.reranker else 0)
+    duplicates = Duplicates(first_equal_rows(rows.text, rows.lng, rows.lat), gold, repeated)
+    collector = TopMatchCollector(depth, gold, repeated, duplicates.first_rows) if depth else None
+    dense = _DenseScores(records, rows, encoder, truth, options, report)
+    results = dense.stream(collector)
     matches: Matches = [] if collector is None else collector.matches()
-    best = None
+    best, shares = None, {}
+    if options.reranker is not None or options.sparse:
+        addresses = pois["address"].tolist()
+        table = SparseTable.of(addresses, rows.lng, rows.lat, duplicates.is_first)
+    if options.sparse:
+        results["sparse"] = _sparse(records, table, truth, lambda done: report(SPARSE, done, len(records)))
     if options.reranker is not None:
+        found = find_candidates(records, table, matches, duplicates, dense.score_pairs, options.depths)
+        shares = found.shares()
         results["reranked"], ordered = rerank_matches(
             records,
-            CandidateTable.of_pois(pois),
-            matches,
-            first_rows,
+            CandidateTable.of_pois(pois, table),
+            found.by_query,
+            duplicates.first_rows,
             truth,
-            results["fused"],
-            LinearReranker(options.reranker.by_name, table_document_frequencies(pois), options.rerank_depth),
+            FusedResults(results["fused"], dense.best_gold),
+            LinearReranker(options.reranker.by_name, table_document_frequencies(pois)),
             lambda done: report(RERANKED, done, len(records)),
         )
         best = np.array([rows[0] if len(rows) else -1 for rows, _ in ordered])
         matches = append_unranked(ordered, matches) if options.order == "reranked" else matches
-    if options.bm25:
-        results["bm25"] = _bm25(records, pois, truth, lambda done: report(BM25, done, len(records)))
     evaluation = summarise(results, records, len(rows), True, time.perf_counter() - began, options.seed)
+    evaluation.candidates = shares
     evaluation.notes += leakage_notes(records, options.training_records)
     pairs = np.stack([gold.query[~repeated], gold.row[~repeated]], axis=1)
     evaluation.top = TopMatches([(r[: options.depth], s[: options.depth]) for r, s in matches], pairs, best)
     return evaluation
 
 
-def _first_stage(
-    records: Sequence[Record],
-    rows: DistinctRows,
-    encoder: TorchEncoder,
-    truth: GroundTruth,
-    collector: TopMatchCollector | None,
-    options: RetrievalOptions,
-    report: StageProgress,
-) -> dict[str, QueryResults]:
-    """Stream the text, location and fused scores of all rows; collect the top matches by fused score."""
-    texts = options.texts.encode(rows.texts, encoder, lambda done, total: report(ENCODING, done, total))
-    queries = encoder.encode_queries([r.query for r in records])
-    stream = ScoreStream(rows, texts, encoder, options.sizes)
-    locations, scores = stream.exact_scores(queries, truth.gold.query, truth.gold.row)
-    counters = {kind: RankCounter(truth, truth.gold.best(scores[kind])) for kind in KINDS}
+class _DenseScores:
+    """The text, location and fused scores of all queries and rows, and exact fused scores of chosen pairs."""
 
-    def use(tile: Tile) -> None:
-        counters[tile.kind].add(tile)
-        if collector is not None and tile.kind == "fused":
-            collector.add(tile)
+    def __init__(
+        self,
+        records: Sequence[Record],
+        rows: DistinctRows,
+        encoder: Encoder,
+        truth: GroundTruth,
+        options: RetrievalOptions,
+        report: StageProgress,
+    ) -> None:
+        self._truth, self._report = truth, report
+        texts = options.texts.encode(rows.texts, encoder, lambda done, total: report(ENCODING, done, total))
+        self._queries = encoder.encode_queries([r.query for r in records])
+        self._stream = ScoreStream(rows, texts, encoder, options.sizes)
 
-    stream.stream(queries, locations, use, lambda done, total: report(COUNTING, done, total))
-    return {kind: counter.results() for kind, counter in counters.items()}
+    def stream(self, collector: TopMatchCollector | None) -> dict[str, QueryResults]:
+        """Stream the scores of all rows; collect the top matches by fused score. Sets ``best_gold``."""
+        gold = self._truth.gold
+        locations, scores = self._stream.exact_scores(self._queries, gold.query, gold.row)
+        self.best_gold = gold.best(scores["fused"])
+        counters = {kind: RankCounter(self._truth, gold.best(scores[kind])) for kind in KINDS}
+
+        def use(tile: Tile) -> None:
+            counters[tile.kind].add(tile)
+            if collector is not None and tile.kind == "fused":
+                collector.add(tile)
+
+        self._stream.stream(self._queries, locations, use, lambda done, total: self._report(COUNTING, done, total))
+        return {kind: counter.results() for kind, counter in counters.items()}
+
+    def score_pairs(self, query: NDArray[np.int64], row: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the exact fused scores of pairs of query and row. Shape: (n,), (n,) -> (n,)."""
+        if not len(query):
+            return np.zeros(0)
+        return self._stream.exact_scores(self._queries, query, row)[1]["fused"]
 
 
 def find_gold(records: Sequence[Record], rows: DistinctRows) -> tuple[GoldPairs, NDArray[np.bool_]]:
@@ -163,14 +185,14 @@ def find_gold(records: Sequence[Record], rows: DistinctRows) -> tuple[GoldPairs,
     return GoldPairs(query[order], row[order], len(records), len(rows)), np.array(repeated)[order]
 
 
-def _bm25(
-    records: Sequence[Record], pois: pd.DataFrame, truth: GroundTruth, progress: Callable[[int], None]
+def _sparse(
+    records: Sequence[Record], table: SparseTable, truth: GroundTruth, progress: Callable[[int], None]
 ) -> QueryResults:
-    """Compute ranks and distances by BM25, one query at a time."""
-    bm25 = Bm25Index(pois["address"])
+    """Compute ranks and distances by the sparse score, one query at a time."""
     counter = RankCounter(truth, np.full(len(records), -np.inf))
     bounds = np.searchsorted(truth.gold.query, np.arange(len(records) + 1))
     for i, record in enumerate(records):
-        counter.add_query(i, bm25.scores(record.query), truth.gold.row[bounds[i] : bounds[i + 1]])
+        scores = table.searcher.all_scores(table.searcher.query(record.query))
+        counter.add_query(i, scores, truth.gold.row[bounds[i] : bounds[i + 1]])
         progress(i + 1)
     return counter.results()

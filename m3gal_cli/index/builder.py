@@ -36,6 +36,7 @@ from m3gal_cli.index.poi_columns import Rows
 from m3gal_cli.index.poi_rows import PoiRows, places_of
 from m3gal_cli.index.segment import DUPLICATE, Log, Segment
 from m3gal_cli.index.segment_build import SHARD_ROWS, SegmentBuild, Worker, record_in
+from m3gal_cli.index.segment_terms import has_terms
 from m3gal_cli.index.writer import open_writer
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def open_or_build(
             return None
         _remove_leftovers(path, manifest)
         if _is_current(path, manifest, sources, log):
-            return Index(path)
+            return _with_terms(Index(path), log)
         return _update(path, sources, log, progress, shard_rows)
     if worker.rank == 0 and (difference := _difference(_record_in(path), sources)):
         log(f"index {path} was built {difference}: building it again")
@@ -145,6 +146,17 @@ def _is_current(path: Path, manifest: Manifest, sources: IndexSources, log: Log)
         reason = "POIs were added or deleted by hand; --pois applies them"
         log(f"index {path}: used without the changes of {name}, because {reason}")
     return True
+
+
+def _with_terms(index: Index, log: Log) -> Index:
+    """Compute the terms of segments of an earlier version, which has other ones or none."""
+    missing = [segment for segment in index.segments if not has_terms(segment.path, len(segment))]
+    if missing:
+        count = sum(len(segment) for segment in missing)
+        log(f"index {index.path}: computing the n-grams of {count:,} addresses, which an earlier version did not store")
+    for segment in missing:
+        _ = segment.terms
+    return index
 
 
 def _update(path: Path, sources: IndexSources, log: Log, progress: Progress, shard_rows: int) -> Index:

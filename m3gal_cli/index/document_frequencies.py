@@ -13,32 +13,49 @@ from m3gal_cli.index.index import Index
 from m3gal_cli.index.manifest import state_files
 from m3gal_cli.index.segment import LIVE, Segment, States
 from m3gal_cli.text.document_frequencies import DocumentFrequencies
+from m3gal_cli.text.ngram_frequencies import NgramFrequencies
+
+
+SAMPLE_ROWS = 50_000  # addresses in which the 1-2-grams of a larger index are counted, in a second
 
 
 def open_document_frequencies(index: Index) -> DocumentFrequencies:
+    """Count the character 1-2-grams of the live POIs; in a large index, of evenly spaced ones."""
+    rows = np.flatnonzero(index.live)
+    return DocumentFrequencies.of(index.addresses_at(rows[:: 1 + len(rows) // SAMPLE_ROWS]))
+
+
+def open_frequencies(index: Index) -> NgramFrequencies:
     """Return the document frequencies of the live POIs; count them if a file is missing or damaged."""
-    return DocumentFrequencies.total([segment_frequencies(segment) for segment in index.segments])
+    return NgramFrequencies.total([segment_frequencies(segment) for segment in index.segments])
 
 
-def segment_frequencies(segment: Segment) -> DocumentFrequencies:
+def segment_frequencies(segment: Segment) -> NgramFrequencies:
     """Return the document frequencies of the live rows of a segment."""
     if segment.generation is not None:
         with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
-            stored = DocumentFrequencies.load(segment.path / state_files(segment.generation)[1])
+            stored = NgramFrequencies.load(segment.path / state_files(segment.generation)[1])
             if stored.size == segment.live_count:
                 return stored
     return frequencies_of(segment, segment.states == LIVE)
 
 
-def frequencies_of(segment: Segment, which: np.ndarray) -> DocumentFrequencies:
+def frequencies_of(segment: Segment, which: np.ndarray) -> NgramFrequencies:
     """Count the n-grams of the addresses of some rows. Shape: which: (N,) bool."""
-    rows = np.flatnonzero(which)
-    blocks = (rows[i : i + segment.shard_rows] for i in range(0, len(rows), segment.shard_rows))
-    return DocumentFrequencies.of(address for block in blocks for address in segment.addresses_at(block))
+    whole = NgramFrequencies.of_postings(segment.postings, len(segment))
+    if 2 * np.count_nonzero(which) <= len(segment):
+        return _counted(segment, np.flatnonzero(which))
+    return NgramFrequencies.total([whole], [_counted(segment, np.flatnonzero(~which))])
+
+
+def _counted(segment: Segment, rows: np.ndarray) -> NgramFrequencies:
+    """Count the n-grams of some rows, block by block. Shape: (n,)."""
+    blocks = [rows[i : i + segment.shard_rows] for i in range(0, len(rows), segment.shard_rows)]
+    return NgramFrequencies.total([NgramFrequencies.of(segment.terms.ngrams.take(block)) for block in blocks])
 
 
 def write_states(
-    segment: Segment, states: States, generation: int, counted: DocumentFrequencies | None = None
+    segment: Segment, states: States, generation: int, counted: NgramFrequencies | None = None
 ) -> dict[str, Any]:
     """Write new states of a segment, and its document frequencies with them, for a generation of the index.
 
@@ -60,7 +77,7 @@ def write_states(
     elif counted is None:
         before = segment.states == LIVE
         old, shown, hidden = segment_frequencies(segment), now & ~before, before & ~now
-        counted = DocumentFrequencies.total([old, frequencies_of(segment, shown)], frequencies_of(segment, hidden))
+        counted = NgramFrequencies.total([old, frequencies_of(segment, shown)], [frequencies_of(segment, hidden)])
     files = [segment.path / name for name in state_files(generation)]
     with atomic_path(files[1]) as temporary:
         counted.save(temporary)

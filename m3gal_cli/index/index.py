@@ -19,6 +19,7 @@ from m3gal_cli.index.manifest import BUILD_AGAIN, MANIFEST, SEGMENTS, Manifest, 
 from m3gal_cli.index.poi_columns import Rows, columns_of, taken, values_of
 from m3gal_cli.index.poi_rows import Place
 from m3gal_cli.index.segment import LIVE, Log, Segment, States
+from m3gal_cli.text.terms import Terms
 
 __all__ = ["MANIFEST", "Index", "Log", "read_manifest"]
 
@@ -111,6 +112,17 @@ class Index:
     def addresses_at(self, rows: Rows) -> list[str]:
         """Return the address of each of the given rows."""
         return self.values_at(rows, "address")
+
+    def terms_at(self, rows: Rows) -> Terms:
+        """Return the terms of the addresses of the given rows."""
+        found = self._by_segment(rows)
+        if len(found) == 1:
+            segment, _, own = found[0]
+            return segment.terms.take(own)
+        order = np.concatenate([np.zeros(0, np.int64), *(at for _, at, _ in found)])
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return Terms.concatenate([segment.terms.take(own) for segment, _, own in found]).take(back)
 
     def places_at(self, rows: Rows) -> list[Place]:
         """Return address, lng and lat of each of the given rows."""

@@ -79,7 +79,7 @@ def unused(index: Path, manifest: Manifest) -> list[Path]:
         current = state_files(states[folder.name])
         found += [p for kind in (STATES, FREQUENCIES) for p in folder.glob(f"{kind}.*") if p.name not in current]
         found += [p for kind in (STATES, FREQUENCIES) for p in folder.glob(f".{kind}.*.tmp")]
-        found += folder.glob("vectors/.*.tmp")
+        found += [*folder.glob("vectors/.*.tmp"), *folder.glob(".terms.*.tmp")]
     return found
 
 

@@ -5,6 +5,7 @@ As in an LSM tree, small young segments are merged before large old ones: each P
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from m3gal_cli.index.poi_columns import concatenated, taken, write_columns
 from m3gal_cli.index.poi_rows import HASHES, content_of
 from m3gal_cli.index.segment import DELETED, POIS, Segment, hash_path, residual_path
 from m3gal_cli.index.segment_build import finish_segment
-from m3gal_cli.text.document_frequencies import DocumentFrequencies
+from m3gal_cli.index.segment_terms import FOLDER, write_terms
+from m3gal_cli.text.ngram_frequencies import NgramFrequencies
+from m3gal_cli.text.terms import Terms
 
 MAX_SEGMENTS = 8
 MAX_DELETED = 0.5  # share of deleted rows above which all segments are merged
@@ -68,6 +71,7 @@ def merge(index: Index, count: int, generation: int, shard_rows: int) -> dict[st
         tables = [taken(s.pois, rows) for s, rows in zip(segments, kept, strict=True)]
         write_columns(concatenated(tables), temporary / POIS)
         _copy_vectors(segments, kept, temporary, shard_rows)
+        write_terms(temporary / FOLDER, _taken_terms(segments, kept, shard_rows))
         record = {"model": index.manifest["model"], "content": content, "rows": sum(map(len, kept)), "dim": index.dim}
         record |= {"shard_rows": shard_rows, "largest_norm": max(s.max_norm for s in segments)}
         finish_segment(temporary, record | {"largest_rest": max(s.max_residual_norm for s in segments)})
@@ -76,8 +80,15 @@ def merge(index: Index, count: int, generation: int, shard_rows: int) -> dict[st
         hint = "Free disk space and start again."
         raise InputError(f"cannot write ({error.strerror or error})", where=index.path, hint=hint) from error
     states = np.concatenate([segment.states[rows] for segment, rows in zip(segments, kept, strict=True)])
-    counted = DocumentFrequencies.total([segment_frequencies(segment) for segment in segments])
+    counted = NgramFrequencies.total([segment_frequencies(segment) for segment in segments])
     return write_states(Segment(target), states, generation, counted)
+
+
+def _taken_terms(segments: list[Segment], kept: list[np.ndarray], block_rows: int) -> Iterator[Terms]:
+    """Yield the terms of the kept rows, block by block."""
+    for segment, rows in zip(segments, kept, strict=True):
+        for first in range(0, len(rows), block_rows):
+            yield segment.terms.take(rows[first : first + block_rows])
 
 
 def _copy_vectors(segments: list[Segment], kept: list[np.ndarray], folder: Path, shard_rows: int) -> None:

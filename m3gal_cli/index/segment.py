@@ -13,6 +13,7 @@ INDEX/segments/NAME/
   {id,row,text,place}_hash.npy  hashes of the rows, uint64 (see ``poi_rows.py``)
   vectors/000000.npy        rounded vectors, shape (shard_rows, D) float16; the last shard may be shorter; memory-mapped
   vectors/000000.rest.npy   residuals of the same shape
+  terms/                    terms of the addresses, and postings of their n-grams (see ``segment_terms.py``)
   states.GENERATION.npy     0 live, 1 deleted, 2 duplicate; uint8
   lexicon.GENERATION.npz    document frequencies of the live rows
   head/, ann/               data of the searches
@@ -39,6 +40,9 @@ from m3gal_cli.geo.filters import Coordinates, GeoFilter
 from m3gal_cli.index.manifest import BUILD_AGAIN, FREQUENCIES, STATES, state_files
 from m3gal_cli.index.poi_columns import COLUMNS, Rows, numbers_of, open_columns, taken, values_of
 from m3gal_cli.index.poi_rows import HASHES
+from m3gal_cli.index.segment_terms import SegmentTerms, open_terms
+from m3gal_cli.text.postings import Postings
+from m3gal_cli.text.terms import Terms
 
 SEGMENT_FILE, POIS = "segment.json", "pois.arrow"
 LIVE, DELETED, DUPLICATE = 0, 1, 2
@@ -169,6 +173,20 @@ class Segment:
         rows = self.live_rows()
         order = rows[np.argsort(self.lat[rows], kind="stable")]
         return order, self.lng[order], self.lat[order]
+
+    @property
+    def terms(self) -> Terms:
+        """The terms of the addresses of all rows."""
+        return self._terms.terms
+
+    @property
+    def postings(self) -> Postings:
+        """The postings of the n-grams of all rows."""
+        return self._terms.postings
+
+    @cached_property
+    def _terms(self) -> SegmentTerms:
+        return open_terms(self.path, len(self), self.addresses_at)
 
     def addresses_at(self, rows: Rows) -> list[str]:
         """Return the address of each of the given rows."""

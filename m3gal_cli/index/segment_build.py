@@ -24,9 +24,10 @@ from m3gal_cli.files import atomic_path, atomic_text, make_folder, publish_folde
 from m3gal_cli.index.exact_numpy import MIN_PRUNED_ROWS
 from m3gal_cli.index.folder_lock import FolderLock
 from m3gal_cli.index.manifest import BUILDING, BUILDING_FILE, SEGMENTS, read_manifest
-from m3gal_cli.index.poi_columns import Rows, write_columns
+from m3gal_cli.index.poi_columns import Rows, taken, write_columns
 from m3gal_cli.index.poi_rows import PoiRows
 from m3gal_cli.index.segment import POIS, SEGMENT_FILE, Log, Segment, Shard, hash_path, residual_path
+from m3gal_cli.index.segment_terms import FOLDER, terms_of, write_terms
 
 SHARD_ROWS = 8192
 POLL_S = 0.1  # seconds between two checks for the shards of other processes
@@ -221,6 +222,9 @@ class SegmentBuild:
             for left in folder.rglob(".*.tmp"):
                 left.unlink(missing_ok=True)
             make_folder(target.parent)
+            if (folder / FOLDER).exists():  # of a killed build, perhaps incomplete
+                remove_folder(folder / FOLDER)
+            write_terms(folder / FOLDER, terms_of(self._addresses_at, len(self.rows)))
             finish_segment(folder, self.record | norms)
             if target.exists() and self.name not in self.used:
                 remove_folder(target)
@@ -250,6 +254,10 @@ class SegmentBuild:
 
     def _rows_of(self, number: int) -> Rows:
         return np.arange(number * self.shard_rows, min((number + 1) * self.shard_rows, len(self.rows)))
+
+    def _addresses_at(self, rows: Rows) -> list[str]:
+        addresses: list[str] = taken(self.rows.table.select(["address"]), rows)["address"].to_pylist()
+        return addresses
 
     def _is_written(self, number: int) -> bool:
         return shard_path(self.folder, number).exists()

@@ -24,11 +24,11 @@ from m3gal_cli.config.paths import RUN_FOLDER
 from m3gal_cli.config.schema import Config, DataConfig, RunConfig
 from m3gal_cli.core.checkpoint_layout import (
     CARD_FILE,
-    FORMAT_1_TEXT_FOLDER,
     LOCATION_FOLDER,
     META_FILE,
     POI_FOLDER,
     QUERY_FOLDER,
+    TEXT_FOLDER,
     WEIGHTS_FILE,
 )
 from m3gal_cli.encoders.checkpoint_lookup import CONFIG_FILE
@@ -44,8 +44,9 @@ from m3gal_cli.rerank.weights import WEIGHTS_FILE as RERANKER_FILE
 if TYPE_CHECKING:
     from m3gal_cli.encoders.protocol import Progress
 
-TEXT_FOLDERS = (QUERY_FOLDER, POI_FOLDER, FORMAT_1_TEXT_FOLDER)
-MODEL_FILES = (META_FILE, CARD_FILE, RERANKER_FILE, WEIGHTS_FILE)  # the last one: format 1
+TEXT_FOLDERS = (QUERY_FOLDER, POI_FOLDER, TEXT_FOLDER)
+NOTICE_FILE = "NOTICE.md"  # of the packaged model
+MODEL_FILES = (META_FILE, CARD_FILE, RERANKER_FILE, NOTICE_FILE, WEIGHTS_FILE)  # the last one: format 1
 PATH_KEYS = ("_name_or_path", "name_or_path")  # transformers records here where a model was read from
 ONLINE_WEIGHTS = "online.safetensors"  # only for further pretraining
 README_FILE = "README.md"

@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3gal_cli.data.queries import Query
+from m3gal_cli.matching.candidates import CandidateRows
 from m3gal_cli.rerank.candidates import Candidates, Floats
 from m3gal_cli.rerank.reranker import Reranker
+from m3gal_cli.text.terms import Terms
 
 if TYPE_CHECKING:
     from m3gal_cli.data.records import Record
     from m3gal_cli.index.index import Index
+    from m3gal_cli.index.sparse_table import SparseTable
 
 Rows = NDArray[np.int64]
 
@@ -24,61 +27,51 @@ class CandidateTable:
 
     Args:
         addresses: Function that returns the addresses of some rows.
+        terms: Function that returns the terms of the addresses of some rows.
         lng, lat: Degrees, WGS-84. Shape: (N,).
     """
 
-    def __init__(self, addresses: Callable[[Rows], list[str]], lng: Floats, lat: Floats) -> None:
-        self._addresses, self.lng, self.lat = addresses, lng, lat
+    def __init__(
+        self, addresses: Callable[[Rows], list[str]], terms: Callable[[Rows], Terms], lng: Floats, lat: Floats
+    ) -> None:
+        self._addresses, self._terms, self.lng, self.lat = addresses, terms, lng, lat
 
     @classmethod
     def of_index(cls, index: Index) -> CandidateTable:
         """Take candidates from an index."""
-        return cls(index.addresses_at, index.lng, index.lat)
+        return cls(index.addresses_at, index.terms_at, index.lng, index.lat)
 
     @classmethod
-    def of_pois(cls, pois: Any) -> CandidateTable:
-        """Take candidates from a DataFrame with the columns address, lng, lat."""
+    def of_pois(cls, pois: Any, table: SparseTable) -> CandidateTable:
+        """Take candidates from a DataFrame with the column address, and its rows as a ``SparseTable``."""
         addresses = pois["address"].to_numpy()
-        return cls(lambda rows: addresses[rows].tolist(), *(pois[name].to_numpy(np.float64) for name in ("lng", "lat")))
+        return cls(lambda rows: addresses[rows].tolist(), table.terms.take, table.lng, table.lat)
 
-    def candidates(self, rows: Rows, scores: NDArray[np.floating]) -> Candidates:
-        """Return rows with their first-stage scores as candidates. Shape: (n,), (n,)."""
-        return Candidates(self._addresses(rows), scores, self.lng[rows], self.lat[rows])
+    def candidates(self, found: CandidateRows) -> Candidates:
+        """Return the candidates of a query, with their terms and coordinates."""
+        rows, scores, sparse_scores = found
+        return Candidates(
+            self._addresses(rows), scores, self.lng[rows], self.lat[rows], sparse_scores, self._terms(rows)
+        )
 
-    def rerank(
-        self,
-        reranker: Reranker,
-        query: Query,
-        rows: Rows,
-        scores: NDArray[np.floating],
-        poi_numbers: Rows | None = None,
-        depth: int | None = None,
-    ) -> tuple[Rows, Floats]:
-        """Score the best rows of a query again. Duplicates are one candidate and share its logit.
+    def rerank(self, reranker: Reranker, query: Query, found: CandidateRows, poi_numbers: Rows | None = None) -> Floats:
+        """Return the logits of candidates. Duplicates are one candidate and share its logit.
 
         Args:
             reranker: The reranker.
             query: The query.
-            rows: Rows of the table, best first.
-            scores: Their first-stage scores.
+            found: Its candidates.
             poi_numbers: Equal numbers mark duplicates among the rows. None: there are no duplicates.
-            depth: Number of candidates. None: all.
-
-        Returns:
-            The rows of the candidates, with all duplicates, in the given order; and their logits.
 
         Shape:
-            rows, scores, poi_numbers: (n,) -> (m,), (m,), with m <= n.
+            poi_numbers: (n,) -> (n,).
         """
-        first = candidate = np.arange(len(rows))
-        if poi_numbers is not None:
-            from m3gal_cli.data.duplicates import first_occurrences
+        if poi_numbers is None:
+            return reranker.score(query, self.candidates(found))
+        from m3gal_cli.data.duplicates import first_occurrences
 
-            first, candidate = first_occurrences(poi_numbers)
-        first = first[:depth]
-        kept = candidate < len(first)
-        logits = reranker.score(query, self.candidates(rows[first], scores[first]))
-        return rows[kept], logits[candidate[kept]]
+        first, candidate = first_occurrences(poi_numbers)
+        return reranker.score(query, self.candidates(found.take(first)))[candidate]
 
 
 def query_of(record: Record) -> Query:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from m3gal_cli.encoders.checkpoint_lookup import PACKAGED, is_packaged
 from m3gal_cli.errors import InputError
 from m3gal_cli.index.manifest import read_manifest
 
@@ -16,7 +17,12 @@ REFERENCE = "model_reference"  # key of the manifest
 
 
 def reference_to(checkpoint: Path, index: Path) -> str:
-    """Return the reference of an index to a checkpoint. A link, such as ``best``, is replaced by its target."""
+    """Return the reference of an index to a checkpoint. A link, such as ``best``, is replaced by its target.
+
+    The reference to the packaged model is its name: its folder moves with the installation.
+    """
+    if is_packaged(checkpoint):
+        return PACKAGED
     try:
         return os.path.relpath(checkpoint.resolve(), index.resolve())
     except ValueError:  # Windows: another drive
@@ -38,6 +44,8 @@ def referenced_checkpoint(index: Path) -> Path | None:
     reference = (read_manifest(index) or {}).get(REFERENCE)
     if not isinstance(reference, str) or not reference:
         return None
+    if reference == PACKAGED:
+        return Path(PACKAGED)
     path = Path(os.path.normpath(index.resolve() / reference))
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     if not path.exists():

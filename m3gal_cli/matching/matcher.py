@@ -8,13 +8,14 @@ from typing import Any, NotRequired, TypedDict, final
 import numpy as np
 
 from m3gal_cli.data.queries import Query
-from m3gal_cli.encoders.protocol import QueryEncoder
+from m3gal_cli.encoders.protocol import QueryEncoder, Vectors
 from m3gal_cli.errors import InputError
 from m3gal_cli.geo.distances import haversine_m
 from m3gal_cli.geo.filters import Box, GeoFilter
 from m3gal_cli.index.index import Index
 from m3gal_cli.index.searcher import Searcher, SearchResult, empty_result
 from m3gal_cli.matching.candidate_table import CandidateTable
+from m3gal_cli.matching.candidates import DEPTHS, CandidateSearch, Depths
 from m3gal_cli.rerank.reranker import Reranker, probabilities
 
 ANSWER_KEYS = ("id", "query", "matches", "line", "error")  # of an answer and of the output for a broken query
@@ -50,20 +51,27 @@ class Answer(TypedDict):
 
 
 class Matcher:
-    """Answers queries from an index: first-stage search, then reranking.
+    """Answers queries from an index: dense and sparse search, then reranking of the joined candidates.
 
     Args:
         index: The indexed POIs.
         encoder: Query encoder of the model that built the index.
-        searcher: First-stage search.
-        reranker: Scores the candidates again; None keeps the order of the search.
+        searcher: Dense search.
+        reranker: Scores the candidates; None keeps the order of the dense search, and needs no sparse search.
+        depths: Numbers of candidates of each search.
     """
 
     def __init__(
-        self, index: Index, encoder: QueryEncoder, searcher: Searcher, reranker: Reranker | None = None
+        self,
+        index: Index,
+        encoder: QueryEncoder,
+        searcher: Searcher,
+        reranker: Reranker | None = None,
+        depths: Depths = DEPTHS,
     ) -> None:
         self.index, self.encoder, self.searcher, self.reranker = index, encoder, searcher, reranker
         self._table = CandidateTable.of_index(index)
+        self._candidates = None if reranker is None else CandidateSearch(index, searcher, depths)
 
     def answer(
         self,
@@ -85,10 +93,7 @@ class Matcher:
         k = min(k, len(self.index))
         filters = [filter_of(q, within_km, box) for q in queries]
         vectors = self.encoder.encode_queries([q.text for q in queries])
-        depth = k if self.reranker is None else min(max(k, self.reranker.depth), len(self.index))
-        result = self.searcher.search(vectors, depth, filters if any(filters) else None)
-        if self.reranker is not None:
-            result = self._rerank(self.reranker, queries, result, k)
+        result = self._search(queries, vectors, k, filters if any(filters) else None)
         pois = iter(self.index.pois_at(result.rows[result.rows >= 0], list(columns)))
         answers: list[Answer] = []
         for query, rows, scores in zip(queries, result.rows, result.scores, strict=True):
@@ -114,14 +119,18 @@ class Matcher:
                 raise InputError(f"{option}: the POI table has no column {name!r}", where=self.index.path, hint=known)
         return [name for name in dict.fromkeys(names) if name != "name"]
 
-    def _rerank(self, reranker: Reranker, queries: Sequence[Query], result: SearchResult, k: int) -> SearchResult:
+    def _search(
+        self, queries: Sequence[Query], vectors: Vectors, k: int, filters: Sequence[GeoFilter | None] | None
+    ) -> SearchResult:
         """Return the best ``k`` by logits, with their probabilities; ties are in the order of the index."""
+        if self.reranker is None or self._candidates is None:
+            return self.searcher.search(vectors, k, filters)
         out = empty_result(len(queries), k)
-        for i, query in enumerate(queries):
-            valid = result.rows[i] >= 0
-            rows, logits = self._table.rerank(reranker, query, result.rows[i, valid], result.scores[i, valid])
-            best = np.lexsort((rows, -logits))[:k]
-            out.rows[i, : len(best)] = rows[best]
+        found = self._candidates.search([query.text for query in queries], vectors, filters, k)
+        for i, (query, candidates) in enumerate(zip(queries, found, strict=True)):
+            logits = self._table.rerank(self.reranker, query, candidates)
+            best = np.lexsort((candidates.rows, -logits))[:k]
+            out.rows[i, : len(best)] = candidates.rows[best]
             out.scores[i, : len(best)] = probabilities(logits)[best]
         return out
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from m3gal_cli.config.load import config_from_file, load_config
 from m3gal_cli.config.paths import find_pois
 from m3gal_cli.config.schema import Config, DataConfig
+from m3gal_cli.core.checkpoint_layout import GRAPH_FILE, TEXT_FOLDER
 from m3gal_cli.errors import InputError
 from m3gal_cli.files import stem_of
 from m3gal_cli.index.manifest import Manifest, read_manifest
@@ -24,7 +25,7 @@ if TYPE_CHECKING:  # torch is imported only when a model is loaded
     from m3gal_cli.core.checkpoint import Checkpoint
     from m3gal_cli.data.records import Record
     from m3gal_cli.encoders.fingerprint import Fingerprint
-    from m3gal_cli.encoders.protocol import Progress, QueryEncoder
+    from m3gal_cli.encoders.protocol import Encoder, Progress, QueryEncoder
     from m3gal_cli.encoders.torch_encoder import TorchEncoder
     from m3gal_cli.index.builder import Worker
     from m3gal_cli.index.index import Index
@@ -67,16 +68,29 @@ class Session:
             return torch.device("cuda", int(local) % torch.cuda.device_count())
         return device
 
+    @property
+    def is_int8(self) -> bool:
+        """Whether the model is the packaged one and runs in int8, without torch."""
+        graph = self.checkpoint / TEXT_FOLDER / GRAPH_FILE
+        on_cpu = self.config.device in ("auto", "cpu")
+        return on_cpu and self.config.eval.encoder_runtime in ("auto", "onnx-int8") and graph.is_file()
+
     @cached_property
-    def encoder(self) -> TorchEncoder:
+    def encoder(self) -> Encoder:
         """The encoder with the whole model. Raises InputError."""
+        if self.is_int8:
+            from m3gal_cli.encoders.packaged_encoder import PackagedEncoder
+
+            return PackagedEncoder(self.checkpoint)
         return self._load_encoder(("query", "poi", "location"))
 
     @cached_property
     def query_encoder(self) -> QueryEncoder:
         """The query encoder in the runtime of ``eval.encoder_runtime``. Raises InputError."""
         runtime = self.config.eval.encoder_runtime
-        if runtime != "torch":
+        if self.is_int8:
+            return self.encoder
+        if runtime not in ("auto", "torch"):
             from m3gal_cli.encoders.onnx_export import FOLDERS, open_or_export
 
             int8 = runtime == "onnx-int8"
@@ -125,11 +139,14 @@ class Session:
     def text_fingerprint(self) -> Fingerprint:
         """Return the fingerprint of text vectors: the whole model and its numeric precision."""
         model = self.model_fingerprint()
-        return replace(model, settings=model.settings | {"precision": self._precision})
+        precision = "int8" if self.is_int8 else self._precision
+        return replace(model, settings=model.settings | {"precision": precision})
 
     @property
     def texts_folder(self) -> Path:
-        """The default folder of text vectors: in the run, or beside the published file."""
+        """The default folder of text vectors: in the run, or beside the published file; else in the working folder."""
+        if self.is_int8:
+            return Path("texts")
         return self.run / "texts" if self.run else self.checkpoint.with_name(f"{self.checkpoint.name}.texts")
 
     @property
@@ -167,11 +184,14 @@ class Session:
         from m3gal_cli.index.builder import IndexSources, Worker, open_or_build
 
         def read_pois() -> tuple[pa.Table, dict[str, Any]]:
-            _ = self.device  # a wrong device is refused before the table is read
+            if not self.is_int8:
+                _ = self.device  # a wrong device is refused before the table is read
             return self.read_pois(self.poi_table)
 
         _ = self.weights  # unreadable weights raise before the POIs are encoded
         folder, table = self.index_folder, self._table_fingerprint()
+        if self.run is None and table is not None and not folder.exists():
+            self.log(f"index: {folder} (built once; later calls use it and keep it current)")
         model, reference = self._model_for(table), reference_to(self.checkpoint, folder)
         sources = IndexSources(
             model,
@@ -335,7 +355,7 @@ def open_session(
 
     Args:
         checkpoint: Run, checkpoint directory or published file; None: the model of the index in ``eval.index_dir``,
-            else the best checkpoint of the newest run.
+            else the best checkpoint of the newest run, else the packaged model.
         given: Settings by dotted name.
         sets: Settings as ``KEY=VALUE``.
         profile: Name or path of a profile that replaces the settings of the run.
@@ -344,17 +364,20 @@ def open_session(
     Raises:
         InputError: No such checkpoint, wrong settings, or the model of the index is missing.
     """
-    from m3gal_cli.encoders.checkpoint_lookup import CONFIG_FILE, find_checkpoint, newest_run, run_folder_of
+    from m3gal_cli.encoders.checkpoint_lookup import CONFIG_FILE, PACKAGED, find_checkpoint, newest_run, run_folder_of
 
     given, settings = dict(given), load_config(profile, given, sets)
     index = None if settings.eval.index_dir is None else check_index_folder(Path(settings.eval.index_dir))
     own = referenced_checkpoint(index) if index and checkpoint is None else None
     if own is not None:
         checkpoint = own
-        log(f"checkpoint: {own} (the model of the index)")
-    elif checkpoint is None:
-        checkpoint = newest_run(Path(settings.run.dir))
+        log(f"checkpoint: {'the packaged model' if str(own) == PACKAGED else own} (the model of the index)")
+    elif checkpoint is None and (newest := newest_run(Path(settings.run.dir))) is not None:
+        checkpoint = newest
         log(f"checkpoint: {checkpoint / 'best'} (the newest run's best)")
+    elif checkpoint is None:
+        checkpoint = Path(PACKAGED)
+        log(f"checkpoint: the packaged model (no run in {Path(settings.run.dir)}/)")
     path = find_checkpoint(checkpoint)
     run = run_folder_of(path) if path.is_dir() else None
     base = profile or (str(run / CONFIG_FILE) if run else PUBLISHED_PROFILE)

@@ -1,8 +1,10 @@
-"""Build the model that a training starts from: a transformers encoder, or a small encoder from scratch."""
+"""Build the model that a training starts from: with a packaged, a transformers or a new text encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,20 +19,26 @@ from m3gal_cli.core.checkpoint import Checkpoint
 from m3gal_cli.core.model_settings import Normalizer
 from m3gal_cli.core.text_encoder import build_text_model, load_text_model, load_tokenizer
 from m3gal_cli.core.tiny_encoder import small_config, train_tokenizer
+from m3gal_cli.encoders.checkpoint_lookup import PACKAGED
+from m3gal_cli.encoders.model_loading import open_checkpoint
 from m3gal_cli.errors import InputError
+
+# Settings that belong to a trained text encoder.
+TEXT_SETTINGS = ("pooling", "append_sep", "max_length", "query_prefix", "passage_prefix")
 
 
 def new_model(config: Config, lng: NDArray[np.float64], lat: NDArray[np.float64], texts: Sequence[str]) -> Checkpoint:
     """Build an untrained model. The query encoders and the key encoders start equal.
 
     Args:
-        config: Settings; ``model.text_encoder`` names the text encoder.
+        config: Settings; ``model.text_encoder`` names the text encoder. Without it, the text encoder, its pooling,
+            prefixes and length are those of the packaged model; the location encoder is new.
         lng: Longitudes of the training table, degrees; the z-score of the location encoder is fitted on them.
         lat: Latitudes of the training table, degrees.
         texts: Texts of the training table; the vocabulary of ``scratch`` is trained on them.
 
     Raises:
-        InputError: No text encoder is given, or it cannot be loaded.
+        InputError: The text encoder cannot be loaded.
     """
     torch.manual_seed(config.seed)
     fixed = config.model.normalizer
@@ -38,16 +46,18 @@ def new_model(config: Config, lng: NDArray[np.float64], lat: NDArray[np.float64]
         normalizer = Normalizer(fixed.lng_mean, fixed.lng_std, fixed.lat_mean, fixed.lat_std)
     else:
         normalizer = Normalizer.fit(lng, lat)
-    text_model, tokenizer = _text_model(config, texts)
-    return Checkpoint(M3gal(text_model, model_settings(config.model, normalizer)), tokenizer)
-
-
-def _text_model(config: Config, texts: Sequence[str]) -> tuple[nn.Module, Any]:
-    """Return the text encoder that ``model.text_encoder`` names, and its tokenizer."""
-    source = config.model.text_encoder
+    settings, source = model_settings(config.model, normalizer), config.model.text_encoder
     if source is None:
-        hint = "Give --text-encoder DIRECTORY, a Hugging Face hub name, or scratch (a small encoder, no download)."
-        raise InputError("no text encoder is given", hint=hint)
+        packaged = open_checkpoint(Path(PACKAGED), config, parts=("query",))
+        own = {name: getattr(packaged.model.settings, name) for name in TEXT_SETTINGS}
+        model = M3gal(packaged.model.encoder_q.text_encoder, replace(settings, **own))
+        return Checkpoint(model, packaged.tokenizer, packaged.path, data=packaged.data)
+    text_model, tokenizer = _text_model(config, source, texts)
+    return Checkpoint(M3gal(text_model, settings), tokenizer)
+
+
+def _text_model(config: Config, source: str, texts: Sequence[str]) -> tuple[nn.Module, Any]:
+    """Return the text encoder of a directory, a hub name or ``scratch``, and its tokenizer."""
     if source == "scratch":
         scratch = config.model.scratch
         if scratch.hidden % scratch.heads:

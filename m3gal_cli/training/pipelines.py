@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from m3gal_cli.core.model_card import TrainingData
 from m3gal_cli.core.tokenizer import TextTokenizer, max_positions
 from m3gal_cli.data.records import Record, read_records
 from m3gal_cli.data.tables import parquet_twin, read_views
+from m3gal_cli.encoders.checkpoint_lookup import PACKAGED
 from m3gal_cli.encoders.model_loading import open_checkpoint
 from m3gal_cli.errors import InputError
 from m3gal_cli.training.initial_model import new_model
@@ -42,6 +44,7 @@ def run_pretrain(config: Config, options: StartOptions | None = None, listener: 
         InputError: Bad settings or data.
         Interrupted: After a signal, once a checkpoint is saved.
     """
+    config, options = _start(config, options or StartOptions())
     if config.optim.soup_size > 1:
         what = f"--soup-size {config.optim.soup_size}: only finetuning can average several trainings"
         raise InputError(what, hint="Use --set optim.soup_size=1.")
@@ -56,7 +59,7 @@ def run_pretrain(config: Config, options: StartOptions | None = None, listener: 
 
     open_model = _open_model(config, views[["lng", "lat"]].to_numpy(np.float64), texts, data)
     stage = Stage("pretrain", open_model, make_objective, _records(config, "val") or [])
-    return run_stage(stage, config, options or StartOptions(), listener or Listener())
+    return run_stage(stage, config, options, listener or Listener())
 
 
 def run_finetune(config: Config, options: StartOptions | None = None, listener: Listener | None = None) -> RunDirectory:
@@ -68,7 +71,8 @@ def run_finetune(config: Config, options: StartOptions | None = None, listener: 
         InputError: Bad settings or data.
         Interrupted: After a signal, once a checkpoint is saved.
     """
-    options, listener = options or StartOptions(), listener or Listener()
+    config, options = _start(config, options or StartOptions())
+    listener = listener or Listener()
     source = config.data.labels
     if source is not None:
         config, made = records_of_labels(config, options, listener)
@@ -94,6 +98,14 @@ def run_finetune(config: Config, options: StartOptions | None = None, listener: 
     if config.optim.soup_size == 1 or config.optim.max_steps == 0 or options.dry_run is not None:
         return run_stage(stage, config, options, listener)
     return run_soup(stage, config, options, listener)
+
+
+def _start(config: Config, options: StartOptions) -> tuple[Config, StartOptions]:
+    """Return settings and options in which the init ``PACKAGED`` is the default start, with a new location encoder."""
+    if options.init != PACKAGED:
+        return config, options
+    model = config.model.model_copy(update={"text_encoder": None})
+    return config.model_copy(update={"model": model}), replace(options, init=None)
 
 
 def _records(config: Config, split: str) -> list[Record] | None:

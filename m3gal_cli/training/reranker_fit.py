@@ -27,11 +27,12 @@ from m3gal_cli.encoders.torch_encoder import TorchEncoder
 from m3gal_cli.errors import InputError
 from m3gal_cli.evaluation.rerank import evaluate_rerank
 from m3gal_cli.files import atomic_text
+from m3gal_cli.index.sparse_table import SparseTable
 from m3gal_cli.matching.candidate_table import CandidateTable, query_of
+from m3gal_cli.matching.candidates import table_candidates
 from m3gal_cli.poi_source import poi_options, read_pois
 from m3gal_cli.rerank.features import FeatureExtractor
 from m3gal_cli.rerank.fit import Example, fit
-from m3gal_cli.rerank.reranker import DEPTH
 from m3gal_cli.rerank.weights import BEFORE_TRAINING_FILE, RerankerWeights
 from m3gal_cli.text.document_frequencies import DocumentFrequencies
 from m3gal_cli.training.report import update_report
@@ -214,14 +215,14 @@ def collect_examples(
     lng, lat = (pool[name].to_numpy(np.float64) for name in ("lng", "lat"))
     row_of = {place_key(*poi): row for row, poi in enumerate(zip(texts, lng, lat, strict=True))}
     vectors = encoder.encode_poi_texts(texts, progress) + encoder.encode_locations(lng, lat)
-    table, extractor = CandidateTable.of_pois(pool), FeatureExtractor(DocumentFrequencies.of(texts))
+    sparse = SparseTable.of(texts, lng, lat)
+    table, extractor = CandidateTable.of_pois(pool, sparse), FeatureExtractor(DocumentFrequencies.of(texts))
     examples = []
     for record, query in zip(records, encoder.encode_queries([r.query for r in records]), strict=True):
-        scores = vectors @ query
-        rows = np.argsort(-scores, kind="stable")[:DEPTH]
-        gold = np.isin(rows, [row_of[key] for key in record.gold if key in row_of])
+        found = table_candidates(sparse, vectors, record.query, query)
+        gold = np.isin(found.rows, [row_of[key] for key in record.gold if key in row_of])
         if gold.any() and not gold.all():
-            features = extractor.features(query_of(record), table.candidates(rows, scores[rows]))
+            features = extractor.features(query_of(record), table.candidates(found))
             examples.append(Example(features, gold))
     return examples
 

@@ -51,11 +51,13 @@ def test_evaluations_use_the_newest_run_and_its_data_by_default(here: Path, comm
 
 def test_eval_rerank_prints_the_metrics_of_evaluate_rerank(here: Path) -> None:
     encoder = TorchEncoder(load_checkpoint(here / "runs/second/best"))
-    wanted = evaluate_rerank(read_records(here / "data/test_dataset_use_gis.jsonl"), encoder, seed=2, bm25=True).metrics
-    value = done(m3gal("eval-rerank", "--json", "--bm25")).json()
+    wanted = evaluate_rerank(
+        read_records(here / "data/test_dataset_use_gis.jsonl"), encoder, seed=2, sparse=True
+    ).metrics
+    value = done(m3gal("eval-rerank", "--json", "--sparse")).json()
     assert set(value) >= {"checkpoint", "n_queries", "n_candidates", "seconds", "intervals", "slices", "notes"}
     assert value["metrics"] == wanted
-    table = done(m3gal("eval-rerank", "--bm25")).out
+    table = done(m3gal("eval-rerank", "--sparse")).out
     for kind, row in wanted.items():
         line = next(line for line in table.splitlines() if line.startswith(f"│ {kind} "))
         cells = [cell.strip() for cell in line.strip("│").split("│")]

@@ -65,7 +65,7 @@ def test_vectors_of_texts_are_reused(here: Path, tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize(
     ("check", "words"),
-    [("recall@100=0.5", "no metric 'recall@100'"), ("bm25.recall@1=0.5", "no score 'bm25'")],  # among 32 places
+    [("recall@100=0.5", "no metric 'recall@100'"), ("sparse.recall@1=0.5", "no score 'sparse'")],  # among 32 places
 )
 @pytest.mark.parametrize("command", ["eval-retrieval", "eval-rerank"])
 def test_a_check_of_an_absent_metric_is_refused_before_the_evaluation(
@@ -76,7 +76,7 @@ def test_a_check_of_an_absent_metric_is_refused_before_the_evaluation(
 
     monkeypatch.setattr(TorchEncoder, "encode_queries", encode)
     monkeypatch.setattr(TorchEncoder, "encode_poi_texts", encode)
-    answer = m3gal(command, "--no-bm25", "--fail-under", check)
+    answer = m3gal(command, "--no-sparse", "--fail-under", check)
     assert (answer.code, answer.out) == (2, "")
     assert words in answer.err
 

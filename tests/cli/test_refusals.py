@@ -182,7 +182,6 @@ def test_an_output_that_cannot_be_written_is_refused(base: Path, empty_folder: P
     [
         (("pretrain", "-c", "tiny.yaml", "--data-dir", "."), "no view table"),
         (("finetune", "-c", "tiny.yaml", "--data-dir", "."), "no candidate records"),
-        (("predict", "-"), "no run with a checkpoint"),
         (("pretrain", "-c", "tiny.yaml", "--resume", "auto", "--init", "x"), "--resume and --init exclude each other"),
         (("predict",), "no queries"),
         (("predict", "-", "--table", "--output", "x"), "--table and --output exclude each other"),

@@ -168,7 +168,7 @@ def other_width(path: Path) -> None:
         (shutil.rmtree, "no such checkpoint"),
         (lambda path: (path / "m3gal.json").unlink(), "is no checkpoint"),
         *((truncate(file), "damaged") for file in (*FILES, "m3gal.json")),
-        (edit(lambda meta: meta.update(format=3)), "format 3, this m3gal reads 1 and 2"),
+        (edit(lambda meta: meta.update(format=4)), "format 4, this m3gal reads 1, 2, 3"),
         (edit(lambda meta: meta.update(kind="cross-encoder")), "is a cross-encoder, which m3gal no longer reads"),
         (edit(lambda meta: meta.pop("settings") and None), "damaged"),
         (edit(lambda meta: meta["settings"].update(location_encoder="fourier")), r"gc_encoder"),

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from m3gal_cli.encoders.checkpoint_lookup import find_checkpoint, newest_run, run_folder_of
+from m3gal_cli.encoders import checkpoint_lookup
+from m3gal_cli.encoders.checkpoint_lookup import (
+    PACKAGED_MODEL,
+    find_checkpoint,
+    is_packaged,
+    newest_run,
+    run_folder_of,
+)
 from m3gal_cli.errors import InputError
 
 
@@ -28,8 +35,25 @@ def test_the_newest_run_is_that_of_the_newest_last_checkpoint(tmp_path: Path) ->
         make_run(tmp_path / name, time)
     assert newest_run(tmp_path) == tmp_path / "newest"
     for folder in (tmp_path / "old", tmp_path / "missing"):
-        with pytest.raises(InputError, match="no run with a checkpoint"):
-            newest_run(folder)
+        assert newest_run(folder) is None
+
+
+def test_packaged_is_the_name_of_the_packaged_model_and_not_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path / "packaged", 1)
+    monkeypatch.chdir(tmp_path)
+    assert find_checkpoint(Path("packaged")) == PACKAGED_MODEL
+    assert is_packaged(PACKAGED_MODEL)
+    assert find_checkpoint(tmp_path / "packaged") == tmp_path / "packaged" / "best"
+    assert not is_packaged(tmp_path / "packaged")
+
+
+def test_a_missing_packaged_model_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint_lookup, "PACKAGED_MODEL", tmp_path)
+    with pytest.raises(InputError, match="the packaged model is missing") as caught:
+        find_checkpoint(Path("packaged"))
+    assert caught.value.hint == "Install m3gal again: the packaged model is part of it."
 
 
 def test_a_run_directory_gives_its_best_checkpoint_or_else_its_last(tmp_path: Path) -> None:

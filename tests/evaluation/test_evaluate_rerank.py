@@ -15,10 +15,10 @@ from m3gal_cli.evaluation.result import Evaluation
 from m3gal_cli.matching.candidate_table import query_of
 from m3gal_cli.rerank.candidates import Candidates
 from m3gal_cli.rerank.linear import LinearReranker
-from m3gal_cli.text.bm25 import Bm25Index
 from m3gal_cli.text.document_frequencies import DocumentFrequencies
 from tests.helpers import bruteforce
 from tests.helpers.bruteforce import poi, records
+from tests.helpers.sparse import sparse_scores
 from tests.helpers.toy_models import ToyEncoder, reranker_weights, toy_checkpoint
 
 ENCODER = ToyEncoder()
@@ -31,7 +31,7 @@ def rows() -> list[Record]:
 
 @pytest.fixture(scope="module")
 def evaluation(rows: list[Record]) -> Evaluation:
-    return evaluate_rerank(rows, ENCODER, bm25=True)
+    return evaluate_rerank(rows, ENCODER, sparse=True)
 
 
 @pytest.mark.parametrize("kind", bruteforce.KINDS)
@@ -40,13 +40,14 @@ def test_ranks_and_metrics_equal_those_of_loops(rows: list[Record], evaluation: 
     assert 0 < evaluation.metrics[kind]["recall@1"] < 1
 
 
-def test_bm25_counts_each_distinct_candidate_once(rows: list[Record], evaluation: Evaluation) -> None:
-    texts = sorted({p.text for r in rows for p in r.passages})
-    bm25, expected = Bm25Index(texts), []
+def test_document_frequencies_of_the_sparse_score_count_each_distinct_candidate_once(
+    rows: list[Record], evaluation: Evaluation
+) -> None:
+    texts, expected = [text for text, _, _ in {p.key for r in rows for p in r.passages}], []
     for record in rows:
-        table = dict(zip(texts, bm25.scores(record.query).tolist(), strict=True))
+        table = dict(zip(texts, np.float32(sparse_scores(texts, record.query)).tolist(), strict=True))
         expected.append(bruteforce.rank_and_error([table[p.text] for p in record.passages], record.passages, record))
-    bruteforce.assert_equal(evaluation, "bm25", expected)
+    bruteforce.assert_equal(evaluation, "sparse", expected)
 
 
 def test_repeated_candidates_are_reranked_as_one(rows: list[Record]) -> None:

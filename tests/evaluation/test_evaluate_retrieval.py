@@ -16,12 +16,13 @@ from m3gal_cli.evaluation.result import Evaluation, TopMatches
 from m3gal_cli.evaluation.retrieval import RetrievalOptions, evaluate_retrieval
 from m3gal_cli.evaluation.score_stream import BlockSizes
 from m3gal_cli.matching.candidate_table import query_of
+from m3gal_cli.matching.candidates import Depths
 from m3gal_cli.rerank.candidates import Candidates
 from m3gal_cli.rerank.linear import LinearReranker
-from m3gal_cli.text.bm25 import Bm25Index
 from m3gal_cli.text.document_frequencies import DocumentFrequencies
 from tests.helpers import bruteforce
 from tests.helpers.bruteforce import DISTINCT, FIRST_ROWS, ROWS, poi, records, table
+from tests.helpers.sparse import sparse_scores
 from tests.helpers.toy_models import ClusteredEncoder, ToyEncoder, reranker_weights
 
 ENCODER = ToyEncoder()
@@ -39,15 +40,20 @@ def evaluate(
     return evaluation, evaluation.top
 
 
+def sparse(query: str) -> list[float]:
+    """The sparse scores of all rows, equal ones of which are equal in float32; later duplicates do not count."""
+    live = [first == row for row, first in enumerate(FIRST_ROWS)]
+    return [float(np.float32(score)) for score in sparse_scores([p.text for p in ROWS], query, live)]
+
+
 @pytest.mark.parametrize("size", [1, 3, 4096])
 def test_ranks_and_metrics_equal_those_of_loops(size: int) -> None:
-    evaluation, _ = evaluate(bm25=True, sizes=BlockSizes(size, size, max(2, size)))
-    assert set(evaluation.metrics) == {*bruteforce.KINDS, "bm25"}
+    evaluation, _ = evaluate(sparse=True, sizes=BlockSizes(size, size, max(2, size)))
+    assert set(evaluation.metrics) == {*bruteforce.KINDS, "sparse"}
     for kind in bruteforce.KINDS:
         bruteforce.assert_equal(evaluation, kind, bruteforce.results(ENCODER, QUERIES, ROWS, kind))
-    bm25 = Bm25Index([p.text for p in ROWS])
-    expected = [bruteforce.rank_and_error(bm25.scores(r.query).tolist(), ROWS, r) for r in QUERIES]
-    bruteforce.assert_equal(evaluation, "bm25", expected)
+    expected = [bruteforce.rank_and_error(sparse(r.query), ROWS, r) for r in QUERIES]
+    bruteforce.assert_equal(evaluation, "sparse", expected)
     missing = int((evaluation.ranks["fused"] == MISS).sum())
     assert 0 < missing < 47
     assert evaluation.notes == [f"{missing} of 47 queries have no gold in the database: counted as misses"]
@@ -56,7 +62,7 @@ def test_ranks_and_metrics_equal_those_of_loops(size: int) -> None:
 
 def test_the_best_pois_are_reranked_and_the_rest_stay_below() -> None:
     """Duplicates are one candidate, as in an index, and each of them counts for the ranks, unless it is gold."""
-    evaluation, top = evaluate(reranker=WEIGHTS, depth=3, rerank_depth=6)
+    evaluation, top = evaluate(reranker=WEIGHTS, depth=3, depths=Depths(6, 0))
     assert top.reranked_best is not None
     reranker = LinearReranker(WEIGHTS.by_name, DocumentFrequencies.of(table(ROWS).drop_duplicates()["address"]))
     moved = repeated = 0
@@ -82,12 +88,62 @@ def test_the_best_pois_are_reranked_and_the_rest_stay_below() -> None:
     assert {len(rows) for rows, _ in top.matches} == {3}
 
 
+def test_pois_of_the_sparse_search_are_candidates_too() -> None:
+    """Every other query is the address of its gold POI, the others are those of another POI."""
+    generator = np.random.default_rng(4)
+    rows = [
+        Passage(f"{name} {i % 7}", 120.0 + i % 5 / 100, 30.0) for i, name in enumerate(["bar", "hôtel", "gate"] * 9)
+    ]
+    rows += rows[3:9]
+    firsts = [[p.key for p in rows].index(p.key) for p in rows]
+    golds = [rows[int(row)] for row in generator.integers(0, len(rows), 40)]
+    texts = [gold.text if i % 2 else rows[i % 27].text for i, gold in enumerate(golds)]
+    queries = [
+        Record(f"the {text}", [gold], [], str(i)) for i, (text, gold) in enumerate(zip(texts, golds, strict=True))
+    ]
+    evaluation, top = evaluate(queries, rows, depth=9, order="reranked", reranker=WEIGHTS, depths=Depths(4, 3))
+    frequencies = DocumentFrequencies.of(table(rows).drop_duplicates()["address"])
+    reranker, live = LinearReranker(WEIGHTS.by_name, frequencies), [first == row for row, first in enumerate(firsts)]
+    found: dict[str, list[bool]] = {"dense": [], "sparse": [], "joined": []}
+    sunk = 0
+    for i, record in enumerate(queries):
+        dense = [bruteforce.scores(ENCODER, record.query, p)["fused"] for p in rows]
+        lexical = np.float32(sparse_scores([p.text for p in rows], record.query, live)).tolist()
+        gold, distinct = [p.key in record.gold for p in rows], sorted(set(firsts))
+        best = sorted(distinct, key=lambda j: (-dense[j], gold[j], j))[:4]
+        others = sorted((j for j in distinct if lexical[j] > 0), key=lambda j: (-lexical[j], j))[:3]
+        for name, chosen in (("dense", best), ("sparse", others), ("joined", best + others)):
+            found[name].append(any(gold[j] for j in chosen))
+        union = sorted({*best, *others}, key=lambda j: (-dense[j], j))
+        degrees = np.array([(rows[j].lng, rows[j].lat) for j in union]).T
+        candidates = Candidates([rows[j].text for j in union], np.array([dense[j] for j in union]), *degrees)
+        logits = dict(zip(union, reranker.score(query_of(record), candidates).tolist(), strict=True))
+        own = [j for j in range(len(rows)) if firsts[j] in logits]
+        values = [logits[firsts[j]] for j in own]
+        rank, _ = bruteforce.rank_and_error(values, [rows[j] for j in own], record)
+        if rank == np.inf:
+            score = max(value for value, is_gold in zip(dense, gold, strict=True) if is_gold)
+            below = sum(dense[j] < score for j in own)
+            rank = evaluation.ranks["fused"][i] + below
+            sunk += below > 0
+        assert evaluation.ranks["reranked"][i] == rank
+        unique = [j for j in own if not gold[j] or firsts[j] == j]
+        assert set(top.matches[i][0][: len(unique)].tolist()) <= set(unique)
+        assert (np.diff(top.matches[i][1]) <= 0).all()
+    assert evaluation.candidates == {name: np.mean(values) for name, values in found.items()}
+    assert evaluation.to_json("run")["candidates"] == evaluation.candidates
+    assert 0 < evaluation.candidates["dense"] < evaluation.candidates["joined"]
+    assert sunk, "some gold POI comes after candidates that only the sparse search found"
+
+
 @pytest.mark.parametrize("size", [13, 4096])
 def test_a_table_with_all_rows_repeated_has_the_same_candidates(size: int) -> None:
     pois = [ROWS[row] for row in DISTINCT]
     best, first = [], []
     for copies in (1, 4):
-        evaluation, top = evaluate(rows=pois * copies, reranker=WEIGHTS, rerank_depth=6, sizes=BlockSizes(rows=size))
+        evaluation, top = evaluate(
+            rows=pois * copies, reranker=WEIGHTS, depths=Depths(6, 0), sizes=BlockSizes(rows=size)
+        )
         assert top.reranked_best is not None
         best.append((top.reranked_best % len(pois)).tolist())
         first.append((evaluation.ranks["reranked"] == 1).tolist())
@@ -97,7 +153,7 @@ def test_a_table_with_all_rows_repeated_has_the_same_candidates(size: int) -> No
 
 def test_matches_in_reranked_order_end_with_the_rest_in_fused_order() -> None:
     (fused, before), (reranked, after) = (
-        evaluate(reranker=WEIGHTS, depth=11, order=order, rerank_depth=6) for order in ("fused", "reranked")
+        evaluate(reranker=WEIGHTS, depth=11, order=order, depths=Depths(6, 0)) for order in ("fused", "reranked")
     )
     assert after.reranked_best is not None
     moved = 0
@@ -108,7 +164,7 @@ def test_matches_in_reranked_order_end_with_the_rest_in_fused_order() -> None:
         assert set(rows[:n]) == set(fused_rows[:n])
         assert rows[n:].tolist() == fused_rows[n:].tolist()
         assert (np.diff(scores) <= 0).all()
-        assert np.diff(scores[n - 1 :]) == pytest.approx(np.diff(fused_scores[n - 1 :]))
+        assert np.diff(scores[n:]) == pytest.approx(np.diff(fused_scores[n:]))
         moved += rows.tolist() != fused_rows.tolist()
         gold = np.array([ROWS[row].key in record.gold for row in rows])
         if gold.any():

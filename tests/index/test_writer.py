@@ -17,7 +17,7 @@ import pytest
 from m3gal_cli.errors import InputError
 from m3gal_cli.geo.filters import GeoFilter
 from m3gal_cli.index.ann import AnnSearcher, SearchSetting, train_ivf
-from m3gal_cli.index.document_frequencies import open_document_frequencies
+from m3gal_cli.index.document_frequencies import open_frequencies
 from m3gal_cli.index.exact import ExactSearcher
 from m3gal_cli.index.factory import NumpyFirstSearcher, SegmentsSearcher
 from m3gal_cli.index.folder_lock import FolderLock
@@ -26,8 +26,10 @@ from m3gal_cli.index.merging import MAX_SEGMENTS, segments_to_merge
 from m3gal_cli.index.pca_pruning import PruningSettings
 from m3gal_cli.index.poi_rows import PoiRows, column_hashes, hashes_of
 from m3gal_cli.index.segment import Segment
+from m3gal_cli.index.sparse import SparseSearcher
 from m3gal_cli.index.writer import IndexWriter, Update, open_writer
-from m3gal_cli.text.document_frequencies import DocumentFrequencies
+from m3gal_cli.text.ngram_frequencies import NgramFrequencies
+from m3gal_cli.text.terms import Terms
 from tests.helpers.indexes import index_of, only_segment, unit_rows
 from tests.helpers.toy_models import ToyEncoder
 from tests.index.test_milvus import stand_in
@@ -108,6 +110,17 @@ def answers(index: Index, kind: str, k: int, filters: list[GeoFilter | None] | N
     return found
 
 
+def sparse_answers(index: Index, k: int, filters: list[GeoFilter | None] | None) -> list[list[tuple[float, Any]]]:
+    """Return score and place of the best POIs of some queries by the sparse search; equal scores ordered by place."""
+    searcher = SparseSearcher(index.segments, open_frequencies(index))
+    result, found = searcher.search(["cafe 1", "bank 3", "花园 5", "school", "cafee"], k, filters), []
+    for rows, scores in zip(result.rows, result.scores.tolist(), strict=True):
+        assert index.live[rows[rows >= 0]].all()
+        places = index.places_at(rows[rows >= 0])
+        found.append(sorted(zip(scores, places, strict=False), key=lambda answer: (-answer[0], answer[1])))
+    return found
+
+
 def assert_equal_to_new(index: Index, rows: dict[Any, Row], path: Path) -> None:
     """Compare an index with one that is built anew, and with the dictionary of its POIs."""
     stored = {p["poi_id"]: p for p in index.pois_at(np.flatnonzero(index.live), ["phone", "floor"])}
@@ -116,11 +129,15 @@ def assert_equal_to_new(index: Index, rows: dict[Any, Row], path: Path) -> None:
     assert {(p["address"], p["lng"], p["lat"]) for p in stored.values()} == {
         (p["address"], p["lng"], p["lat"]) for p in rows.values()
     }
-    counted, expected = open_document_frequencies(index), DocumentFrequencies.of(p["address"] for p in stored.values())
-    assert counted.codes.tolist() == expected.codes.tolist()
-    assert (counted.rows.tolist(), counted.size) == (expected.rows.tolist(), expected.size)
+    counted, expected = (
+        open_frequencies(index),
+        NgramFrequencies.of(Terms.of([p["address"] for p in stored.values()]).ngrams),
+    )
+    assert counted.ids.tolist() == expected.ids.tolist()
+    assert (counted.counts.tolist(), counted.size) == (expected.counts.tolist(), expected.size)
     if not rows:
         assert [answer for kind in SEARCHERS for answer in answers(index, kind, 3, None)] == [[]] * 5 * len(SEARCHERS)
+        assert sparse_answers(index, 3, None) == [[]] * 5
         return
     shutil.rmtree(path, ignore_errors=True)
     new = index_of(path, frame(list(rows.values())), SmoothEncoder(), 7)
@@ -131,6 +148,9 @@ def assert_equal_to_new(index: Index, rows: dict[Any, Row], path: Path) -> None:
                 for own, best in zip(answers(index, kind, k, filters), wanted, strict=True):
                     assert dict(own).keys() == dict(best).keys()
                     np.testing.assert_allclose([s for _, s in own], [s for _, s in best], atol=2e-6)
+        assert sparse_answers(index, 200, filters) == sparse_answers(new, 200, filters)
+        for own, best in zip(*(sparse_answers(either, 4, filters) for either in (index, new)), strict=True):
+            assert [score for score, _ in own] == [score for score, _ in best], "equal scores may be of other POIs"
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -209,7 +229,7 @@ def test_of_two_equal_pois_the_second_comes_to_light_when_the_first_is_deleted(t
     for deleted, left in [("c", "a"), ("a", "b"), ("b", "d")]:
         writing(path, lambda writer, given=deleted: writer.delete([given]))
         assert live() == [left]
-    assert open_document_frequencies(Index(path)).size == 1
+    assert open_frequencies(Index(path)).size == 1
     writing(path, lambda writer: writer.delete(["d"]))
     assert (len(Index(path)), Index(path).segments) == (0, [])
 
@@ -278,13 +298,13 @@ def test_damaged_document_frequencies_are_counted_again(tmp_path: Path) -> None:
     index_of(path, frame(rows), SmoothEncoder())
     writing(path, lambda writer: writer.delete(range(5)))
     file = only_segment(Index(path)).path / "lexicon.2.npz"
-    whole, expected = file.read_bytes(), DocumentFrequencies.of(row["address"] for row in rows[5:])
+    whole, expected = file.read_bytes(), NgramFrequencies.of(Terms.of([row["address"] for row in rows[5:]]).ngrams)
     for content in (whole, b"no archive", whole[:-30], b""):
         file.write_bytes(content)
-        counted = open_document_frequencies(Index(path))
-        assert (counted.codes.tolist(), counted.rows.tolist()) == (expected.codes.tolist(), expected.rows.tolist())
-    DocumentFrequencies.of(["another", "table"]).save(file)
-    assert open_document_frequencies(Index(path)).size == 15
+        counted = open_frequencies(Index(path))
+        assert (counted.ids.tolist(), counted.counts.tolist()) == (expected.ids.tolist(), expected.counts.tolist())
+    NgramFrequencies.of(Terms.of(["another", "table"]).ngrams).save(file)
+    assert open_frequencies(Index(path)).size == 15
 
 
 def test_equal_values_of_other_types_have_equal_hashes() -> None:

@@ -16,11 +16,12 @@ import pandas as pd
 import pytest
 
 from m3gal_cli.index import merging
-from m3gal_cli.index.document_frequencies import open_document_frequencies
+from m3gal_cli.index.document_frequencies import open_frequencies
 from m3gal_cli.index.exact import ExactSearcher
 from m3gal_cli.index.factory import SegmentsSearcher
 from m3gal_cli.index.index import Index
 from m3gal_cli.index.manifest import unused
+from m3gal_cli.index.sparse import SparseSearcher
 from m3gal_cli.index.writer import open_writer
 from tests.helpers.cli import ENVIRONMENT
 from tests.helpers.disk_events import killed_at_each_change
@@ -45,7 +46,10 @@ def contents(path: Path) -> dict[Any, str]:
     searcher = SegmentsSearcher(index, [ExactSearcher(segment) for segment in index.segments])
     found = searcher.search(ToyEncoder().encode_queries(["cafe"]), len(rows) + 3).rows[0]
     assert sorted(found[found >= 0].tolist()) == rows.tolist()
-    assert open_document_frequencies(index).size == len(rows)
+    sparse = SparseSearcher(index.segments, open_frequencies(index))
+    assert sparse.frequencies.size == len(rows)
+    asked = index.addresses_at(rows[:5])
+    assert index.addresses_at(sparse.search(asked, 1).rows[:, 0]) == asked
     stored = {poi["poi_id"]: poi["address"] for poi in index.pois_at(rows)}
     vectors = ToyEncoder().encode_poi_texts(list(stored.values())) + ToyEncoder().encode_locations(
         index.lng[rows], index.lat[rows]

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from m3gal_cli.data.queries import Query
 from m3gal_cli.data.records import Passage
+from m3gal_cli.index.sparse_table import SparseTable
 from m3gal_cli.matching.candidate_table import CandidateTable
+from m3gal_cli.matching.candidates import CandidateRows
 from m3gal_cli.rerank.candidates import Candidates, Floats
+from m3gal_cli.text.terms import Terms
 from tests.helpers.bruteforce import FIRST_ROWS, ROWS, table
 from tests.helpers.indexes import index_of
 from tests.helpers.toy_models import ToyEncoder
@@ -19,7 +23,7 @@ QUERY = Query(1, "typed")
 
 
 class RecordingReranker:
-    """A reranker that returns the negated first-stage scores and keeps its candidates."""
+    """A reranker that returns the negated dense scores and keeps its candidates."""
 
     depth = 1000
 
@@ -28,27 +32,38 @@ class RecordingReranker:
         return -np.asarray(candidates.scores, np.float64)
 
 
+def table_of(pois: pd.DataFrame) -> CandidateTable:
+    lng, lat = (pois[name].to_numpy(float) for name in ("lng", "lat"))
+    return CandidateTable.of_pois(pois, SparseTable.of(pois["address"].tolist(), lng, lat))
+
+
 @pytest.mark.parametrize("source", ["table", "index"])
 def test_rows_become_candidates(tmp_path: Path, source: str) -> None:
-    rows, scores = np.array([4, 0, 2]), np.array([0.5, 0.25, 0.125])
-    candidate_table = CandidateTable.of_pois(table(ROWS))
+    found = CandidateRows(np.array([4, 0, 2]), np.array([0.5, 0.25, 0.125]), np.array([0.0, 0.75, 1.0]))
+    candidate_table = table_of(table(ROWS))
     if source == "index":
         pois = table(ROWS[:9]).assign(poi_id=range(9))
         candidate_table = CandidateTable.of_index(index_of(tmp_path / "index", pois, ToyEncoder()))
-    candidates = candidate_table.candidates(rows, scores)
-    found = zip(candidates.addresses, candidates.lng, candidates.lat, strict=True)
-    assert [Passage(*poi) for poi in found] == [ROWS[row] for row in rows]
-    assert candidates.scores.tolist() == scores.tolist()
+    candidates = candidate_table.candidates(found)
+    places = zip(candidates.addresses, candidates.lng, candidates.lat, strict=True)
+    assert [Passage(*poi) for poi in places] == [ROWS[row] for row in found.rows]
+    assert candidates.scores.tolist() == [0.5, 0.25, 0.125]
+    assert candidates.sparse_scores is not None
+    assert candidates.sparse_scores.tolist() == [0.0, 0.75, 1.0]
+    assert candidates.terms is not None
+    assert (
+        candidates.terms.ngrams.values.tolist()
+        == Terms.of([ROWS[row].text for row in found.rows]).ngrams.values.tolist()
+    )
 
 
-@pytest.mark.parametrize("depth", [1, 5, None])
-def test_duplicates_are_one_candidate_and_share_its_logit(depth: int | None) -> None:
+def test_duplicates_are_one_candidate_and_share_its_logit() -> None:
     fused = np.random.default_rng(0).permutation(len(ROWS)).astype(np.float64)[FIRST_ROWS]
-    rows = np.argsort(-fused, kind="stable")
-    numbers = np.array(FIRST_ROWS)[rows]
+    found = CandidateRows.ordered(np.arange(len(ROWS)), fused, fused / 2)
+    numbers = np.array(FIRST_ROWS)[found.rows]
     reranker = RecordingReranker()
-    kept, logits = CandidateTable.of_pois(table(ROWS)).rerank(reranker, QUERY, rows, fused[rows], numbers, depth)
-    first = list(dict.fromkeys(numbers.tolist()))[:depth]
+    logits = table_of(table(ROWS)).rerank(reranker, QUERY, found, numbers)
+    first = list(dict.fromkeys(numbers.tolist()))
+    assert len(first) < len(ROWS)
     assert reranker.candidates.scores.tolist() == fused[first].tolist()
-    assert kept.tolist() == [row for row in rows if FIRST_ROWS[row] in first]
-    assert logits.tolist() == (-fused[kept]).tolist()
+    assert logits.tolist() == (-fused[found.rows]).tolist()

@@ -13,6 +13,7 @@ from m3gal_cli.data.records import Passage
 from m3gal_cli.errors import InputError
 from m3gal_cli.index.document_frequencies import open_document_frequencies
 from m3gal_cli.index.exact import ExactSearcher
+from m3gal_cli.matching.candidates import Depths
 from m3gal_cli.matching.matcher import Matcher
 from m3gal_cli.rerank.candidates import Candidates
 from m3gal_cli.rerank.linear import LinearReranker
@@ -77,9 +78,9 @@ def test_the_reranker_orders_the_candidates_by_probability(tmp_path: Path, top_k
     index = index_of(tmp_path / "index", POIS, encoder, 3)
     weights = {"dense_score": 0.001, "query_coverage": 0.5, "name_coverage": 2.0, "neighbour_coverage": 1.0}
     weights |= {"nearness_700m": 3.0, "nearness_2500m": 1.0}
-    reranker = LinearReranker(weights, open_document_frequencies(index), depth=4)
+    reranker = LinearReranker(weights, open_document_frequencies(index))
     search = ExactSearcher(only_segment(index))
-    matcher, first_stage = Matcher(index, encoder, search, reranker), Matcher(index, encoder, search)
+    matcher, first_stage = Matcher(index, encoder, search, reranker, Depths(4, 0)), Matcher(index, encoder, search)
     asked = queries(6, "bakery typed")
     answers = matcher.answer(asked, top_k, box=box)
     for query, answer, dense in zip(asked, answers, first_stage.answer(asked, max(4, top_k), box=box), strict=True):

@@ -15,6 +15,8 @@ from quality.interface import Result
 from quality.m3gal_methods import NO_LOCATION
 from quality.result_store import ResultStore, RunKey, newest_runs
 
+from m3gal_cli.errors import InputError
+
 KEY = RunKey("m", "0", 1, None, "aa")
 RESULT = Result({"": ScoreResult([1, 2], [1, 1], [0, 3], 1.5, (0.1,)), "x": ScoreResult([2, 2])}, 3.0, 1.0)
 
@@ -123,3 +125,13 @@ def test_the_newest_settings_of_a_method_are_kept() -> None:
     assert old == 2
     found = [(x["method"], x["fold"], x["hash"], x["ids"][0]) for x in kept]
     assert found == [("n", "0", "h", 0), ("m", "0", "new", 0), ("m", "1", "new", 0)]
+
+
+def test_a_table_replaces_the_text_between_its_marks(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- x -->\nold\n<!-- end of x -->\nb\n", encoding="utf-8")
+    for text in ("new", "newer"):
+        table.write_between_marks(page, "x", text)
+        assert page.read_text(encoding="utf-8") == f"a\n<!-- x -->\n\n{text}\n\n<!-- end of x -->\nb\n"
+    with pytest.raises(InputError, match="no marks <!-- y -->"):
+        table.write_between_marks(page, "y", "new")
