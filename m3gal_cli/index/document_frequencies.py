@@ -15,7 +15,6 @@ from m3gal_cli.index.segment import LIVE, Segment, States
 from m3gal_cli.text.document_frequencies import DocumentFrequencies
 from m3gal_cli.text.ngram_frequencies import NgramFrequencies
 
-
 SAMPLE_ROWS = 50_000  # addresses in which the 1-2-grams of a larger index are counted, in a second
 
 
