@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # torch is imported only when a model is loaded
     from m3gal_cli.rerank.weights import RerankerWeights
 
 PUBLISHED_PROFILE = "paper.yaml"
+PACKAGED_PROFILE = "views.yaml"  # of the packaged model
 DATA_SETTINGS = ("suffix", "test_suffix", "views", "train", "val", "test", "poi")  # settings that name data files
 TABLE_SETTINGS = ("dir", "suffix", "poi")  # settings that name a POI table
 Log = Callable[[str], None]
@@ -351,7 +352,8 @@ def open_session(
 ) -> Session:
     """Open a checkpoint with the settings of its run, overridden by the given ones.
 
-    A checkpoint of the published code has no run: without a profile its settings are those of paper.yaml.
+    A checkpoint of the published code has no run: without a profile its settings are those of paper.yaml. Those of the
+    packaged model are those of views.yaml.
 
     Args:
         checkpoint: Run, checkpoint directory or published file; None: the model of the index in ``eval.index_dir``,
@@ -364,7 +366,14 @@ def open_session(
     Raises:
         InputError: No such checkpoint, wrong settings, or the model of the index is missing.
     """
-    from m3gal_cli.encoders.checkpoint_lookup import CONFIG_FILE, PACKAGED, find_checkpoint, newest_run, run_folder_of
+    from m3gal_cli.encoders.checkpoint_lookup import (
+        CONFIG_FILE,
+        PACKAGED,
+        find_checkpoint,
+        is_packaged,
+        newest_run,
+        run_folder_of,
+    )
 
     given, settings = dict(given), load_config(profile, given, sets)
     index = None if settings.eval.index_dir is None else check_index_folder(Path(settings.eval.index_dir))
@@ -380,7 +389,8 @@ def open_session(
         log(f"checkpoint: the packaged model (no run in {Path(settings.run.dir)}/)")
     path = find_checkpoint(checkpoint)
     run = run_folder_of(path) if path.is_dir() else None
-    base = profile or (str(run / CONFIG_FILE) if run else PUBLISHED_PROFILE)
+    own_profile = PACKAGED_PROFILE if is_packaged(path) else PUBLISHED_PROFILE
+    base = profile or (str(run / CONFIG_FILE) if run else own_profile)
     if run and "data.dir" in given:  # another data folder replaces the files of the run
         sets = [*(f"data.{name}=null" for name in DATA_SETTINGS if f"data.{name}" not in given), *sets]
     if path.is_dir() and given.get("model.text_encoder"):

@@ -148,3 +148,10 @@ def test_pretraining_starts_from_it_by_default(here: Path) -> None:
         "profile: views.yaml, from the packaged model (no --config, --init or --text-encoder)\n"
     )
     assert json.loads(answer.out)["stage"] == "pretrain"
+
+
+def test_its_scores_are_the_probabilities_of_all_candidates(here: Path) -> None:
+    (line,) = done(m3gal("predict", "north street cafe", "--pois", "shops.csv", "-k", len(POIS))).lines()
+    scores = [match["score"] for match in line["matches"]]
+    assert len(scores) == len(POIS)
+    assert sum(scores) == pytest.approx(1.0, abs=1e-5)
