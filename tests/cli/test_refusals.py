@@ -138,9 +138,12 @@ def test_invalid_settings_are_refused(base: Path, empty_folder: Path, given: tup
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_the_error_without_a_network_names_demo_and_scratch(base: Path, empty_folder: Path, stage: str) -> None:
-    command = [sys.executable, "-m", "m3gal_cli", stage, "--data-dir", str(base / "data"), "--batch-size", "4"]
+@pytest.mark.parametrize(("stage", "profile"), [("pretrain", "paper.yaml"), ("finetune", "paper-finetune.yaml")])
+def test_the_error_without_a_network_names_demo_and_scratch(
+    base: Path, empty_folder: Path, stage: str, profile: str
+) -> None:
+    command = [sys.executable, "-m", "m3gal_cli", stage, "-c", profile, "--data-dir", str(base / "data")]
+    command += ["--batch-size", "4"]
     ended = subprocess.run(command, env=ENVIRONMENT, text=True, capture_output=True, check=False)
     assert_refused(Answer(ended.returncode, ended.stdout, ended.stderr), "--config demo.yaml", "--text-encoder scratch")
 
