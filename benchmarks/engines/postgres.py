@@ -33,7 +33,10 @@ def as_owner(folder: Path) -> list[str]:
         user = pwd.getpwnam(USER)
     except KeyError as error:
         raise EngineError(f"there is no user {USER} to run the server") from error
-    os.chown(folder, user.pw_uid, user.pw_gid)
+    try:
+        os.chown(folder, user.pw_uid, user.pw_gid)
+    except OSError as error:  # a user namespace without this user
+        raise EngineError(f"PostgreSQL cannot be started as the user {USER}: {error.strerror}") from error
     return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
 
