@@ -87,7 +87,7 @@ demo: setup
 	cd demo && m3gal pretrain --config demo.yaml --max-steps 0 --run-name untrained
 	cd demo && m3gal pretrain --config demo.yaml --run-name pretrained
 	cd demo && m3gal finetune --config demo.yaml --init runs/pretrained --run-name finetuned --epochs 1 --batch-size 32 --lr 3e-4 --lr-location 3e-4
-	cd demo && m3gal eval-retrieval --checkpoint runs/untrained --no-bm25
+	cd demo && m3gal eval-retrieval --checkpoint runs/untrained --no-sparse
 	cd demo && m3gal eval-retrieval
 	cd demo && m3gal eval-rerank
 	cd demo && m3gal predict data/queries.jsonl --table --top-k 3

@@ -1,11 +1,14 @@
-"""Command line of the benchmarks: the option ``--json``, and output of measured values."""
+"""Command line of the benchmarks: the option ``--json``, output of measured values, and exit codes."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
-from typing import Any
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from m3gal_cli.errors import InputError
 
 
 def create_parser(description: str | None) -> argparse.ArgumentParser:
@@ -20,3 +23,25 @@ def print_values(values: Mapping[str, Any], as_json: bool) -> None:
     width = max(map(len, values), default=0)
     lines = (f"{name:{width}} {value}" for name, value in values.items())
     print(json.dumps(values, indent=1) if as_json else "\n".join(lines))
+
+
+def run_and_exit(
+    run: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, words: Sequence[str] | None
+) -> NoReturn:
+    """Run a benchmark that continues where it stopped, and exit.
+
+    The exit code is that of ``run``; 2 for wrong input, 130 if interrupted.
+
+    Args:
+        run: Measures what is missing and returns the exit code. It may raise InputError.
+        parser: Parses the words.
+        words: The command line; None: that of the process.
+    """
+    try:
+        sys.exit(run(parser.parse_args(words)))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command to continue", file=sys.stderr)
+        sys.exit(130)

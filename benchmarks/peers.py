@@ -12,10 +12,10 @@ tables and on stderr, with exit code 1. Measurements are stored in --folder, one
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from command_line import run_and_exit
 from engines import addok, in_process, m3gal, nominatim, pg_trgm, typesense
 from engines.engine import Engine
 from engines.measurement import measure_sets
@@ -87,14 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line. Exit codes: 1 an engine failed, 2 wrong input, 130 interrupted."""
-    try:
-        sys.exit(run(create_parser().parse_args(words)))
-    except InputError as error:
-        log(str(error))
-        sys.exit(2)
-    except KeyboardInterrupt:
-        log("interrupted; run the same command to continue")
-        sys.exit(130)
+    run_and_exit(run, create_parser(), words)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ where it stopped. The folder holds texts of the data set and must not be publish
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from command_line import run_and_exit
 from quality.curve import draw_curves, label_curves
 from quality.errors import error_report, errors_of
 from quality.folds import Dataset, SplitPlan, check_fold, fold_names
@@ -125,14 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line. Exit codes: 1 a run failed, 2 wrong input, 130 interrupted."""
-    try:
-        sys.exit(run(create_parser().parse_args(words)))
-    except InputError as error:
-        log(str(error))
-        sys.exit(2)
-    except KeyboardInterrupt:
-        log("interrupted; run the same command to continue")
-        sys.exit(130)
+    run_and_exit(run, create_parser(), words)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,6 @@ LIBRARIES = {
     "torch": {"core", "compat", "encoders", "evaluation", "index", "matching", "training", "cli"},
     "osmium": {"osm"},
     "shapely": {"geo", "osm", "inspect"},
-    "bm25s": {"text"},
     "faiss": {"index"},
     "onnx": {"encoders"},
     "onnxruntime": {"encoders"},
@@ -65,7 +64,7 @@ LIBRARIES = {
         "training",
     },
 }
-HEAVY = {"torch", "transformers", "pandas", "numpy", "pyarrow", "scipy", "shapely", "osmium", "accelerate", "bm25s"}
+HEAVY = {"torch", "transformers", "pandas", "numpy", "pyarrow", "scipy", "shapely", "osmium", "accelerate"}
 HEAVY |= {
     "safetensors",
     "tokenizers",

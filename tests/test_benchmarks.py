@@ -265,3 +265,13 @@ def test_the_retrieval_benchmark_agrees_with_the_published_search() -> None:
     assert (values["pois"], values["queries"], values["ranks_equal"]) == (2000, 10, 1.0)
     names = "search_ratio encode_ratio exact_ms ann_ms ann_recall memory_ratio exact_reranked_ms ann_reranked_ms"
     assert all(values[name] > 0 for name in names.split())
+
+
+@pytest.mark.integration
+def test_the_benchmarks_of_the_packaged_model_and_of_the_sparse_search_run() -> None:
+    packaged = run_program("packaged.py", "--texts", 60)
+    assert packaged["cosine_min"] > 0.97
+    assert packaged["bulk_ratio"] == pytest.approx(packaged["texts_s"] / packaged["torch_texts_s"], rel=1e-3)
+    sparse = run_program("sparse.py", "--count", 3000)
+    assert sparse["name_overlap"] == sparse["address_overlap"] == 1.0  # so few rows are searched exactly
+    assert sparse["name_ms"] <= sparse["name_p95_ms"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m3gal_cli.text.bm25 import Bm25Index
+from quality.bm25 import Bm25Index
 from quality.evaluation_set import EvaluationSet, bm25_scores, fit_weights, median_latency_ms, weighted_sum
 from quality.interface import Job, Result
 

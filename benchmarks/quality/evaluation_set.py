@@ -21,7 +21,7 @@ from m3gal_cli.data.duplicates import PlaceKey, place_key
 from m3gal_cli.data.records import Record
 from m3gal_cli.evaluation.ranks import gold_ranks
 from m3gal_cli.geo.distances import haversine_m
-from m3gal_cli.text.bm25 import Bm25Index
+from quality.bm25 import Bm25Index
 
 DISTANCE_SCALE_M = 2_000.0  # the proximity of a POI at this distance is 1/e
 INITIAL_SCALE = 20.0  # 1 / temperature at the start of the fit

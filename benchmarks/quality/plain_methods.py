@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from m3gal_cli.text.bm25 import Bm25Index
+from quality.bm25 import Bm25Index
 
 TFIDF_SETTINGS = "TfidfVectorizer(analyzer='char_wb', ngram_range=(2, 4)), cosine"
 Scorer = Callable[[str], NDArray[np.float64]]  # from a query to the score of each text

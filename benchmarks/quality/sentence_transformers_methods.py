@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from m3gal_cli.data.records import Record
-from m3gal_cli.text.bm25 import Bm25Index
+from quality.bm25 import Bm25Index
 from quality.evaluation_set import (
     WEIGHT_SETTINGS,
     EvaluationSet,

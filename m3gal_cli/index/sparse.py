@@ -31,7 +31,8 @@ Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Float32s = NDArray[np.float32]
 
-# Among 1,000,000 addresses, the best 300 for a name are then exact, and the best 300 for a whole address 99.1% of them.
+# Among 1,000,000 addresses, the best 300 for a name are then exact. For a whole address, 97% of them are found
+# (benchmarks/sparse.py).
 MAX_POSTINGS = 1_000_000
 MIN_RESCORED = 500  # rows that are scored exactly
 SAMPLE_ROWS = 16_384  # rows by which the score of the best rows is estimated

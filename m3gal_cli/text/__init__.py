@@ -1,1 +1,1 @@
-"""Text: normalisation, character n-grams, BM25, tf-idf, document frequencies, address parsing."""
+"""Text: normalisation, character n-grams, tf-idf, document frequencies, address parsing."""

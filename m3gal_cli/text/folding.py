@@ -1,7 +1,7 @@
 """The folded form of a text, in which matching compares queries and addresses.
 
-Words of alphabetic scripts become ASCII words in lower case. Letters of scripts without spaces, here called units, stay
-as they are. A space separates words, numbers and runs of units. Abbreviations and variants have one form.
+Words of alphabetic scripts become ASCII words in lower case. A unit is a letter of a script without spaces, such as
+Han; units are not romanised. A space separates words, numbers and runs of units. Abbreviations have one form.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3gal_cli.text.addresses import parse_address
-from m3gal_cli.text.folding import UNIT_RANGES, fold, has_units, is_unit, reading
+from m3gal_cli.text.folding import UNIT_RANGES, fold, has_units, reading
 
 TERMS_VERSION = 1  # of the rules above; an index of another version computes its terms again
 
@@ -97,21 +97,7 @@ class Terms:
     @staticmethod
     def query(text: str) -> Ids:
         """Return the distinct n-grams of a query, ascending."""
-        return Terms.of_folded(fold(text))
-
-    @staticmethod
-    def of_folded(folded: str) -> Ids:
-        """Return the distinct n-grams of a folded text, ascending."""
-        return _ngrams([folded]).values  # type: ignore[return-value]
-
-    @staticmethod
-    def word_ids(words: Sequence[str]) -> Ids:
-        """Return the n-gram that stands for each folded word or single unit. Shape: -> (n,)."""
-        units = np.array([is_unit(word[0]) for word in words], bool)
-        points = np.frombuffer("".join(f"{word} " for word in words).encode("utf-32-le"), np.uint32).astype(np.uint64)
-        starts = np.cumsum([0, *(len(word) + 1 for word in words)])[:-1]
-        codes = _word_codes(points, points != _SPACE, starts)
-        return np.where(units, _hash(points[starts], _KINDS[2]), _hash(codes, _KINDS[1])).astype(np.uint32)
+        return _ngrams([fold(text)]).values  # type: ignore[return-value]
 
     def take(self, rows: Numbers) -> Terms:
         """Return the terms of some rows. Shape: (n,)."""
@@ -121,13 +107,6 @@ class Terms:
     def concatenate(cls, parts: Sequence[Terms]) -> Terms:
         """Append the terms of several tables."""
         return cls(*(Lists.concatenate([getattr(p, name) for p in parts], t) for name, t in _FIELD_TYPES.items()))
-
-    def save(self, folder: Path) -> None:
-        """Write the arrays into an existing folder. Raises OSError."""
-        for name in _FIELD_TYPES:
-            lists = getattr(self, name)
-            np.save(folder / f"{name}.starts.npy", lists.starts)
-            np.save(folder / f"{name}.npy", lists.values)
 
     @classmethod
     def open(cls, folder: Path) -> Terms:

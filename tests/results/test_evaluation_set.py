@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from quality import evaluation_set as module
+from quality.bm25 import Bm25Index
 from quality.evaluation_set import DISTANCE_SCALE_M, EvaluationSet, negative_log_likelihood
 
 from m3gal_cli.data.records import Passage, Record
 from m3gal_cli.geo.distances import METRES_PER_DEGREE
-from m3gal_cli.text.bm25 import Bm25Index
 
 ROWS = [("mill lane 1", 24.0, 60.0), ("mill lane 2", 24.0, 60.1), ("mill lane 1", 24.0, 60.0), ("castle", 25.0, 60.0)]
 POIS = pd.DataFrame(ROWS, columns=["address", "lng", "lat"])

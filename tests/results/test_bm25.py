@@ -6,8 +6,8 @@ import math
 from collections import Counter
 
 import pytest
+from quality.bm25 import Bm25Index
 
-from m3gal_cli.text.bm25 import Bm25Index
 from tests.helpers.ngrams import character_ngrams
 
 POIS = ["North gate, Harbour Mall", "harbour street 3", "莫干山路东村43幢", "Castle Hill library", "北门 停车场"]
