@@ -33,7 +33,8 @@ from m3gal_cli.encoders.embedding_cache import EmbeddingCache
 from m3gal_cli.encoders.protocol import Vectors
 from m3gal_cli.encoders.torch_encoder import TorchEncoder
 from m3gal_cli.evaluation.ranks import gold_ranks
-from m3gal_cli.evaluation.retrieval import COUNTING, ENCODING, RetrievalOptions, evaluate_retrieval
+from m3gal_cli.evaluation.retrieval import RetrievalOptions, evaluate_retrieval
+from m3gal_cli.evaluation.table_ranker import COUNTING, ENCODING
 
 SHARED_TEXT, SHARED_LOCATION = 20, 3  # every 20th row shares its text with another, every 3rd its location
 BLOCK_ROWS = 16384

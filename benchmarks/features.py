@@ -1,110 +1,104 @@
-"""Measure what each feature of the linear reranker contributes: recall at 1, 5 and 20 without it, cross-validated.
+"""Measure what each feature contributes to the reranker network: recall at 1 of held-out queries without it.
 
-    python benchmarks/features.py RUN --data DIRECTORY
-    python benchmarks/features.py RUN --data DIRECTORY --without nearness_700m,nearness_2500m --without dense_score
-    python benchmarks/features.py quality-results/runs/*/run
+    python benchmarks/features.py CITY CITY ... --data ../shared/data
+    python benchmarks/features.py CITY CITY ... --without nearness_700m,nearness_2500m --without dense_score
 
-With one run, its training and validation records are divided into five parts. Each part is ranked with weights that are
-fitted on the other four: once with all features, and once without each feature, or without those of --without. The
-encoder of the run must not be trained on these queries: give a run that was pretrained on views, or an untrained one.
-
-With several runs, such as the folds of one seed that results.py --keep-runs keeps, each run is a part: its test records
-are ranked by its encoder, with weights fitted on the test records of the other runs, and with the weights of the run.
-Runs that share test records are rejected: label leakage.
+Each CITY is an output of ``m3gal data osm``; leave out the sample city, whose queries are ranked. Networks are fitted
+on queries of the cities, as that of the packaged model is: one with all features, and one without each feature, or
+without those of --without. A feature that is left out is 0 for candidates and in the description of the query. The
+queries of the board's sets are ranked with each network, with candidates of the packaged model.
 
 A query without its gold among the candidates counts as a miss; ties never help.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from command_line import create_parser, print_values
+from numpy.typing import NDArray
+from quality.sets import ADDRESS_PAIRS, LabelledSet, load_sets, set_names
 
-from m3gal_cli.config.paths import find_pois, find_records
-from m3gal_cli.data.poi_reader import PoiOptions, read_pois
-from m3gal_cli.data.records import Record, read_records
+from m3gal_cli.encoders.checkpoint_lookup import PACKAGED_MODEL
+from m3gal_cli.encoders.packaged_encoder import PackagedEncoder
 from m3gal_cli.evaluation.ranks import gold_ranks
-from m3gal_cli.matching.session import Session, open_session
-from m3gal_cli.rerank.candidates import Floats
+from m3gal_cli.matching.candidate_table import query_of
+from m3gal_cli.rerank.examples import STYLE_NAMES
 from m3gal_cli.rerank.features import FEATURE_NAMES
-from m3gal_cli.rerank.fit import Example, fit
-from m3gal_cli.training.reranker_fit import collect_examples
+from m3gal_cli.rerank.network import forward
+from m3gal_cli.training.network_fit import Example, fit_network
+from m3gal_cli.training.reranker_examples import ExampleTable, MeantRows
+from models.fit_reranker import collect
 
-PARTS, CUTOFFS = 5, (1, 5, 20)
-
-
-def session_examples(session: Session, *splits: str) -> tuple[list[Example], int]:
-    """Return the examples of a session's records in these splits, and the number of records."""
-    data, seed = session.config.data, session.config.seed
-    paths = [path for path in (find_records(data, split) for split in splits) if path is not None]
-    records: list[Record] = [record for path in paths for record in read_records(path, data.datum)]
-    pois = read_pois(session.poi_table, PoiOptions(data.datum)) if find_pois(data) is not None else None
-    return collect_examples(records, pois, session.encoder, seed, lambda *_: None), len(records)
+ROOT = Path(__file__).resolve().parents[1]
+SETS = [name for name in set_names() if name != ADDRESS_PAIRS]  # those with a POI table
+Sets = Mapping[str, Sequence[Example]]
 
 
-def divide(examples: Sequence[Example], seed: int = 0) -> list[list[Example]]:
-    """Divide examples at random into ``PARTS`` parts."""
-    order = np.random.default_rng(seed).permutation(len(examples))
-    return [[examples[i] for i in order[part::PARTS]] for part in range(PARTS)]
+def set_examples(labelled: LabelledSet, encoder: PackagedEncoder) -> list[Example]:
+    """Return one example of each query of a set; one without gold if no candidate is gold."""
+    table, gold = ExampleTable(labelled.pois, encoder, lambda *_: None), labelled.evaluation.gold
+    meant = [MeantRows(query_of(r), np.flatnonzero(g).tolist()) for r, g in zip(labelled.records, gold, strict=True)]
+    return [table.examples([one])[0] for one in meant]
 
 
 def without_features(examples: Sequence[Example], names: Sequence[str]) -> list[Example]:
     """Return the examples with these features set to 0."""
     keep = np.array([name not in names for name in FEATURE_NAMES], np.float64)
-    return [Example(e.features * keep, e.gold) for e in examples]
+    style = np.concatenate([np.ones(len(STYLE_NAMES)), keep, keep])  # largest and mean values follow the style
+    return [Example(example.features * keep, example.style * style, example.gold) for example in examples]
 
 
-def cross_fit(parts: Sequence[Sequence[Example]]) -> list[Floats]:
-    """Return, for each part, the weights fitted on all other parts."""
-    return [fit([e for j, part in enumerate(parts) if j != i for e in part]) for i in range(len(parts))]
+def recall(arrays: Mapping[str, NDArray[np.float32]], examples: Sequence[Example]) -> float:
+    """Return the share of examples whose gold has the largest logit."""
+    exact = {name: np.asarray(value, np.float64) for name, value in arrays.items()}
+    logits = [forward(exact, example.features, example.style)[0] for example in examples]
+    ranks = [gold_ranks(own[None], example.gold[None])[0] for own, example in zip(logits, examples, strict=True)]
+    return float(np.mean(np.array(ranks) == 1))
 
 
-def recall(parts: Sequence[Sequence[Example]], weights: Sequence[Floats], count: int) -> dict[int, float]:
-    """Return recall@k over ``count`` queries for each k of ``CUTOFFS``.
+def ablation(
+    examples: Sequence[Example], sets: Sets, left_out: Sequence[str], seeds: Sequence[int]
+) -> dict[str, dict[str, float]]:
+    """Return the recall of each set with all features and without some, as means over seeds.
 
     Args:
-        parts: The examples.
-        weights: Weights for each part.
-        count: Number of all queries; those without an example are misses.
+        examples: Those of the fit.
+        sets: Examples to rank, by the name of their set.
+        left_out: Names of features, separated by commas.
+        seeds: Seeds of the fits.
     """
-    ranks = [
-        gold_ranks((e.features @ own)[None], e.gold[None])[0]
-        for part, own in zip(parts, weights, strict=True)
-        for e in part
-    ]
-    return {k: float((np.array(ranks) <= k).sum()) / count for k in CUTOFFS}
+    out = {}
+    for names in ["", *left_out]:
+        fewer = without_features(examples, names.split(","))
+        fitted = [fit_network(fewer, seed) for seed in seeds]
+        ranked = {name: without_features(own, names.split(",")) for name, own in sets.items()}
+        means = {name: float(np.mean([recall(arrays, own) for arrays in fitted])) for name, own in ranked.items()}
+        out[f"without {names}" if names else "all"] = means
+    return out
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = create_parser(__doc__)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run or checkpoint")
-    parser.add_argument("--data", help="folder of records and POI table (default: that of the run)")
+    parser.add_argument("cities", type=Path, nargs="+", metavar="CITY", help="output of m3gal data osm")
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the sets")
+    parser.add_argument("--folder", type=Path, default=ROOT / "board-results", help="folder of the sample city")
+    parser.add_argument("--sets", nargs="+", metavar="NAME", default=SETS, choices=SETS, help="; ".join(SETS))
     parser.add_argument("--without", action="append", metavar="NAME,NAME", help="leave out these features together")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N", help="default: 1 2 3")
     options = parser.parse_args(words)
-    sessions = [open_session(run, {} if options.data is None else {"data.dir": options.data}) for run in options.runs]
-    several = len(sessions) > 1
-    tests = [find_records(session.config.data, "test") for session in sessions] if several else []
-    if None in tests or len({path.read_bytes() for path in tests if path is not None}) < len(tests):
-        parser.error("runs without test records, or with the same test records: give the folds of one seed")
-    collected = [session_examples(session, *(("test",) if several else ("train", "val"))) for session in sessions]
-    parts, count = [examples for examples, _ in collected], sum(number for _, number in collected)
-    if not several:
-        parts = divide(parts[0])
-    results = {}
-    if several and all(session.weights is not None for session in sessions):
-        own = [session.weights.vector for session in sessions if session.weights is not None]
-        results["all, with the weights of each run"] = recall(parts, own, count)
-    results["all"] = recall(parts, cross_fit(parts), count)
-    all_but_dense = ",".join(name for name in FEATURE_NAMES if name != "dense_score")
-    for names in options.without or [*FEATURE_NAMES, all_but_dense]:
-        fewer = [without_features(part, names.split(",")) for part in parts]
-        results[f"without {names}"] = recall(fewer, cross_fit(fewer), count)
-    lines = {name: " ".join(f"{value:.3f}" for value in values.values()) for name, values in results.items()}
-    print_values(lines, options.json)
+    torch.set_num_threads(1)
+    encoder = PackagedEncoder(PACKAGED_MODEL)
+    sets = {own.name: set_examples(own, encoder) for own in load_sets(options.sets, options.data, options.folder)}
+    examples, _, _ = collect(PACKAGED_MODEL, options.cities)
+    results = ablation(examples, sets, options.without or FEATURE_NAMES, options.seeds)
+    lines = {"set": " ".join(name.replace(" ", "_") for name in sets)}
+    lines |= {name: " ".join(f"{value:.3f}" for value in values.values()) for name, values in results.items()}
+    print_values(results if options.json else lines, options.json)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ search_ratio    time of the published search / time of exact search
 ranks_equal     share of the first 20 ranks with the same POI; scores that differ by less than 1e-6 may swap ranks
 ann_ms          median latency of one query with approximate search, including encoding (the faster of torch, onnx-int8)
 exact_ms        the same with exact search
-..._reranked_ms the same for a whole answer with the linear reranker, which searches deeper, with onnx-int8
+..._reranked_ms the same for a whole answer with the packaged reranker, which searches deeper, with onnx-int8
 memory_ratio    memory of a searching process beyond its libraries / size of the stored vectors; the larger of exact and
                 approximate search
 """
@@ -42,20 +42,19 @@ from transformers.utils import logging
 from m3gal_cli.core.checkpoint import save_checkpoint
 from m3gal_cli.core.checkpoint_layout import poi_sources
 from m3gal_cli.data.queries import Query
+from m3gal_cli.encoders.checkpoint_lookup import PACKAGED_MODEL
 from m3gal_cli.encoders.fingerprint import Fingerprint
 from m3gal_cli.encoders.protocol import QueryEncoder, Vectors
 from m3gal_cli.encoders.torch_encoder import TorchEncoder
 from m3gal_cli.encoders.vector_shards import SHARDS
 from m3gal_cli.index.ann import open_ann
 from m3gal_cli.index.builder import IndexSources, open_or_build
-from m3gal_cli.index.document_frequencies import open_document_frequencies
 from m3gal_cli.index.exact import ExactSearcher
 from m3gal_cli.index.index import MANIFEST, Index
 from m3gal_cli.index.searcher import Searcher, SearchResult
 from m3gal_cli.index.segment import Segment
 from m3gal_cli.matching.matcher import Matcher
-from m3gal_cli.rerank.features import FEATURE_NAMES
-from m3gal_cli.rerank.linear import LinearReranker
+from m3gal_cli.rerank.weights import RerankerWeights
 
 TOP_K, NEIGHBOURS, PUBLISHED_BATCH, QUERY_BATCH = 20, 10, 100, 50
 
@@ -187,9 +186,10 @@ class Int8Encoder:
 
 
 def reranked_latency_ms(city: City, searcher: Searcher, count: int) -> float:
-    """Return median milliseconds of an answer with the linear reranker, all weights 1."""
-    score = LinearReranker(dict.fromkeys(FEATURE_NAMES, 1.0), open_document_frequencies(city.index))
-    matcher = Matcher(city.index, cast(QueryEncoder, Int8Encoder(city)), searcher, score)
+    """Return median milliseconds of an answer with the packaged reranker."""
+    weights = RerankerWeights.load(PACKAGED_MODEL)
+    assert weights is not None
+    matcher = Matcher(city.index, cast(QueryEncoder, Int8Encoder(city)), searcher, weights.reranker)
     lng, lat = city.index.lng[city.gold], city.index.lat[city.gold]
     queries = [Query(i, *where) for i, where in enumerate(zip(city.query_texts[:count], lng, lat, strict=False))]
     matcher.answer(queries[:1], 5)

@@ -6,7 +6,7 @@ import math
 import operator
 import warnings
 from collections.abc import Iterable, Sequence
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -93,6 +93,7 @@ class Matcher:
             InputError: No such run, no POI table, an unknown setting, or a full disk.
         """
         given = {SETTINGS.get(name, f"eval.{name}"): value for name, value in settings.items()}
+        given |= {name: fspath(value) for name, value in given.items() if isinstance(value, PathLike)}
         temporary = None
         if isinstance(pois, str | PathLike):
             given["data.poi"] = str(pois)
@@ -119,7 +120,7 @@ class Matcher:
         searcher: Any = self._matcher.searcher
         first = (getattr(searcher, "searchers", None) or [searcher])[0]  # of several segments, the oldest
         search = type(first).__name__.removesuffix("Searcher").lower()
-        search = "exact" if search == "numpyfirst" else search
+        search = "exact" if search == "numpy" else search
         return f"<Matcher: {len(self):,} POIs, model {self._model}, {search} search>"
 
     def match(
@@ -131,6 +132,7 @@ class Matcher:
         within_km: float | None = None,
         bbox: Box | None = None,
         columns: Sequence[str] = (),
+        min_score: float | None = None,
     ) -> Answers:
         """Return the best ``k`` POIs of each query, in the order of the queries.
 
@@ -142,6 +144,7 @@ class Matcher:
             within_km: Keep only POIs within this distance of the query location.
             bbox: Keep only POIs in this box: west, south, east, north, degrees.
             columns: Further columns of the POI table that the matches carry, or ``["all"]``.
+            min_score: Leave out matches with a lower score.
 
         Returns:
             A dictionary for each query with its number from 1 (``id``), its text (``query``) and its ``matches``, best
@@ -155,6 +158,7 @@ class Matcher:
         if k < 1:
             raise InputError(f"k is {k}", hint="Give 1 or more.")
         lng, lat, within_km = _number("lng", lng), _number("lat", lat), _number("within_km", within_km)
+        min_score = _number("min_score", min_score)
         if (lng is None) != (lat is None):
             given, missing = ("lng", "lat") if lat is None else ("lat", "lng")
             raise InputError(f"{given} is given without {missing}", hint="Give both, in degrees.")
@@ -167,7 +171,7 @@ class Matcher:
         box = None if bbox is None else self._box(bbox)
         further = self._matcher.check_columns([columns] if isinstance(columns, str) else columns, "columns")
         located = [Query(number, text, lng, lat) for number, text in enumerate(texts, 1)]
-        return Answers(self._matcher.answer(located, k, within_km, box, further) if located else [])
+        return Answers(self._matcher.answer(located, k, within_km, box, further, min_score) if located else [])
 
     def _box(self, bbox: Any) -> Box:
         """Check a box; warn if its axes look swapped."""

@@ -22,7 +22,15 @@ from m3gal_cli.encoders.packaged_encoder import PackagedEncoder
 
 HERE = Path(__file__).resolve().parent
 # Public extracts of OpenStreetMap. Extracts with other sources must not be added.
-CITIES = ("andorra", "beijing_tsinghua", "helsinki", "liechtenstein", "monaco", "nanjing_center", "oslo_center")
+CITIES: tuple[str, ...] = (
+    "andorra",
+    "beijing_tsinghua",
+    "helsinki",
+    "liechtenstein",
+    "monaco",
+    "nanjing_center",
+    "oslo_center",
+)
 CITIES += ("shenzhen_longgang", "vancouver_center")
 
 

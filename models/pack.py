@@ -27,7 +27,9 @@ from m3gal_cli.core.model_card import TrainingData
 from m3gal_cli.core.quantised_weights import compress, write_tensors
 from m3gal_cli.core.text_encoder import load_text_model
 from m3gal_cli.files import atomic_folder, file_sha256, write_json
+from m3gal_cli.rerank.weights import WEIGHTS_FILE as RERANKER_FILE
 from m3gal_cli.training.pipelines import OSM_ATTRIBUTION
+from m3gal_cli.training.rehearsal import REHEARSAL_FILE
 
 FORMAT = 3
 RANK = 24  # of the corrections
@@ -43,7 +45,7 @@ DATA = TrainingData(
     languages=("ca", "de", "en", "fi", "fr", "no", "sv", "zh"),
     licence="mit",
 )
-KEPT = ("reranker.json", "NOTICE.md")  # files of the packaged folder that are not made here
+KEPT = (RERANKER_FILE, REHEARSAL_FILE, "NOTICE.md")  # files of the packaged folder that are not made here
 
 
 def pack(checkpoints: Sequence[Checkpoint], base: str, target: Path) -> None:

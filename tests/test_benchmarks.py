@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import data_osm
@@ -23,14 +22,14 @@ import torch
 import training
 
 from m3gal_cli.config.load import load_config
-from m3gal_cli.config.schema import Config, DataConfig
 from m3gal_cli.osm.extract_reader import read_extract
 from m3gal_cli.osm.facts import gather_facts
 from m3gal_cli.osm.place_deduplication import deduplicate_places
 from m3gal_cli.osm.places import Place
+from m3gal_cli.rerank.examples import STYLE_NAMES
 from m3gal_cli.rerank.features import FEATURE_NAMES
-from m3gal_cli.rerank.fit import Example
 from m3gal_cli.text.normalise import reading_key
+from m3gal_cli.training.network_fit import Example
 from tests.helpers.extracts import Town, small_town
 from tests.helpers.sample_town import views
 
@@ -105,65 +104,39 @@ def test_the_published_step_has_the_losses_of_m3gal() -> None:
         assert own == pytest.approx(float(published.step(rows)), abs=1e-4), i
 
 
-def example(generator: np.random.Generator, high: float, gold: list[int]) -> Example:
-    """Return candidates with random features in [0, high]."""
-    is_gold = np.zeros(CANDIDATES, bool)
-    is_gold[gold] = True
-    return Example(generator.uniform(0, high, (CANDIDATES, len(FEATURE_NAMES))), is_gold)
+def examples_with(seed: int, count: int, name: str) -> list[Example]:
+    """Return queries whose gold has the largest value of a feature; other features are random."""
+    generator, column, out = np.random.default_rng(seed), FEATURE_NAMES.index(name), []
+    for _ in range(count):
+        drawn, gold = generator.uniform(0, 1, (CANDIDATES, len(FEATURE_NAMES))), np.zeros(CANDIDATES, bool)
+        gold[generator.integers(CANDIDATES)] = True
+        drawn[gold, column] = 2.0
+        style = np.concatenate([np.ones(len(STYLE_NAMES)), drawn.max(axis=0), drawn.mean(axis=0)])
+        out.append(Example(drawn, style, gold))
+    return out
 
 
-def test_recall_without_features_shows_what_they_contribute() -> None:
-    """The gold has the largest name coverage; in every third query another candidate ties with it."""
-    generator, examples, name = np.random.default_rng(0), [], FEATURE_NAMES.index("name_coverage")
-    for i in range(100):
-        own = example(generator, 0.1, [int(generator.integers(CANDIDATES))])
-        own.features[own.gold, name] = 1.0
-        if i % 3 == 0:
-            own.features[np.flatnonzero(~own.gold)[0]] = own.features[own.gold][0]
-        examples.append(own)
-    parts = features.divide(examples)
-    assert sorted(len(part) for part in parts) == [20] * 5
-    assert {id(e) for part in parts for e in part} == {id(e) for e in examples}
-    weights = features.cross_fit(parts)
-    assert features.recall(parts, weights, 100) == {1: 0.66, 5: 1.0, 20: 1.0}, "ties never help"
-    assert features.recall(parts, weights, 125)[5] == 0.8, "queries without an example are misses"
-    fewer = [features.without_features(part, ["name_coverage", "dense_score"]) for part in parts]
-    assert not any(e.features[:, name].any() for part in fewer for e in part)
-    blind = features.recall(fewer, features.cross_fit(fewer), 100)
-    assert blind[1] < 0.2 < blind[20] < 0.9
+def test_recall_without_a_feature_shows_what_it_contributes() -> None:
+    fitted, ranked = (examples_with(seed, 600, "name_coverage") for seed in (0, 1))
+    for own in ranked[::4]:
+        own.features[np.flatnonzero(~own.gold)[0]] = own.features[own.gold][0]  # a tie, which never helps
+    sets = {"some": ranked[:300], "without gold": [Example(e.features, e.style, e.gold & False) for e in ranked[:3]]}
+    found = features.ablation(fitted, sets, ["dense_score", "name_coverage,dense_score"], [1])
+    assert list(found) == ["all", "without dense_score", "without name_coverage,dense_score"]
+    assert found["all"]["some"] == found["without dense_score"]["some"] == 0.75
+    assert found["without name_coverage,dense_score"]["some"] < 0.2
+    assert found["all"]["without gold"] == 0.0
 
 
-def test_the_weights_of_a_part_are_fitted_on_the_other_parts_only() -> None:
-    """The gold has the largest value of a signed feature in one part and the smallest in the other."""
-
-    def part(gold_value: float) -> list[Example]:
-        generator, signed, examples = np.random.default_rng(0), FEATURE_NAMES.index("first_half_match"), []
-        for _ in range(20):
-            own = example(generator, 0.0, [0])
-            own.features[:, signed] = generator.uniform(-1, 1, CANDIDATES)
-            own.features[0, signed] = gold_value
-            examples.append(own)
-        return examples
-
-    parts = [part(2.0), part(-2.0)]
-    weights = features.cross_fit(parts)
-    assert features.recall(parts, weights, 40) == {1: 0.0, 5: 0.0, 20: 0.0}
-    assert features.recall(parts, weights[::-1], 40)[1] == 1.0
-
-
-def test_runs_that_share_test_records_are_rejected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Two seeds of one fold share their test queries: label leakage."""
-    config = {}
-    for run in ("a", "b"):
-        (tmp_path / f"{run}.jsonl").write_text("the same\n", encoding="utf-8")
-        config[run] = Config(data=DataConfig(test=str(tmp_path / f"{run}.jsonl")))
-    monkeypatch.setattr(features, "open_session", lambda run, sets: SimpleNamespace(config=config[run.name]))
-    with pytest.raises(SystemExit) as ended:
-        features.main(["a", "b"])
-    assert ended.value.code == 2
-    assert "folds of one seed" in capsys.readouterr().err
+def test_a_feature_that_is_left_out_is_0_for_candidates_and_query() -> None:
+    (one,) = examples_with(2, 1, "name_coverage")
+    (left,) = features.without_features([one], ["name_coverage", "dense_score"])
+    gone = [name in ("name_coverage", "dense_score") for name in FEATURE_NAMES]
+    of_style = np.array([*([False] * len(STYLE_NAMES)), *gone, *gone])
+    assert not left.features[:, gone].any()
+    assert not left.style[of_style].any()
+    assert np.array_equal(left.features[:, ~np.array(gone)], one.features[:, ~np.array(gone)])
+    assert np.array_equal(left.style[~of_style], one.style[~of_style])
 
 
 def test_generated_vectors_are_reproducible_and_of_unit_length() -> None:

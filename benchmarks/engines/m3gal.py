@@ -86,7 +86,7 @@ def evaluate(command: str, model: str, labelled: LabelledSet, folder: Path) -> d
     """Return the result of ``m3gal eval-retrieval`` or ``eval-rerank`` on a set. Raises InputError."""
     records, table, result = folder / "records.jsonl", folder / "pois.parquet", folder / f"{command}.json"
     write_records(labelled.records, records)
-    words: list[Any] = [command, "--checkpoint", model, "--test", records, "--json", "--no-bm25"]
+    words: list[Any] = [command, "--checkpoint", model, "--test", records, "--json", "--no-sparse"]
     if command == "eval-retrieval":
         labelled.pois.to_parquet(table)
         words += ["--pois", table]

@@ -29,6 +29,7 @@ from m3gal_cli.data.records import Passage, Record, read_records
 from m3gal_cli.data.sample import copy_sample
 from m3gal_cli.errors import InputError
 from m3gal_cli.text.normalise import reading_key
+from m3gal_cli.text.perturbations import prefix
 from quality.evaluation_set import EvaluationSet
 from quality.folds import Dataset
 from quality.interface import short_hash
@@ -37,7 +38,6 @@ from quality.m3gal_methods import m3gal
 GEOTES, ADDRESS_PAIRS, HELSINKI_VIEWS = "geotes", "address_pairs", "helsinki views"
 NAME_PAIRS = ("pittsburgh", "edinburgh")
 NAMES, NAMES_SEED, SHORTEST_NAME = 200, 2023, 5
-PREFIX_SHARE = 0.6
 NO_PLACE = (0.0, 0.0)  # the location of all candidates of address_pairs
 
 
@@ -189,7 +189,8 @@ def passage_of(row: object) -> Passage:
 def edit(text: str, rng: random.Random) -> str:
     """Return a text with one typing error: a Latin letter inserted or replaced, a character deleted, or two swapped.
 
-    The first character does not change. A text of one character gets a letter.
+    The first character does not change. A text of one character gets a letter. The errors are not those of
+    ``text.perturbations``, on which the reranker is trained.
     """
     for _ in range(100):  # a swap of equal letters changes nothing
         at, letter = rng.randrange(1, max(2, len(text))), rng.choice(ascii_lowercase)
@@ -200,11 +201,6 @@ def edit(text: str, rng: random.Random) -> str:
         if made not in ("", text):
             return made
     return text + letter
-
-
-def prefix(text: str) -> str:
-    """Return the first 60% of a text, rounded, at least one character."""
-    return text[: max(1, round(PREFIX_SHARE * len(text)))]
 
 
 # From name and street to a query.

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +158,7 @@ def duration(seconds: float) -> str:
 
 def metrics_table(
     title: str,
-    metrics: dict[str, dict[str, float]],
+    metrics: Mapping[str, Mapping[str, float | None]],
     intervals: dict[str, Any] | None = None,
     row_header: str = "score",
 ) -> Table:
@@ -169,7 +169,7 @@ def metrics_table(
     for name in names:
         table.add_column(_short_name(name), justify="right", no_wrap=True)
     for kind, row in metrics.items():
-        cells = [format_metric(n, row[n]) for n in names]
+        cells = [format_metric(n, row.get(n)) for n in names]
         interval = (intervals or {}).get(kind, {}).get("recall@1")
         if interval is not None and "recall@1" in names:
             cells[names.index("recall@1")] += f"\n[dim]{interval[0]:.2f}-{interval[1]:.2f}[/]"
@@ -178,7 +178,13 @@ def metrics_table(
 
 
 def _short_name(name: str) -> str:
-    short = {"median_error_m": "median m", "within_100m": "<=100 m", "within_1km": "<=1 km", "n_queries": "queries"}
+    short = {
+        "median_error_m": "median m",
+        "within_100m": "<=100 m",
+        "within_1km": "<=1 km",
+        "n_queries": "queries",
+        "unchanged_recall@1": "unchanged R@1",
+    }
     return short.get(name, name.replace("recall@", "R@").replace("mrr@", "MRR@").replace("ndcg@", "NDCG@"))
 
 

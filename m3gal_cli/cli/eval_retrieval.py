@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from m3gal_cli.cli import evaluation as e
 from m3gal_cli.cli import options as o
 from m3gal_cli.cli.console import note
-from m3gal_cli.cli.options import option, with_options
+from m3gal_cli.cli.options import option, switch, with_options
 from m3gal_cli.cli.progress import stage_progress
 from m3gal_cli.errors import InputError
 
@@ -31,6 +31,15 @@ OPTIONS = (
     option("--run-depth", int, "Matches per query in the TREC run.", FILES, default=100, min=1),
     option("--run-score", str, "Score of the TREC run: fused or reranked.", FILES, default="fused", metavar="SCORE"),
     option("--qrels-file", Path, "Write the gold POIs of each query as TREC qrels.", FILES),
+    switch("--perturb", "Also evaluate the queries with typing errors and in other spellings."),
+    option(
+        "--errors",
+        list[Path],
+        "Write the queries whose gold is not first: FILE.html is a page with maps, FILE.jsonl one object per query. "
+        "The option may be given twice.",
+        FILES,
+        metavar="FILE",
+    ),
     option(
         "--text-dir",
         Path,
@@ -51,11 +60,13 @@ def command(values: dict[str, Any]) -> None:
     order = e.EARLIER_KINDS.get(run_score, run_score)
     if order not in RUN_SCORES:
         raise InputError(f"--run-score: unknown score {run_score!r}", hint=f"Scores: {', '.join(RUN_SCORES)}.")
-    _check_files(run_file, qrels_file)
+    errors: list[Path] = values["errors"] or []
+    _check_files([("--run-file", run_file), ("--qrels-file", qrels_file), *(("--errors", path) for path in errors)])
     session = e.open_session(values)
     if order == "reranked" and session.weights is None:
-        hint = "Give a run that was trained with validation records, without --no-rerank; or --run-score fused."
-        raise InputError("--run-score reranked: the checkpoint has no reranker", where=session.checkpoint, hint=hint)
+        hint = "Omit --no-rerank, and give a checkpoint that has a reranker; or --run-score fused."
+        raise InputError("--run-score reranked: there is no reranker", where=session.checkpoint, hint=hint)
+    from m3gal_cli.evaluation.error_report import write_misses
     from m3gal_cli.evaluation.retrieval import evaluate_retrieval
     from m3gal_cli.poi_source import poi_options, read_pois
 
@@ -65,18 +76,21 @@ def command(values: dict[str, Any]) -> None:
     if table is None:
         table = read_pois(session.poi_table, poi_options(session.config.data, session.poi_table), note)
     e.check_known(checks, len(table), e.score_kinds(session))
-    options = _options(session, 0 if run_file is None else values["run_depth"], order, values["text_dir"])
+    options = _options(session, values, 0 if run_file is None else values["run_depth"], order)
     with stage_progress() as progress:
         evaluation = evaluate_retrieval(records, table, session.encoder, options, progress)
     _write_files(evaluation, records, table, run_file, qrels_file)
+    for path in errors:
+        write_misses(evaluation, path, f"Misses of {session.checkpoint} on {data.path.name}")
     title = f"retrieval: {len(records):,} queries of {data.path.name} among {len(table):,} POIs"
     e.report(evaluation, session, title, values["json"], checks)
 
 
-def _options(session: Session, depth: int, order: str, text_dir: Path | None) -> RetrievalOptions:
+def _options(session: Session, values: dict[str, Any], depth: int, order: str) -> RetrievalOptions:
     from m3gal_cli.encoders.embedding_cache import MEMORY_BUDGET, EmbeddingCache
     from m3gal_cli.evaluation.retrieval import RetrievalOptions
 
+    text_dir: Path | None = values["text_dir"]
     budget = MEMORY_BUDGET if text_dir is None else 0
     return RetrievalOptions(
         sparse=session.config.eval.sparse,
@@ -86,20 +100,37 @@ def _options(session: Session, depth: int, order: str, text_dir: Path | None) ->
         reranker=session.weights,
         order=order,
         training_records=session.training_records(),
+        calibration=True,
+        perturb=values["perturb"],
+        misses=bool(values["errors"]),
     )
 
 
-def _check_files(run_file: Path | None, qrels_file: Path | None) -> None:
-    """Refuse output files that cannot be written, before the evaluation starts. Raises InputError."""
-    from m3gal_cli.files import probe_folder
+def _check_files(files: list[tuple[str, Path | None]]) -> None:
+    """Refuse output files that cannot be written, before the evaluation starts.
 
-    for path in (run_file, qrels_file):
-        if path is not None and path.is_dir():
+    Args:
+        files: Options and their files; None: the option is absent.
+
+    Raises:
+        InputError: A file is a folder, cannot be written, is given twice, or has a suffix of another format.
+    """
+    from m3gal_cli.evaluation.error_report import SUFFIXES
+    from m3gal_cli.files import probe_folder, suffix_of
+
+    taken: dict[Path, str] = {}
+    for name, path in files:
+        if path is None:
+            continue
+        if path.is_dir():
             raise InputError("is a folder, not a file", where=path, hint="Give the name of a file.")
-        if path is not None:
-            probe_folder(path.parent)
-    if run_file is not None and qrels_file is not None and run_file.resolve() == qrels_file.resolve():
-        raise InputError("--run-file and --qrels-file are the same file", where=run_file, hint="Give two names.")
+        if name == "--errors" and suffix_of(path) not in SUFFIXES:
+            raise InputError("--errors: unknown format", where=path, hint=f"Suffixes: {', '.join(SUFFIXES)}.")
+        if path.resolve() in taken:
+            both = f"{taken[path.resolve()]} and {name} are the same file"
+            raise InputError(both, where=path, hint="Give two names.")
+        taken[path.resolve()] = name
+        probe_folder(path.parent)
 
 
 def _write_files(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from m3gal_cli.data.records import Record
+    from m3gal_cli.evaluation.calibration import Calibration
     from m3gal_cli.evaluation.result import Evaluation
     from m3gal_cli.matching.session import Session
 
@@ -167,6 +168,19 @@ def check_known(
             raise InputError(f"--fail-under: this evaluation has no {missing}", hint=hint)
 
 
+def _print_calibration(calibration: Calibration) -> None:
+    """Print the figures of a calibration, and its reliability diagram as a table of the bins that have answers."""
+    figures = {"ECE": calibration.ece, "ROC AUC": calibration.auc, "answered at 95% precision": calibration.answered}
+    figures["threshold"] = calibration.threshold
+    out().print(metrics_table("calibration of the first answer", {"reranked": figures}))
+    bins = {
+        f"{one.low:.1f} to {one.high:.1f}": {"n_queries": one.count, "mean": one.confidence, "share right": one.right}
+        for one in calibration.bins
+        if one.count
+    }
+    out().print(metrics_table("reliability of the first answer", bins, row_header="probability"))
+
+
 def report(
     evaluation: Evaluation, session: Session, title: str, as_json: bool, checks: list[tuple[str, str, float]]
 ) -> None:
@@ -181,6 +195,11 @@ def report(
         if evaluation.candidates:
             shares = ", ".join(f"{name} {share:.3f}" for name, share in evaluation.candidates.items())
             out().print(f"share of queries with a gold POI among the candidates: {shares}")
+        if evaluation.calibration is not None:
+            _print_calibration(evaluation.calibration)
+        if evaluation.robustness is not None:
+            kind = "fused" if "reranked" not in evaluation.metrics else "reranked"
+            out().print(metrics_table(f"{kind} score of changed queries", evaluation.robustness, row_header="change"))
     for line in evaluation.notes:
         note(line)
     failed = [(k, m, v) for k, m, v in checks if evaluation.metrics[k][m] < v]

@@ -107,7 +107,7 @@ AS_JSON = switch("--json", "Print one JSON object on stdout instead of tables.")
 RERANK = option(
     "--rerank/--no-rerank",
     bool,
-    "Rerank the top 1000 with the linear reranker (default: on, if the run has a fitted one).",
+    "Rerank the candidates with the reranker network (default: on, if the checkpoint has one).",
 )
 
 

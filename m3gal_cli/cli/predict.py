@@ -18,6 +18,7 @@ DATUM = "Datum of the POI table: wgs84, gcj02 or bd09. Query locations are WGS-8
 SKIP_BAD = "Answer a broken query with an error, leave out invalid rows of the POI table, and continue."
 WITH = "Columns of the POI table to add to the matches, e.g. phone,opening_hours, or all."
 BOX = "Keep only POIs inside this box: west,south,east,north, degrees."
+MIN_SCORE = "Leave out matches with a lower score, e.g. 0.5. A query that means no POI of the table then has no match."
 OUTPUT_FORMAT = "Format of the answers (default: by suffix of --output, else jsonl)."
 RUNTIME = (
     "Query encoder runtime: torch, onnx or onnx-int8 (pip install 'm3gal\\[onnx]') (default: onnx-int8 for the "
@@ -32,6 +33,7 @@ RUNTIME = (
     o.COLUMNS,
     option("--top-k -k", int, "Matches per query (default: 5)."),
     option("--within-km", float, "Keep only POIs within this distance of the query location, in km.", SEARCH),
+    option("--min-score", float, MIN_SCORE, SEARCH),
     option("--bbox", str, BOX, SEARCH, metavar="W,S,E,N"),
     option("--with", list[str], WITH, metavar="COLUMNS"),
     switch("--table", "Print a table instead of JSON lines.", FORMATS),

@@ -56,6 +56,7 @@ class PredictOptions:
     within_km: float | None  # maximum distance of a match from the query location
     box: Box | None  # contains all matches
     columns: tuple[str, ...]  # further columns of the POI table in the answers
+    min_score: float | None  # least score of a match
 
     @contextmanager
     def open_queries(self) -> Iterator[QueryStream]:
@@ -135,6 +136,9 @@ def check_options(values: dict[str, Any]) -> PredictOptions:
         raise InputError("--table and --output-format exclude each other", hint="Give one of them.")
     if within_km is not None and not 0 < within_km < math.inf:
         raise InputError(f"--within-km {within_km:g} is not a distance", hint="Give kilometres, more than 0.")
+    min_score = values["min_score"]
+    if min_score is not None and not math.isfinite(min_score):
+        raise InputError(f"--min-score {min_score:g} is not a score", hint="Give a number, e.g. 0.5.")
     source, texts = query_source(values["queries"])
     options = PredictOptions(
         source,
@@ -147,6 +151,7 @@ def check_options(values: dict[str, Any]) -> PredictOptions:
         within_km,
         None if values["bbox"] is None else parse_box(values["bbox"]),
         tuple(name for text in values["with_"] or () for name in map(str.strip, text.split(",")) if name),
+        min_score,
     )
     if output is not None:
         probe_folder(output.parent)
@@ -219,9 +224,8 @@ def answer_all(options: PredictOptions, matcher: Matcher, top_k: int) -> None:
                 queries = [item for item in batch if isinstance(item, Query)]
                 valid, broken = valid + len(queries), broken + len(batch) - len(queries)
                 unlocated += sum(query.lng is None for query in queries)
-                answers = iter(
-                    matcher.answer(queries, top_k, options.within_km, options.box, columns) if queries else ()
-                )
+                given = (top_k, options.within_km, options.box, columns, options.min_score)
+                answers = iter(matcher.answer(queries, *given) if queries else ())
                 write(writer.text([next(answers) if isinstance(item, Query) else _failure(item) for item in batch]))
                 if options.output is not None or not sys.stdout.isatty():
                     progress(valid + broken, 0)

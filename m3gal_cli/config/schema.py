@@ -217,9 +217,8 @@ class EvalConfig(Section):
     sparse: bool = Field(True, description="Also evaluate the sparse score, a baseline without training.")
     rerank: bool = Field(
         True,
-        description="Rerank the top 1000 with the linear reranker. Its weights are learned on the validation records "
-        "at the end of a training. For a finetuned model they are regularised towards weights learned on the training "
-        "records before finetuning.",
+        description="Rerank the candidates with the reranker network. A training fits it at its end, on queries that "
+        "are made from the POI table and on the validation records.",
     )
     top_k: int = Field(5, ge=1, description="predict: matches per query.")
     index: Literal["auto", "exact", "ann", "milvus"] = Field(

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from m3gal_cli.core.checkpoint import Checkpoint
 
 # Files of a checkpoint on which its vectors do not depend.
-NO_MODEL_FILES = {"trainer.pt", "README.md", "online.safetensors", "reranker.json", "hybrid.json"}
+NO_MODEL_FILES = {"trainer.pt", "README.md", "online.safetensors", "reranker.safetensors"}
+NO_MODEL_FILES |= {"reranker_examples.safetensors"}  # of the packaged model
+NO_MODEL_FILES |= {"reranker.json", "hybrid.json"}  # of earlier versions
 
 
 def model_fingerprint(path: Path, config: Config) -> Fingerprint:

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from m3gal_cli.data.duplicates import POI_COLUMNS, PlaceKey
+from m3gal_cli.data.duplicates import PlaceKey
 from m3gal_cli.data.records import Record
 from m3gal_cli.encoders.protocol import Encoder
 from m3gal_cli.errors import InputError
@@ -21,7 +20,6 @@ from m3gal_cli.geo.distances import haversine_m
 from m3gal_cli.index.sparse_table import SparseTable
 from m3gal_cli.matching.candidate_table import CandidateTable, query_of
 from m3gal_cli.matching.candidates import CandidateRows
-from m3gal_cli.rerank.linear import LinearReranker, table_document_frequencies
 from m3gal_cli.rerank.weights import RerankerWeights
 
 
@@ -133,12 +131,11 @@ class _Passages:
     def __init__(self, records: Sequence[Record]) -> None:
         self._records = records
         passages = [p for r in records for p in r.passages]
-        self._pois = pd.DataFrame([(p.text, p.lng, p.lat) for p in passages], columns=POI_COLUMNS)
         first_of: dict[PlaceKey, int] = {}
         self._numbers = np.array([first_of.setdefault(p.key, row) for row, p in enumerate(passages)])
-        lng, lat = (self._pois[name].to_numpy(np.float64) for name in ("lng", "lat"))
+        lng, lat = np.array([(p.lng, p.lat) for p in passages]).T
         is_first = self._numbers == np.arange(len(passages))
-        self._table = SparseTable.of(self._pois["address"].tolist(), lng, lat, is_first)
+        self._table = SparseTable.of([p.text for p in passages], lng, lat, is_first)
 
     def sparse_scores(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return the sparse scores of every candidate. Shape: -> (Q, C)."""
@@ -151,11 +148,12 @@ class _Passages:
         self, fused: NDArray[np.float32], sparse: NDArray[np.float32], weights: RerankerWeights
     ) -> NDArray[np.float64]:
         """Return the logits of every candidate; duplicates of a record share theirs. Shape: -> (Q, C)."""
-        reranker = LinearReranker(weights.by_name, table_document_frequencies(self._pois))
-        table, out = CandidateTable.of_pois(self._pois, self._table), np.full(fused.shape, -np.inf)
+        reranker = weights.reranker(self._table.frequencies)
+        table, out = CandidateTable.of_table(self._table), np.full(fused.shape, -np.inf)
         for i, rows in enumerate(self._rows()):
             found = CandidateRows(rows, fused[i, : len(rows)], sparse[i, : len(rows)])
-            out[i, : len(rows)] = table.rerank(reranker, query_of(self._records[i]), found, self._numbers[rows])
+            reranked = table.rerank(reranker, query_of(self._records[i]), found, self._numbers[rows])
+            out[i, : len(rows)] = reranked.logits
         return out
 
     def _rows(self) -> Iterator[NDArray[np.int64]]:

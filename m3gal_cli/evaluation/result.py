@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3gal_cli.data.records import FAR_M, NEAR_M, Record, query_distances_m
+from m3gal_cli.evaluation.calibration import Calibration
 from m3gal_cli.evaluation.metrics import distance_metrics, rank_intervals, rank_metrics
+from m3gal_cli.evaluation.misses import Miss
 from m3gal_cli.evaluation.ranks import MISS
+from m3gal_cli.evaluation.robustness import Rows
 
 KINDS = ("text", "location", "fused")  # first-stage scores
 Matches = Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]]  # for each query: rows, best first, and their scores
@@ -41,6 +44,7 @@ class Evaluation:
     ``n_candidates`` is the number of POIs of the table (``over_database``), or of the longest candidate set. Slices are
     queries near their gold and far from it: ``slices`` by the fused score, ``reranked_slices`` by the reranked score.
     ``candidates`` is the share of queries with a gold POI among the candidates: dense, sparse and joined.
+    ``robustness`` has the metrics of changed queries, by the score that orders answers: reranked, else fused.
     """
 
     n_queries: int
@@ -55,6 +59,9 @@ class Evaluation:
     top: TopMatches | None = None
     reranked_slices: dict[str, dict[str, float]] = field(default_factory=dict)
     candidates: dict[str, float] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    robustness: Rows | None = None
+    misses: list[Miss] = field(default_factory=list)
 
     def to_json(self, checkpoint: str) -> dict[str, Any]:
         """Return the object that ``--json`` prints."""
@@ -71,6 +78,10 @@ class Evaluation:
             out["reranked_slices"] = self.reranked_slices
         if self.candidates:
             out["candidates"] = self.candidates
+        if self.calibration is not None:
+            out["calibration"] = self.calibration.to_json()
+        if self.robustness is not None:
+            out["robustness"] = self.robustness
         return out | {"notes": self.notes}
 
 

@@ -1,22 +1,15 @@
-"""The top matches of every query in the full-database evaluation: their collection from tiles, and their reranking."""
+"""The best matches of every query in the full-database evaluation: their collection from tiles, and their reranking."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m3gal_cli.data.records import Record
-from m3gal_cli.evaluation.rank_counting import Floats, GoldPairs, GroundTruth, Numbers
-from m3gal_cli.evaluation.ranks import MISS, gold_ranks
-from m3gal_cli.evaluation.result import Matches, QueryResults
+from m3gal_cli.evaluation.rank_counting import Floats, GoldPairs, Numbers
+from m3gal_cli.evaluation.result import Matches
 from m3gal_cli.evaluation.score_tiles import Tile
-from m3gal_cli.matching.candidate_table import CandidateTable, query_of
-from m3gal_cli.matching.candidates import CandidateRows
-from m3gal_cli.rerank.reranker import Reranker
 
 
 class TopMatchCollector:
@@ -80,59 +73,6 @@ class TopMatchCollector:
         bounds = np.searchsorted(query[order], np.arange(len(self._threshold) + 1))
         cuts = [order[a:b] for a, b in pairwise(bounds)]
         return [(row[cut], score[cut]) for cut in cuts]
-
-
-class FusedResults(NamedTuple):
-    """The results by fused score."""
-
-    results: QueryResults
-    best_gold: Floats  # (Q,), score of the best gold row; -inf without gold
-
-
-def rerank_matches(
-    records: Sequence[Record],
-    table: CandidateTable,
-    found: Sequence[CandidateRows],
-    first_rows: Numbers,
-    truth: GroundTruth,
-    fused: FusedResults,
-    reranker: Reranker,
-    progress: Callable[[int], None],
-) -> tuple[QueryResults, Matches]:
-    """Rerank the candidates of every query; return ranks, distances and the new order of the candidates.
-
-    POIs that are no candidates follow in their fused order. Duplicates are one candidate, as in an index, but each row
-    counts for the ranks, as for the other kinds of score. Gold is last among equal scores. A query without candidates
-    keeps its fused rank and distance.
-
-    Args:
-        records: The queries.
-        table: The POI table.
-        found: The candidates of each query.
-        first_rows: (N,), the first duplicate of each row of the table.
-        truth: The gold.
-        fused: Ranks, distances and best gold scores by fused score.
-        reranker: The reranker.
-        progress: Called with the number of queries done.
-    """
-    ranks, metres, ordered = fused.results.ranks.copy(), fused.results.metres.copy(), []
-    for i, record in enumerate(records):
-        rows, scores = found[i].rows, found[i].scores
-        if len(rows):
-            below = int(np.count_nonzero(scores < fused.best_gold[i]))
-            scores = table.rerank(reranker, query_of(record), found[i], first_rows[rows])
-            is_gold = truth.gold.contain(np.full(len(rows), i), rows)
-            if is_gold.any():
-                ranks[i] = gold_ranks(scores[None], is_gold[None])[0]
-            elif ranks[i] != MISS:
-                ranks[i] += below  # candidates of the sparse search that come before the gold now
-            best = rows[scores == scores.max()]
-            metres[i] = truth.metres(np.full(len(best), i), best).max()
-            order = np.lexsort((is_gold, -scores))
-            rows, scores = rows[order], scores[order]
-        ordered.append((rows, np.asarray(scores, np.float64)))
-        progress(i + 1)
-    return QueryResults(ranks, metres), ordered
 
 
 def append_unranked(ordered: Matches, matches: Matches) -> Matches:

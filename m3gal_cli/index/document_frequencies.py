@@ -12,16 +12,7 @@ from m3gal_cli.files import atomic_path
 from m3gal_cli.index.index import Index
 from m3gal_cli.index.manifest import state_files
 from m3gal_cli.index.segment import LIVE, Segment, States
-from m3gal_cli.text.document_frequencies import DocumentFrequencies
 from m3gal_cli.text.ngram_frequencies import NgramFrequencies
-
-SAMPLE_ROWS = 50_000  # addresses in which the 1-2-grams of a larger index are counted, in a second
-
-
-def open_document_frequencies(index: Index) -> DocumentFrequencies:
-    """Count the character 1-2-grams of the live POIs; in a large index, of evenly spaced ones."""
-    rows = np.flatnonzero(index.live)
-    return DocumentFrequencies.of(index.addresses_at(rows[:: 1 + len(rows) // SAMPLE_ROWS]))
 
 
 def open_frequencies(index: Index) -> NgramFrequencies:

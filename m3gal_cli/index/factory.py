@@ -5,60 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from m3gal_cli.encoders.protocol import Progress, QueryEncoder, Vectors
 from m3gal_cli.errors import InputError
 from m3gal_cli.geo.filters import GeoFilter
-from m3gal_cli.index.exact_numpy import search_rows
+from m3gal_cli.index.exact_numpy import NumpySearcher
 from m3gal_cli.index.index import Index
-from m3gal_cli.index.searcher import Searcher, SearcherKind, SearchResult, empty_result, search_by_filter, top_k
+from m3gal_cli.index.searcher import Searcher, SearcherKind, SearchResult, empty_result, top_k
 from m3gal_cli.index.segment import Log, Segment
 
 if TYPE_CHECKING:
     import torch
-
-
-class NumpyFirstSearcher:
-    """Exact search of a small segment, which avoids the import of torch for a few queries.
-
-    A batch of more than ``max_queries`` queries, or more than ``max_rows_read`` scored rows in all, imports torch.
-    ``ExactSearcher`` then answers all further queries, faster and with bitwise equal results. Numpy scores 500,000 rows
-    in the time of the import.
-    """
-
-    def __init__(
-        self,
-        segment: Segment,
-        device: Callable[[], torch.device],
-        max_queries: int = 16,
-        max_rows_read: int = 500_000,
-    ) -> None:
-        self.segment, self._device, self._max_queries = segment, device, max_queries
-        self._rows_left = max_rows_read
-
-    def search(self, queries: Vectors, k: int, filters: Sequence[GeoFilter | None] | None = None) -> SearchResult:
-        """Search as ``Searcher.search``. The result equals sorting all float32 scores."""
-        if len(queries) > self._max_queries or self._rows_left <= 0:
-            self._rows_left = 0
-            return self.torch_searcher.search(queries, k, filters)
-        return search_by_filter(self.segment, queries, k, filters, self._search)
-
-    def _search(self, queries: Vectors, k: int, allowed: NDArray[np.int64] | None) -> SearchResult:
-        rows = self.segment.live_rows() if allowed is None else allowed
-        self._rows_left -= len(rows)
-        return search_rows(self.segment, rows, queries, k)
-
-    @cached_property
-    def torch_searcher(self) -> Searcher:
-        """Return the searcher of all further queries; its first use imports torch."""
-        from m3gal_cli.index.exact import ExactSearcher
-
-        return ExactSearcher(self.segment, self._device())
 
 
 class SegmentsSearcher:
@@ -129,7 +89,7 @@ def make_searcher(
 
                 searchers.append(open_ann(segment, encoder, options.recall, log, progress))
             elif use_numpy:
-                searchers.append(NumpyFirstSearcher(segment, device))
+                searchers.append(NumpySearcher(segment))
             else:
                 from m3gal_cli.index.exact import ExactSearcher
 

@@ -36,7 +36,6 @@ Float32s = NDArray[np.float32]
 MAX_POSTINGS = 1_000_000
 MIN_RESCORED = 500  # rows that are scored exactly
 SAMPLE_ROWS = 16_384  # rows by which the score of the best rows is estimated
-_LOW_BITS = 1 << 16
 
 
 class SparseRows(Protocol):
@@ -80,16 +79,8 @@ class SparseQuery(NamedTuple):
 
     def sums(self, ngrams: Lists) -> Floats:
         """Return the sum of the weights of the n-grams that each of n rows has. Shape: -> (n,)."""
-        if not len(self.ngrams):
-            return np.zeros(len(ngrams))
-        is_low = np.zeros(_LOW_BITS, bool)  # most n-grams of a row differ from those of the query in the low bits
-        is_low[self.ngrams.astype(np.uint16)] = True
-        hits = np.flatnonzero(is_low[ngrams.values.astype(np.uint16)])
-        found = ngrams.values[hits]
-        at = np.minimum(np.searchsorted(self.ngrams, found), len(self.ngrams) - 1)
-        equal = self.ngrams[at] == found
-        rows = np.searchsorted(ngrams.starts, hits[equal], side="right") - 1
-        return np.bincount(rows, self.weights[at[equal]], len(ngrams)).astype(np.float64, copy=False)
+        rows, at = ngrams.find(self.ngrams)
+        return np.bincount(rows, self.weights[at], len(ngrams)).astype(np.float64, copy=False)
 
 
 class SparseSearcher:

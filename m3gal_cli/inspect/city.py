@@ -78,11 +78,6 @@ class City:
     views: pd.DataFrame
     has_views: bool
 
-    @property
-    def is_osm(self) -> bool:
-        """Whether all ids are those of OpenStreetMap elements ("n1", "w1", "r1")."""
-        return bool(self.places["poi_id"].str.fullmatch(r"[nwr]\d+").all())
-
     def details(self, rows: Sequence[int]) -> list[PlaceDetails]:
         """Return the places with these row numbers, in this order."""
         places = self.places.iloc[list(rows)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from m3gal_cli.data.queries import Query
 from m3gal_cli.matching.candidates import CandidateRows
 from m3gal_cli.rerank.candidates import Candidates, Floats
-from m3gal_cli.rerank.reranker import Reranker
+from m3gal_cli.rerank.reranker import Reranker, probabilities
 from m3gal_cli.text.terms import Terms
 
 if TYPE_CHECKING:
@@ -22,40 +22,43 @@ if TYPE_CHECKING:
 Rows = NDArray[np.int64]
 
 
+class Reranked(NamedTuple):
+    """The reranked candidates of a query, in the order in which they were given."""
+
+    logits: Floats  # (n,)
+    probabilities: Floats  # (n,), that the query means this candidate; equal for duplicates
+
+
 class CandidateTable:
     """The POIs from which candidates are taken.
 
     Args:
-        addresses: Function that returns the addresses of some rows.
         terms: Function that returns the terms of the addresses of some rows.
         lng, lat: Degrees, WGS-84. Shape: (N,).
     """
 
-    def __init__(
-        self, addresses: Callable[[Rows], list[str]], terms: Callable[[Rows], Terms], lng: Floats, lat: Floats
-    ) -> None:
-        self._addresses, self._terms, self.lng, self.lat = addresses, terms, lng, lat
+    def __init__(self, terms: Callable[[Rows], Terms], lng: Floats, lat: Floats) -> None:
+        self._terms, self.lng, self.lat = terms, lng, lat
 
     @classmethod
     def of_index(cls, index: Index) -> CandidateTable:
         """Take candidates from an index."""
-        return cls(index.addresses_at, index.terms_at, index.lng, index.lat)
+        return cls(index.terms_at, index.lng, index.lat)
 
     @classmethod
-    def of_pois(cls, pois: Any, table: SparseTable) -> CandidateTable:
-        """Take candidates from a DataFrame with the column address, and its rows as a ``SparseTable``."""
-        addresses = pois["address"].to_numpy()
-        return cls(lambda rows: addresses[rows].tolist(), table.terms.take, table.lng, table.lat)
+    def of_table(cls, table: SparseTable) -> CandidateTable:
+        """Take candidates from a table in memory."""
+        return cls(table.terms.take, table.lng, table.lat)
 
     def candidates(self, found: CandidateRows) -> Candidates:
         """Return the candidates of a query, with their terms and coordinates."""
         rows, scores, sparse_scores = found
-        return Candidates(
-            self._addresses(rows), scores, self.lng[rows], self.lat[rows], sparse_scores, self._terms(rows)
-        )
+        return Candidates(scores, sparse_scores, self._terms(rows), self.lng[rows], self.lat[rows])
 
-    def rerank(self, reranker: Reranker, query: Query, found: CandidateRows, poi_numbers: Rows | None = None) -> Floats:
-        """Return the logits of candidates. Duplicates are one candidate and share its logit.
+    def rerank(
+        self, reranker: Reranker, query: Query, found: CandidateRows, poi_numbers: Rows | None = None
+    ) -> Reranked:
+        """Score candidates. Duplicates are one candidate: they share its logit and its probability.
 
         Args:
             reranker: The reranker.
@@ -64,14 +67,16 @@ class CandidateTable:
             poi_numbers: Equal numbers mark duplicates among the rows. None: there are no duplicates.
 
         Shape:
-            poi_numbers: (n,) -> (n,).
+            poi_numbers: (n,).
         """
         if poi_numbers is None:
-            return reranker.score(query, self.candidates(found))
+            logits = reranker.score(query, self.candidates(found))
+            return Reranked(logits.candidates, probabilities(logits))
         from m3gal_cli.data.duplicates import first_occurrences
 
         first, candidate = first_occurrences(poi_numbers)
-        return reranker.score(query, self.candidates(found.take(first)))[candidate]
+        logits = reranker.score(query, self.candidates(found.take(first)))
+        return Reranked(logits.candidates[candidate], probabilities(logits)[candidate])
 
 
 def query_of(record: Record) -> Query:

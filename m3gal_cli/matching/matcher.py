@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NotRequired, TypedDict, final
 
 import numpy as np
@@ -16,7 +16,8 @@ from m3gal_cli.index.index import Index
 from m3gal_cli.index.searcher import Searcher, SearchResult, empty_result
 from m3gal_cli.matching.candidate_table import CandidateTable
 from m3gal_cli.matching.candidates import DEPTHS, CandidateSearch, Depths
-from m3gal_cli.rerank.reranker import Reranker, probabilities
+from m3gal_cli.rerank.reranker import Reranker
+from m3gal_cli.text.ngram_frequencies import NgramFrequencies
 
 ANSWER_KEYS = ("id", "query", "matches", "line", "error")  # of an answer and of the output for a broken query
 POI_KEYS = ("poi_id", "name", "address", "lng", "lat")
@@ -26,9 +27,9 @@ MATCH_KEYS = ("rank", *POI_KEYS, "score", "distance_m")
 class Match(TypedDict):
     """One POI of an answer. Further columns of the POI table follow ``score``, if they are asked for.
 
-    With a reranker, score is the probability that the query means this POI rather than any other candidate. Without
-    one it is the first-stage score q·text + q·location, in [-2, 2]. lng and lat are degrees, WGS-84. distance_m is the
-    distance from the query location in metres, if the query has one.
+    With a reranker, score is the probability that the query means this POI, rather than another one or no POI of the
+    table. Without one it is the first-stage score q·text + q·location, in [-2, 2]. lng and lat are degrees, WGS-84.
+    distance_m is the distance from the query location in metres, if the query has one.
     """
 
     rank: int
@@ -57,7 +58,8 @@ class Matcher:
         index: The indexed POIs.
         encoder: Query encoder of the model that built the index.
         searcher: Dense search.
-        reranker: Scores the candidates; None keeps the order of the dense search, and needs no sparse search.
+        make_reranker: Returns the reranker for the document frequencies of the index; None keeps the order of the dense
+            search, and needs no sparse search.
         depths: Numbers of candidates of each search.
     """
 
@@ -66,12 +68,15 @@ class Matcher:
         index: Index,
         encoder: QueryEncoder,
         searcher: Searcher,
-        reranker: Reranker | None = None,
+        make_reranker: Callable[[NgramFrequencies], Reranker] | None = None,
         depths: Depths = DEPTHS,
     ) -> None:
-        self.index, self.encoder, self.searcher, self.reranker = index, encoder, searcher, reranker
+        self.index, self.encoder, self.searcher = index, encoder, searcher
         self._table = CandidateTable.of_index(index)
-        self._candidates = None if reranker is None else CandidateSearch(index, searcher, depths)
+        self._candidates = None if make_reranker is None else CandidateSearch(index, searcher, depths)
+        self._reranker = None
+        if make_reranker is not None and self._candidates is not None:
+            self._reranker = make_reranker(self._candidates.frequencies)
 
     def answer(
         self,
@@ -80,8 +85,9 @@ class Matcher:
         within_km: float | None = None,
         box: Box | None = None,
         columns: Sequence[str] = (),
+        min_score: float | None = None,
     ) -> list[Answer]:
-        """Return the best ``k`` POIs of each query, in the order of the queries; fewer if a filter leaves fewer.
+        """Return the best ``k`` POIs of each query, in the order of the queries; fewer if fewer pass the filters.
 
         Args:
             queries: The queries.
@@ -89,11 +95,14 @@ class Matcher:
             within_km: Largest distance from the query location; not applied to a query without location.
             box: West, south, east, north in degrees; POIs outside are no matches.
             columns: Further columns of the POI table that the matches carry (see ``check_columns``).
+            min_score: Least score of a match.
         """
         k = min(k, len(self.index))
         filters = [filter_of(q, within_km, box) for q in queries]
         vectors = self.encoder.encode_queries([q.text for q in queries])
         result = self._search(queries, vectors, k, filters if any(filters) else None)
+        if min_score is not None:
+            result.rows[result.scores < min_score] = -1
         pois = iter(self.index.pois_at(result.rows[result.rows >= 0], list(columns)))
         answers: list[Answer] = []
         for query, rows, scores in zip(queries, result.rows, result.scores, strict=True):
@@ -123,15 +132,15 @@ class Matcher:
         self, queries: Sequence[Query], vectors: Vectors, k: int, filters: Sequence[GeoFilter | None] | None
     ) -> SearchResult:
         """Return the best ``k`` by logits, with their probabilities; ties are in the order of the index."""
-        if self.reranker is None or self._candidates is None:
+        if self._reranker is None or self._candidates is None:
             return self.searcher.search(vectors, k, filters)
         out = empty_result(len(queries), k)
         found = self._candidates.search([query.text for query in queries], vectors, filters, k)
         for i, (query, candidates) in enumerate(zip(queries, found, strict=True)):
-            logits = self._table.rerank(self.reranker, query, candidates)
-            best = np.lexsort((candidates.rows, -logits))[:k]
+            reranked = self._table.rerank(self._reranker, query, candidates)
+            best = np.lexsort((candidates.rows, -reranked.logits))[:k]
             out.rows[i, : len(best)] = candidates.rows[best]
-            out.scores[i, : len(best)] = probabilities(logits)[best]
+            out.scores[i, : len(best)] = reranked.probabilities[best]
         return out
 
 

@@ -104,9 +104,9 @@ class Session:
     @cached_property
     def weights(self) -> RerankerWeights | None:
         """The weights of the reranker; None if the checkpoint has none or ``eval.rerank`` is off. Raises InputError."""
-        from m3gal_cli.rerank.weights import RerankerWeights
+        from m3gal_cli.matching.saved_reranker import load_weights
 
-        return RerankerWeights.load(self.checkpoint, log=self.log) if self.config.eval.rerank else None
+        return load_weights(self.checkpoint, self.log) if self.config.eval.rerank else None
 
     def training_records(self, split: str = "train") -> list[Record]:
         """Return the records that the checkpoint was finetuned on, or the validation records (val) of its run.
@@ -310,18 +310,13 @@ class Session:
 
     def matcher(self, index: Index, progress: Progress) -> Matcher:
         """Return the matcher of an index, with search and reranker by the settings of ``eval``. Raises InputError."""
-        from m3gal_cli.index.document_frequencies import open_document_frequencies
         from m3gal_cli.index.factory import SearchOptions, make_searcher
         from m3gal_cli.matching.matcher import Matcher
-        from m3gal_cli.rerank.linear import LinearReranker
 
         settings, encoder = self.config.eval, self.query_encoder
         options = SearchOptions(settings.index, settings.recall, settings.uri)
         searcher = make_searcher(options, index, encoder, lambda: self.device, self.log, progress)
-        reranker = None
-        if self.weights is not None:
-            reranker = LinearReranker(self.weights.by_name, open_document_frequencies(index))
-        return Matcher(index, encoder, searcher, reranker)
+        return Matcher(index, encoder, searcher, None if self.weights is None else self.weights.reranker)
 
     def _open(self, parts: Sequence[str]) -> Checkpoint:
         from m3gal_cli.encoders.model_loading import open_checkpoint

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
@@ -12,6 +11,7 @@ from m3gal_cli.osm.locales import Locale
 from m3gal_cli.osm.uniqueness import UniquenessIndex
 from m3gal_cli.osm.views import View, join_texts
 from m3gal_cli.text.normalise import reading_key
+from m3gal_cli.text.perturbations import drop_letter, insert_letter, no_diacritics, swap_letters
 
 LONG_NAME = 5  # longer names can lose letters
 _PUNCTUATION = re.compile(r"[,，;；:：·•\-–—/&'’\"“”.。]")
@@ -89,7 +89,7 @@ def add_noise(view: View, locale: Locale, rng: random.Random, *, strength: float
         (0.5, drop_brackets),
         (0.3, lambda t: drop_punctuation(t, view.join)),
         (0.5 if view.join else 0.0, str.lower),
-        (0.3, drop_accents),
+        (0.3, no_diacritics),
     ]
     for share, step in steps:
         if rng.random() < strength * share:
@@ -181,12 +181,6 @@ def drop_punctuation(text: str, join: str) -> str:
     return _PUNCTUATION.sub(" " if join else "", re.sub(r"(?<=\d)[-–](?=\d)", "~", text)).replace("~", "-")
 
 
-def drop_accents(text: str) -> str:
-    """Drop accents: ä becomes a. Other scripts do not change."""
-    split = unicodedata.normalize("NFD", text)
-    return unicodedata.normalize("NFC", "".join(c for c in split if not "\u0300" <= c <= "\u036f"))
-
-
 def typo(text: str, rng: random.Random) -> str:
     """Drop, swap or double one letter; digits never change."""
     at = [n for n in range(1, len(text) - 1) if text[n].isalpha() and text[n + 1].isalpha()]
@@ -195,7 +189,5 @@ def typo(text: str, rng: random.Random) -> str:
     n = rng.choice(at)
     kind = rng.randrange(3)
     if kind == 0:
-        return text[:n] + text[n + 1 :]
-    if kind == 1:
-        return text[:n] + text[n + 1] + text[n] + text[n + 2 :]
-    return text[:n] + text[n] + text[n:]
+        return drop_letter(text, n)
+    return swap_letters(text, n) if kind == 1 else insert_letter(text, n, text[n])

@@ -1,1 +1,1 @@
-"""Rerankers: features of candidates, the linear reranker and the fit of its weights."""
+"""Rerankers: features of candidates, the shortlist, and the network that scores it."""

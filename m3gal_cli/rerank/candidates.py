@@ -1,8 +1,7 @@
-"""Candidates: the POIs that the first stage found for a query, as the input of a reranker."""
+"""Candidates: the POIs that the two searches found for a query, as the input of a reranker."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,19 +14,28 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Candidates:
-    """The candidates of one query, as columns.
+    """The n candidates of one query, as columns.
 
     Shape:
-        addresses: n texts. scores: (n,), dense scores q·v. lng, lat: (n,), degrees, WGS-84. sparse_scores: (n,).
-        terms: those of n addresses.
+        scores, sparse_scores: (n,), of the dense and of the sparse search. terms: those of n addresses.
+        lng, lat: (n,), degrees, WGS-84.
     """
 
-    addresses: Sequence[str]
     scores: NDArray[np.floating]
+    sparse_scores: NDArray[np.floating]
+    terms: Terms
     lng: Floats
     lat: Floats
-    sparse_scores: NDArray[np.floating] | None = None
-    terms: Terms | None = None
 
     def __len__(self) -> int:
-        return len(self.addresses)
+        return len(self.scores)
+
+    def take(self, positions: NDArray[np.int64]) -> Candidates:
+        """Return some of the candidates. Shape: (m,)."""
+        return Candidates(
+            self.scores[positions],
+            self.sparse_scores[positions],
+            self.terms.take(positions),
+            self.lng[positions],
+            self.lat[positions],
+        )

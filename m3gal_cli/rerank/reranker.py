@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from m3gal_cli.data.queries import Query
 from m3gal_cli.rerank.candidates import Candidates, Floats
 
-# Candidates per query. If the query names a place beside the POI, the gold is not among the best 200 POIs for 5% of the
-# queries. It is nearly always among the best 1000 (GeoTES, an encoder pretrained on views).
-DEPTH = 1000
+
+class Logits(NamedTuple):
+    """The logits of a query."""
+
+    candidates: Floats  # (n,)
+    no_match: float  # that of the statement that no POI of the table is meant
 
 
 class Reranker(Protocol):
-    """Scores the candidates of a query. ``depth`` is the number of candidates to give it."""
+    """Scores the candidates of a query."""
 
-    depth: int
-
-    def score(self, query: Query, candidates: Candidates) -> Floats:
-        """Return one logit per candidate; equal candidates get equal logits. Shape: -> (n,)."""
+    def score(self, query: Query, candidates: Candidates) -> Logits:
+        """Return one logit per candidate and that of "no match"; equal candidates get equal logits."""
         ...
 
 
-def probabilities(logits: Floats) -> Floats:
-    """Return the softmax of logits. Shape: (n,) -> (n,), with sum 1."""
-    exps = np.exp(logits - logits.max(initial=-np.inf))
-    return np.asarray(exps / exps.sum()) if len(exps) else exps
+def probabilities(logits: Logits) -> Floats:
+    """Return the probability of each candidate; the rest to 1 is that of "no match". Shape: -> (n,)."""
+    largest = logits.candidates.max(initial=logits.no_match)
+    exps = np.exp(logits.candidates - largest)
+    return np.asarray(exps / (exps.sum() + np.exp(logits.no_match - largest)))

@@ -71,14 +71,14 @@ class NgramFrequencies:
                 raise ValueError("the file does not hold document frequencies")
             return cls(ids, counts, int(arrays["size"]))
 
-    def counts_of(self, ngrams: Ids) -> Numbers:
+    def counts_of(self, ngrams: NDArray[np.generic]) -> Numbers:
         """Return the number of rows with each n-gram. Shape: (n,) -> (n,)."""
         if not len(self.ids):
             return np.zeros(len(ngrams), np.int64)
         at = np.minimum(np.searchsorted(self.ids, ngrams), len(self.ids) - 1)
         return np.where(self.ids[at] == ngrams, self.counts[at], 0)
 
-    def idf(self, ngrams: Ids) -> Floats:
+    def idf(self, ngrams: NDArray[np.generic]) -> Floats:
         """Return ln((1 + N) / (1 + n)) + 1 of each n-gram, where n of N rows contain it. Shape: (n,) -> (n,)."""
         return np.asarray(np.log((1.0 + self.size) / (1.0 + self.counts_of(ngrams))) + 1.0)
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from anyascii import anyascii
 
 
-@lru_cache(maxsize=1 << 16)
+class _Readings(dict[int, str]):
+    """The reading of each letter in lower case, by its code point."""
+
+    def __missing__(self, point: int) -> str:
+        self[point] = anyascii(chr(point)).lower()
+        return self[point]
+
+
+_READINGS = _Readings()
+
+
 def romanise(text: str) -> str:
     """Return the ASCII reading of a text in lower case; white space and punctuation are kept."""
-    return text.lower() if text.isascii() else anyascii(text).lower()
+    return text.lower() if text.isascii() else text.translate(_READINGS)

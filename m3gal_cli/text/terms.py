@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from m3gal_cli.text.addresses import parse_address
 from m3gal_cli.text.folding import UNIT_RANGES, fold, has_units, reading
 
-TERMS_VERSION = 1  # of the rules above; an index of another version computes its terms again
+TERMS_VERSION = 2  # of the rules above; an index of another version computes its terms again
 
 Ids = NDArray[np.uint32]
 Numbers = NDArray[np.int64]
@@ -26,11 +28,11 @@ _DIGITS = re.compile(r"\d+")
 _SPACE = np.uint32(ord(" "))
 _BATCH = 20_000  # addresses
 _ROW_BITS = np.uint64(32)
+_LOW_BITS = 1 << 16
 _WORD_BASE = np.uint64(0x9E3779B97F4A7C15)
 _KINDS = np.array([0x1D8E4E27C47D124F, 0x5851F42D4C957F2D, 0x2545F4914F6CDD1D, 0x6C62272E07BB0142], np.uint64)
 
 
-@dataclass(frozen=True)
 class Lists:
     """One list of numbers per row.
 
@@ -38,8 +40,8 @@ class Lists:
         starts: (N + 1,). values: (V,); those of row i are ``values[starts[i] : starts[i + 1]]``.
     """
 
-    starts: Numbers
-    values: NDArray[np.generic]
+    def __init__(self, starts: Numbers, values: NDArray[np.generic]) -> None:
+        self.starts, self.values = starts, values
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -50,18 +52,56 @@ class Lists:
         return np.diff(self.starts)
 
     def take(self, rows: Numbers) -> Lists:
-        """Return the lists of some rows. Shape: (n,) -> n lists."""
-        first = np.asarray(self.starts[rows])
-        counts = np.asarray(self.starts[rows + 1]) - first
-        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        at = np.repeat(first - starts[:-1], counts) + np.arange(starts[-1])
-        return Lists(starts, np.asarray(self.values[at]))
+        """Return the lists of some rows. Their values are copied at first use. Shape: (n,) -> n lists."""
+        return _ListsOfRows(self, rows)
+
+    def find(self, wanted: NDArray[np.generic]) -> tuple[Numbers, Numbers]:
+        """Return the rows of all values that are wanted, ascending, and the position of each in ``wanted``.
+
+        Shape:
+            wanted: (G,), ascending uint32. Returns (H,) and (H,).
+        """
+        if not len(wanted):
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        is_low = np.zeros(_LOW_BITS, bool)  # most values differ from the wanted ones in the low bits
+        is_low[wanted.astype(np.uint16)] = True
+        hits = np.flatnonzero(is_low.take(self.values.astype(np.uint16)))
+        values = self.values[hits]
+        at = np.minimum(np.searchsorted(wanted, values), len(wanted) - 1)
+        equal = wanted[at] == values
+        counts = np.diff(np.searchsorted(hits[equal], self.starts))
+        return np.repeat(np.arange(len(counts)), counts), at[equal]
 
     @classmethod
     def concatenate(cls, parts: Sequence[Lists], dtype: type[np.generic]) -> Lists:
         """Append lists of several tables."""
         counts = np.concatenate([np.zeros(1, np.int64), *(part.counts for part in parts)])
-        return cls(np.cumsum(counts), np.concatenate([np.zeros(0, dtype), *(part.values for part in parts)]))
+        return Lists(np.cumsum(counts), np.concatenate([np.zeros(0, dtype), *(part.values for part in parts)]))
+
+
+class _ListsOfRows(Lists):
+    """Lists of some rows of a table. Shape: rows: (n,)."""
+
+    def __init__(self, table: Lists, rows: Numbers) -> None:
+        self._table, self._rows = table, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, rows: Numbers) -> Lists:
+        return _ListsOfRows(self._table, self._rows[rows])
+
+    @cached_property
+    def starts(self) -> Numbers:  # type: ignore[override]
+        first = np.asarray(self._table.starts[self._rows])
+        counts = np.asarray(self._table.starts[self._rows + 1]) - first
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    @cached_property
+    def values(self) -> NDArray[np.generic]:  # type: ignore[override]
+        positions = np.repeat(self._table.starts[self._rows] - self.starts[:-1], self.counts)
+        positions += np.arange(self.starts[-1])
+        return self._table.values.take(positions)
 
 
 _FIELD_TYPES: dict[str, type[np.generic]] = {
@@ -70,19 +110,27 @@ _FIELD_TYPES: dict[str, type[np.generic]] = {
     "distinctive_ngrams": np.uint32,
     "numbers": np.uint32,
     "name_numbers": np.uint32,
+    "name_words": np.uint32,
+    "other_words": np.uint32,
     "texts": np.uint8,
 }
 
 
 @dataclass(frozen=True)
 class Terms:
-    """The terms of N addresses. N-grams and numbers are distinct in a row, and ascending."""
+    """The terms of N addresses.
+
+    N-grams and numbers are distinct in a row, and ascending. Words, numbers and single units are in the order of the
+    address, as their hashed n-grams.
+    """
 
     ngrams: Lists  # of the address
     name_ngrams: Lists  # of the name
     distinctive_ngrams: Lists  # those of the name that its categories lack; none for a car park "Car park"
     numbers: Lists  # whole numbers of the address
     name_numbers: Lists  # whole numbers of the name
+    name_words: Lists  # words, numbers and units of the name
+    other_words: Lists  # those of the other parts
     texts: Lists  # folded name, a tab, the other folded parts; UTF-8
 
     def __len__(self) -> int:
@@ -97,7 +145,17 @@ class Terms:
     @staticmethod
     def query(text: str) -> Ids:
         """Return the distinct n-grams of a query, ascending."""
-        return _ngrams([fold(text)]).values  # type: ignore[return-value]
+        return Terms.of_folded([fold(text)]).values  # type: ignore[return-value]
+
+    @staticmethod
+    def of_folded(texts: Sequence[str]) -> Lists:
+        """Return the distinct n-grams of folded texts, ascending."""
+        return _ngrams(texts)
+
+    @staticmethod
+    def word_ids(words: Sequence[str]) -> Ids:
+        """Return the n-gram of each folded word as a whole, or of each single unit. Shape: -> (n,)."""
+        return _words([" ".join(words)]).values  # type: ignore[return-value]
 
     def take(self, rows: Numbers) -> Terms:
         """Return the terms of some rows. Shape: (n,)."""
@@ -107,6 +165,13 @@ class Terms:
     def concatenate(cls, parts: Sequence[Terms]) -> Terms:
         """Append the terms of several tables."""
         return cls(*(Lists.concatenate([getattr(p, name) for p in parts], t) for name, t in _FIELD_TYPES.items()))
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays into an existing folder. Raises OSError."""
+        for name in _FIELD_TYPES:
+            lists = getattr(self, name)
+            np.save(folder / f"{name}.starts.npy", lists.starts)
+            np.save(folder / f"{name}.npy", lists.values)
 
     @classmethod
     def open(cls, folder: Path) -> Terms:
@@ -122,11 +187,11 @@ class Terms:
             raise ValueError("the files are of different tables")
         return cls(*found)
 
-    def folded(self, row: int) -> tuple[str, str]:
-        """Return the folded name of a row, and its other folded parts."""
-        text = self.texts.values[self.texts.starts[row] : self.texts.starts[row + 1]].tobytes().decode()
-        name, _, others = text.partition("\t")
-        return name, others
+    def folded(self) -> list[tuple[str, str]]:
+        """Return the folded name of each row, and its other folded parts."""
+        content, starts = self.texts.values.tobytes(), self.texts.starts.tolist()
+        texts = (content[start:end].decode().partition("\t") for start, end in pairwise(starts))
+        return [(name, others) for name, _, others in texts]
 
 
 def numbers_of(folded: str) -> set[int]:
@@ -151,6 +216,8 @@ def _terms_of(addresses: Sequence[str]) -> Terms:
         _without(name_ngrams, _ngrams(categories)),
         _lists([sorted(numbers_of(text)) for text in whole], np.uint32),
         _lists([sorted(numbers_of(name)) for name in names], np.uint32),
+        _words(names),
+        _words(others),
         _lists([f"{name}\t{rest}".encode() for name, rest in zip(names, others, strict=True)], np.uint8),
     )
 
@@ -171,16 +238,11 @@ def _ngrams(texts: Sequence[str], rows: Numbers | None = None, size: int | None 
         size: Number of rows.
     """
     rows, size = (np.arange(len(texts)), len(texts)) if rows is None or size is None else (rows, size)
-    spaced = [f" {text} " for text in texts]
-    points = np.frombuffer("".join(spaced).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-    row_of = np.repeat(rows, [len(text) for text in spaced]).astype(np.uint64)
-    space, unit = points == _SPACE, np.zeros(len(points), bool)
-    for low, high in UNIT_RANGES:
-        unit |= (points >= low) & (points <= high)
-    letter = ~space & ~unit
+    points, letter, unit, text_of = _letters(texts)
+    row_of = rows.astype(np.uint64)[text_of]
     triples = np.flatnonzero(letter[1:-1] & ~unit[:-2] & ~unit[2:]) + 1
     pairs = np.flatnonzero(unit[1:] & unit[:-1])
-    starts = np.flatnonzero(letter & np.concatenate([[True], ~letter[:-1]]))
+    starts = _word_starts(letter)
     codes = [
         points[triples - 1] << np.uint64(42) | points[triples] << np.uint64(21) | points[triples + 1],
         _word_codes(points, letter, starts),
@@ -190,6 +252,36 @@ def _ngrams(texts: Sequence[str], rows: Numbers | None = None, size: int | None 
     owners = [row_of[triples], row_of[starts], row_of[unit], row_of[pairs]]
     keys = [row << _ROW_BITS | _hash(code, kind) for row, code, kind in zip(owners, codes, _KINDS, strict=True)]
     return _of_keys(np.sort(np.concatenate(keys)), size)
+
+
+def _words(texts: Sequence[str]) -> Lists:
+    """Return the words, numbers and units of folded texts, in their order."""
+    points, letter, unit, text_of = _letters(texts)
+    starts, ids = _word_starts(letter), np.zeros(len(points), np.uint32)
+    ids[starts] = _hash(_word_codes(points, letter, starts), _KINDS[1])
+    ids[unit] = _hash(points[unit], _KINDS[2])
+    unit[starts] = True
+    counts = np.bincount(text_of[unit], minlength=len(texts))
+    return Lists(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), ids[unit])
+
+
+def _letters(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.bool_], NDArray[np.bool_], Numbers]:
+    """Return the code points of folded texts, with spaces around each: which are letters of words, which units; texts.
+
+    Shape:
+        Each (T,).
+    """
+    spaced = [f" {text} " for text in texts]
+    points = np.frombuffer("".join(spaced).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+    unit = np.zeros(len(points), bool)
+    for low, high in UNIT_RANGES:
+        unit |= (points >= low) & (points <= high)
+    return points, (points != _SPACE) & ~unit, unit, np.repeat(np.arange(len(texts)), [len(text) for text in spaced])
+
+
+def _word_starts(letter: NDArray[np.bool_]) -> Numbers:
+    """Return where words begin. Shape: (T,) -> (W,)."""
+    return np.flatnonzero(letter & np.concatenate([[True], ~letter[:-1]]))
 
 
 def _word_codes(points: NDArray[np.uint64], letter: NDArray[np.bool_], starts: Numbers) -> NDArray[np.uint64]:

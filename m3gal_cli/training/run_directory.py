@@ -6,7 +6,7 @@ runs/NAME/environment.json      versions, machine and duration of each start of 
 runs/NAME/checkpoints/          step-00000012/ …; a second save of a step becomes step-00000012-2
 runs/NAME/last, best            links to two of the checkpoints
 runs/NAME/members/1/ …          the runs of a model soup, if the checkpoints are the mean of their weights
-runs/NAME/reranker_before_training.json   reranker weights from before the first step
+runs/NAME/reranker_before_training.safetensors   reranker weights from before the first step
 runs/NAME/report.html, progress.png   made from config.yaml, metrics.jsonl and environment.json
 
 A checkpoint is written under a temporary name and then renamed; no checkpoint is ever replaced.

@@ -17,7 +17,7 @@ from m3gal_cli.core.checkpoint import Checkpoint
 from m3gal_cli.core.devices import choose_attention, resolve_precision
 from m3gal_cli.data.records import Record
 from m3gal_cli.errors import InputError
-from m3gal_cli.rerank.weights import BEFORE_TRAINING_FILE, delete_weights
+from m3gal_cli.rerank.weights import BEFORE_TRAINING_FILE
 from m3gal_cli.training.accelerator import leave_process_group, make_accelerator
 from m3gal_cli.training.listener import Listener
 from m3gal_cli.training.objectives.objective import Objective
@@ -179,7 +179,7 @@ def _train(stage: Stage, trainer: Trainer, resuming: bool) -> None:
     if resuming:
         run.drop_rows_after(trainer.state.step)
     elif run.main and trainer.total:
-        delete_weights(run.path, BEFORE_TRAINING_FILE)  # of an earlier attempt that saved no checkpoint
+        (run.path / BEFORE_TRAINING_FILE).unlink(missing_ok=True)  # of an earlier attempt that saved no checkpoint
         stage.before_training(trainer)
     accelerator.wait_for_everyone()  # the first save replaces files that other processes may still read
     if config.run.tensorboard and run.main and (tracker := tensorboard_tracker(run.path)) is not None:

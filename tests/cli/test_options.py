@@ -80,7 +80,7 @@ def test_earlier_names_work_but_help_does_not_show_them(here: Path, tmp_path: Pa
     assert settings_of(run)["optim"]["soup_size"] == 3
     assert "--members" not in done(m3gal("finetune", "--help")).out
     refused = m3gal("eval-retrieval", "--no-hybrid", "--run-score", "hybrid")
-    assert "--run-score reranked: the checkpoint has no reranker" in refused.err
+    assert "--run-score reranked: there is no reranker" in refused.err
     assert "no score 'reranked'" in m3gal("eval-rerank", "--fail-under", "hybrid.recall@1=0.5").err
 
 

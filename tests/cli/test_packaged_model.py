@@ -45,6 +45,18 @@ def test_predict_answers_a_text_without_a_run(here: Path) -> None:
     assert alone.err == "checkpoint: the packaged model (the model of the index)\n"
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_table_of_few_pois_has_a_match_for_its_names_and_none_for_other_texts(count: int, tmp_path: Path) -> None:
+    names = ["Hotel Kämp", "Bayview Medical Center", "Muumi Puoti", "Bäckerei Kluge", "星光广场药房"][:count]
+    pois = [[f"{name},{i} Harbour Road,Old Town", 24.9 + i / 100, 60.1] for i, name in enumerate(names)]
+    write_csv(tmp_path / "few.csv", ["address", "lng", "lat"], pois)
+    matcher = Matcher.load("packaged", pois=tmp_path / "few.csv", index_dir=tmp_path / "index")
+    for name, answer in zip(names, matcher.match(names, k=1, min_score=0.8), strict=True):
+        assert [match["address"].split(",")[0] for match in answer["matches"]] == [name]
+    others = ["SELECT * FROM users", "12345", "Vuorikadun apteekki", "zzqy"]
+    assert [answer["matches"] for answer in matcher.match(others, min_score=0.5)] == [[]] * 4
+
+
 def test_without_a_run_and_a_table_the_missing_table_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     refused = m3gal("predict", "a cafe")
@@ -150,8 +162,12 @@ def test_pretraining_starts_from_it_by_default(here: Path) -> None:
     assert json.loads(answer.out)["stage"] == "pretrain"
 
 
-def test_its_scores_are_the_probabilities_of_all_candidates(here: Path) -> None:
-    (line,) = done(m3gal("predict", "north street cafe", "--pois", "shops.csv", "-k", len(POIS))).lines()
-    scores = [match["score"] for match in line["matches"]]
-    assert len(scores) == len(POIS)
-    assert sum(scores) == pytest.approx(1.0, abs=1e-5)
+def test_its_scores_are_the_probabilities_of_all_candidates_and_the_rest_is_that_of_no_match(here: Path) -> None:
+    queries = ("north street cafe", "SELECT * FROM users")
+    lines = done(m3gal("predict", *queries, "--pois", "shops.csv", "-k", len(POIS))).lines()
+    named, nothing = (sum(match["score"] for match in line["matches"]) for line in lines)
+    assert [len(line["matches"]) for line in lines] == [len(POIS)] * 2
+    assert nothing < 0.2
+    assert 0.6 < named <= 1.0
+    least = done(m3gal("predict", *queries, "--pois", "shops.csv", "--min-score", 0.5)).lines()
+    assert [len(line["matches"]) for line in least] == [1, 0]

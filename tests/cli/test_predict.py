@@ -110,12 +110,12 @@ def test_a_folder_of_parts_is_one_table_whose_columns_can_be_added_to_the_matche
 
 
 def test_unreadable_reranker_weights_are_refused_before_the_index_is_built(here: Path, tmp_path: Path) -> None:
-    path = here / "runs/only/best/hybrid.json"
-    path.write_text(json.dumps({"format": 1, "weights": {"dense": 1.0, "around": 1.0}, "queries": 30}))
+    path = here / "runs/only/best/reranker.safetensors"
+    path.write_bytes(b"{}")
     try:
-        answer = m3gal("predict", "-", "--index-dir", tmp_path / "i", stdin="cafe\n")
+        answer = m3gal("predict", "-", "--index-dir", tmp_path / "i", "--rerank", stdin="cafe\n")
         assert (answer.code, answer.out) == (2, "")
-        assert "hybrid.json: cannot be read (format 1, expected 2)\n" in answer.err
+        assert "reranker.safetensors: cannot be read (" in answer.err
         assert not (tmp_path / "i").exists()
         done(m3gal("predict", "-", "--index-dir", tmp_path / "i", "--no-rerank", stdin="cafe\n"))
     finally:

@@ -12,12 +12,9 @@ from m3gal_cli.encoders.torch_encoder import TorchEncoder
 from m3gal_cli.errors import InputError
 from m3gal_cli.evaluation.rerank import evaluate_rerank, require_negatives, rerank_scores
 from m3gal_cli.evaluation.result import Evaluation
-from m3gal_cli.matching.candidate_table import query_of
-from m3gal_cli.rerank.candidates import Candidates
-from m3gal_cli.rerank.linear import LinearReranker
-from m3gal_cli.text.document_frequencies import DocumentFrequencies
 from tests.helpers import bruteforce
 from tests.helpers.bruteforce import poi, records
+from tests.helpers.reranked import rerank
 from tests.helpers.sparse import sparse_scores
 from tests.helpers.toy_models import ToyEncoder, reranker_weights, toy_checkpoint
 
@@ -54,14 +51,11 @@ def test_repeated_candidates_are_reranked_as_one(rows: list[Record]) -> None:
     """Nearness is smaller where many POIs are near: a repeated POI must count once."""
     rows = [replace(record, negatives=record.negatives * 6) for record in rows]
     weights = reranker_weights(dense_score=0.02, nearness_2500m=1.0)
-    frequencies = DocumentFrequencies.of([text for text, _, _ in {p.key for r in rows for p in r.passages}])
-    reranker, expected = LinearReranker(weights.by_name, frequencies), []
+    addresses, expected = [text for text, _, _ in {p.key for r in rows for p in r.passages}], []
     for record in rows:
         places = {p.key: p for p in record.passages}
-        dense = [bruteforce.scores(ENCODER, record.query, p)["fused"] for p in places.values()]
-        texts, lng, lat = zip(*places, strict=True)
-        candidates = Candidates(list(texts), np.array(dense), np.array(lng), np.array(lat))
-        table = dict(zip(places, reranker.score(query_of(record), candidates).tolist(), strict=True))
+        logits = rerank(weights, ENCODER, addresses, record, list(places.values())).candidates
+        table = dict(zip(places, logits.tolist(), strict=True))
         expected.append(bruteforce.rank_and_error([table[p.key] for p in record.passages], record.passages, record))
     bruteforce.assert_equal(evaluate_rerank(rows, ENCODER, reranker=weights), "reranked", expected)
 

@@ -15,20 +15,17 @@ from m3gal_cli.evaluation.ranks import MISS
 from m3gal_cli.evaluation.result import Evaluation, TopMatches
 from m3gal_cli.evaluation.retrieval import RetrievalOptions, evaluate_retrieval
 from m3gal_cli.evaluation.score_stream import BlockSizes
-from m3gal_cli.matching.candidate_table import query_of
 from m3gal_cli.matching.candidates import Depths
-from m3gal_cli.rerank.candidates import Candidates
-from m3gal_cli.rerank.linear import LinearReranker
-from m3gal_cli.text.document_frequencies import DocumentFrequencies
 from tests.helpers import bruteforce
 from tests.helpers.bruteforce import DISTINCT, FIRST_ROWS, ROWS, poi, records, table
+from tests.helpers.reranked import rerank
 from tests.helpers.sparse import sparse_scores
 from tests.helpers.toy_models import ClusteredEncoder, ToyEncoder, reranker_weights
 
 ENCODER = ToyEncoder()
 QUERIES = records(47, seed=3)
 WEIGHTS = reranker_weights(
-    dense_score=0.002, name_coverage=0.3, neighbour_coverage=0.2, nearness_700m=1.5, nearness_2500m=0.5
+    dense_score=-0.002, name_coverage=0.3, neighbour_coverage=0.2, nearness_700m=1.5, nearness_2500m=0.5
 )
 
 
@@ -64,16 +61,13 @@ def test_the_best_pois_are_reranked_and_the_rest_stay_below() -> None:
     """Duplicates are one candidate, as in an index, and each of them counts for the ranks, unless it is gold."""
     evaluation, top = evaluate(reranker=WEIGHTS, depth=3, depths=Depths(6, 0))
     assert top.reranked_best is not None
-    reranker = LinearReranker(WEIGHTS.by_name, DocumentFrequencies.of(table(ROWS).drop_duplicates()["address"]))
-    moved = repeated = 0
+    addresses, moved, repeated = [ROWS[row].text for row in DISTINCT], 0, 0
     for i, record in enumerate(QUERIES):
         fused = [bruteforce.scores(ENCODER, record.query, p)["fused"] for p in ROWS]
         gold = [p.key in record.gold for p in ROWS]
         best = sorted(DISTINCT, key=lambda j: (-fused[j], gold[j], j))[:6]
         rows = [ROWS[j] for j in best]
-        degrees = np.array([(p.lng, p.lat) for p in rows])
-        candidates = Candidates([p.text for p in rows], np.array([fused[j] for j in best]), *degrees.T)
-        scores = reranker.score(query_of(record), candidates).tolist()
+        scores = rerank(WEIGHTS, ENCODER, addresses, record, rows).candidates.tolist()
         by_key = {p.key: score for p, score in zip(rows, scores, strict=True)}
         all_rows = [p for p in ROWS if p.key in by_key]
         rank, _ = bruteforce.rank_and_error([by_key[p.key] for p in all_rows], all_rows, record)
@@ -102,8 +96,10 @@ def test_pois_of_the_sparse_search_are_candidates_too() -> None:
         Record(f"the {text}", [gold], [], str(i)) for i, (text, gold) in enumerate(zip(texts, golds, strict=True))
     ]
     evaluation, top = evaluate(queries, rows, depth=9, order="reranked", reranker=WEIGHTS, depths=Depths(4, 3))
-    frequencies = DocumentFrequencies.of(table(rows).drop_duplicates()["address"])
-    reranker, live = LinearReranker(WEIGHTS.by_name, frequencies), [first == row for row, first in enumerate(firsts)]
+    addresses, live = (
+        [rows[row].text for row in sorted(set(firsts))],
+        [first == row for row, first in enumerate(firsts)],
+    )
     found: dict[str, list[bool]] = {"dense": [], "sparse": [], "joined": []}
     sunk = 0
     for i, record in enumerate(queries):
@@ -115,9 +111,8 @@ def test_pois_of_the_sparse_search_are_candidates_too() -> None:
         for name, chosen in (("dense", best), ("sparse", others), ("joined", best + others)):
             found[name].append(any(gold[j] for j in chosen))
         union = sorted({*best, *others}, key=lambda j: (-dense[j], j))
-        degrees = np.array([(rows[j].lng, rows[j].lat) for j in union]).T
-        candidates = Candidates([rows[j].text for j in union], np.array([dense[j] for j in union]), *degrees)
-        logits = dict(zip(union, reranker.score(query_of(record), candidates).tolist(), strict=True))
+        scores = rerank(WEIGHTS, ENCODER, addresses, record, [rows[j] for j in union]).candidates
+        logits = dict(zip(union, scores.tolist(), strict=True))
         own = [j for j in range(len(rows)) if firsts[j] in logits]
         values = [logits[firsts[j]] for j in own]
         rank, _ = bruteforce.rank_and_error(values, [rows[j] for j in own], record)

@@ -26,6 +26,7 @@ model:
 momentum: {queue_size: 40, text: 0.9, location: 0.9, location_increment: 0.4, temperature: 0.1}
 optim: {precision: fp32, name: adamw, lr: 0.01, location_lr: 0.01, epochs: 3, batch_size: 16}
 run: {print_freq: 1, tensorboard: false}
+eval: {rerank: false}
 """
 
 

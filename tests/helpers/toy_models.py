@@ -16,6 +16,8 @@ from m3gal_cli.core.model_settings import ModelSettings
 from m3gal_cli.core.text_encoder import build_text_model
 from m3gal_cli.core.tiny_encoder import small_config, train_tokenizer
 from m3gal_cli.encoders.torch_encoder import TorchEncoder
+from m3gal_cli.rerank.features import FEATURE_NAMES
+from m3gal_cli.rerank.network import PARAMETER_SHAPES
 from m3gal_cli.rerank.weights import RerankerWeights
 
 TEXTS = ["north gate, harbour mall", "harbour street 3", "莫干山路东村43幢", "Castle Hill Library", "北门 停车场"]
@@ -87,8 +89,12 @@ class ClusteredEncoder(ToyEncoder):
 
 
 def reranker_weights(queries: int = 30, **by_name: float) -> RerankerWeights:
-    """Return reranker weights; features that are not named weigh 0."""
-    return RerankerWeights(by_name, queries)
+    """Return reranker weights whose logits are weighted sums of features; "no match" has the logit -30."""
+    assert by_name.keys() <= set(FEATURE_NAMES)
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in PARAMETER_SHAPES.items()}
+    arrays["linear.weight"][0] = [by_name.get(name, 0.0) for name in FEATURE_NAMES]
+    arrays["no_match.2.bias"][0] = -30.0
+    return RerankerWeights(arrays, queries)
 
 
 def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:

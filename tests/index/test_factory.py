@@ -15,7 +15,8 @@ from m3gal_cli.errors import InputError
 from m3gal_cli.geo.filters import GeoFilter
 from m3gal_cli.index.ann import AnnSearcher, SearchSetting
 from m3gal_cli.index.exact import ExactSearcher
-from m3gal_cli.index.factory import NumpyFirstSearcher, SearchOptions, make_searcher
+from m3gal_cli.index.exact_numpy import NumpySearcher
+from m3gal_cli.index.factory import SearchOptions, make_searcher
 from m3gal_cli.index.index import Index
 from m3gal_cli.index.writer import open_writer
 from tests.helpers.indexes import assert_same_as_sorting, index_of, poi_table, segment_of, segment_of_vectors
@@ -57,7 +58,7 @@ def test_kind_size_recall_and_device_choose_the_searcher(
         assert found == (expected, {"ann": recall, "milvus": "pois.db"}[expected])
 
 
-@pytest.mark.parametrize(("max_numpy_pois", "expected"), [(10, NumpyFirstSearcher), (9, ExactSearcher)])
+@pytest.mark.parametrize(("max_numpy_pois", "expected"), [(10, NumpySearcher), (9, ExactSearcher)])
 def test_small_indexes_are_searched_without_torch_until_it_is_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_numpy_pois: int, expected: type
 ) -> None:
@@ -72,27 +73,20 @@ def test_small_indexes_are_searched_without_torch_until_it_is_imported(
 
 
 @pytest.mark.parametrize("filters", [None, [NORTH, None, NORTH, GeoFilter((0.0, 0.0, 1e-9, 1e-9))]])
-def test_numpy_first_equals_sorting(tmp_path: Path, filters: list[GeoFilter | None] | None) -> None:
+def test_numpy_search_equals_sorting(tmp_path: Path, filters: list[GeoFilter | None] | None) -> None:
     segment = segment_of(tmp_path / "index", poi_table(90), ToyEncoder(), 40)
     queries = ToyEncoder().encode_queries(["a", "b", "c", "d"])
-    result = NumpyFirstSearcher(segment, lambda: pytest.fail("torch is not needed")).search(queries, 7, filters)
+    result = NumpySearcher(segment).search(queries, 7, filters)
     assert_same_as_sorting(result, segment, queries, 7, filters)
 
 
-@pytest.mark.parametrize("limits", [{"max_queries": 3}, {"max_rows_read": 600}], ids=["large batch", "many searches"])
-def test_torch_takes_over_with_bitwise_equal_results(tmp_path: Path, limits: dict[str, int]) -> None:
+def test_numpy_and_torch_have_bitwise_equal_scores(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     segment = segment_of_vectors(tmp_path / "index", generator.standard_normal((300, 24)).astype(np.float32), 128)
     queries = generator.standard_normal((4, 24)).astype(np.float32)
-    searcher = NumpyFirstSearcher(segment, lambda: CPU, **limits)
-    expected = searcher.search(queries[:3], 9)
-    searcher.search(queries[:3], 9)
-    assert "torch_searcher" not in searcher.__dict__
-    assert searcher.search(queries, 9).rows.tolist() == ExactSearcher(segment).search(queries, 9).rows.tolist()
-    assert "torch_searcher" in searcher.__dict__
-    searcher.torch_searcher.search = lambda *_: "torch"  # type: ignore[method-assign, assignment, return-value]
-    assert searcher.search(queries[:3], 9) == "torch", "all further queries use torch"
-    assert ExactSearcher(segment).search(queries[:3], 9).scores.tobytes() == expected.scores.tobytes()
+    found, expected = NumpySearcher(segment).search(queries, 9), ExactSearcher(segment).search(queries, 9)
+    assert found.rows.tolist() == expected.rows.tolist()
+    assert found.scores.tobytes() == expected.scores.tobytes()
 
 
 def test_of_several_segments_only_large_ones_are_searched_approximately(tmp_path: Path) -> None:

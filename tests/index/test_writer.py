@@ -19,7 +19,8 @@ from m3gal_cli.geo.filters import GeoFilter
 from m3gal_cli.index.ann import AnnSearcher, SearchSetting, train_ivf
 from m3gal_cli.index.document_frequencies import open_frequencies
 from m3gal_cli.index.exact import ExactSearcher
-from m3gal_cli.index.factory import NumpyFirstSearcher, SegmentsSearcher
+from m3gal_cli.index.exact_numpy import NumpySearcher
+from m3gal_cli.index.factory import SegmentsSearcher
 from m3gal_cli.index.folder_lock import FolderLock
 from m3gal_cli.index.index import Index
 from m3gal_cli.index.merging import MAX_SEGMENTS, segments_to_merge
@@ -89,7 +90,7 @@ def ann(segment: Segment) -> AnnSearcher:
 SEARCHERS: dict[str, Callable[[Segment], Any]] = {
     "scan": ExactSearcher,
     "pruned": lambda segment: ExactSearcher(segment, pruning=SMALL),
-    "numpy": lambda segment: NumpyFirstSearcher(segment, lambda: pytest.fail("torch is not needed")),
+    "numpy": NumpySearcher,
     "ann": ann,
     "milvus": lambda segment: stand_in(segment, extra_hits=1)[0],
 }

@@ -16,6 +16,7 @@ from m3gal_cli.geo.distances import haversine_m
 from m3gal_cli.inspect import Inspection, InspectOptions, inspect_file
 from m3gal_cli.inspect.city import FACT_COLUMNS, City, facts_of
 from m3gal_cli.inspect.file_kinds import kind_of
+from m3gal_cli.inspect.page.rendering import UNKNOWN_ATTRIBUTION, attribution_of
 from tests.helpers.city_tables import CITY_PLACES, city_facts, city_pois, city_views, write_city
 
 FILES = ("same_poi_views_t.csv", "same_poi_views_t.parquet", "poi_database_t.csv", "poi_database_t.parquet")
@@ -149,7 +150,7 @@ def test_rows_without_ids_at_one_position_are_one_place(tmp_path: Path, with_poi
         assert {text for _, text in place.views} == {row["address"], row["name"] + "东门", "路口" + row["name"]}
         assert place.name == (row["name"] if with_pois else "")
     assert (inspection.places[0].kind == "place") is not with_pois
-    assert not city_of(inspection).is_osm
+    assert attribution_of(city_of(inspection).places["poi_id"]) == UNKNOWN_ATTRIBUTION
 
 
 def test_a_parquet_twin_with_other_rows_is_ignored_with_a_warning(tmp_path: Path) -> None:

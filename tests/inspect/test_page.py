@@ -15,7 +15,7 @@ import pytest
 
 from m3gal_cli.inspect.city import City
 from m3gal_cli.inspect.page import write_page
-from m3gal_cli.inspect.page.write import safe_json
+from m3gal_cli.inspect.page.rendering import safe_json
 
 HOSTILE = ["</script><script>alert(1)</script>", "<!-- <script>", "]]>", "a\u2028b\u2029c"]
 HOSTILE += ["&lt;\"'`", "{{data}}{{style}}"]

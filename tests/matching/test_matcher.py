@@ -11,16 +11,17 @@ import pytest
 from m3gal_cli.data.queries import Query
 from m3gal_cli.data.records import Passage
 from m3gal_cli.errors import InputError
-from m3gal_cli.index.document_frequencies import open_document_frequencies
+from m3gal_cli.index.document_frequencies import open_frequencies
 from m3gal_cli.index.exact import ExactSearcher
 from m3gal_cli.matching.candidates import Depths
 from m3gal_cli.matching.matcher import Matcher
 from m3gal_cli.rerank.candidates import Candidates
-from m3gal_cli.rerank.linear import LinearReranker
+from m3gal_cli.rerank.reranker import Logits
+from m3gal_cli.text.terms import Terms
 from tests.helpers import bruteforce
 from tests.helpers.bruteforce import metres
 from tests.helpers.indexes import index_of, only_segment
-from tests.helpers.toy_models import ToyEncoder
+from tests.helpers.toy_models import ToyEncoder, reranker_weights
 
 # Rows 0 and 3 are equal; row 1 has their text and row 2 their coordinates.
 POIS = pd.DataFrame(
@@ -76,24 +77,44 @@ def test_matches_equal_those_of_loops(tmp_path: Path, top_k: int, within_km: flo
 def test_the_reranker_orders_the_candidates_by_probability(tmp_path: Path, top_k: int, box: Box | None) -> None:
     encoder = ToyEncoder(reach=5)
     index = index_of(tmp_path / "index", POIS, encoder, 3)
-    weights = {"dense_score": 0.001, "query_coverage": 0.5, "name_coverage": 2.0, "neighbour_coverage": 1.0}
-    weights |= {"nearness_700m": 3.0, "nearness_2500m": 1.0}
-    reranker = LinearReranker(weights, open_document_frequencies(index))
-    search = ExactSearcher(only_segment(index))
-    matcher, first_stage = Matcher(index, encoder, search, reranker, Depths(4, 0)), Matcher(index, encoder, search)
+    own = {"dense_score": 0.001, "query_coverage": 0.5, "name_coverage": 2.0, "neighbour_coverage": 1.0}
+    weights = reranker_weights(**own, nearness_700m=3.0, nearness_2500m=1.0)
+    weights.arrays["no_match.2.bias"][0] = 1.5
+    reranker, search = weights.reranker(open_frequencies(index)), ExactSearcher(only_segment(index))
+    matcher = Matcher(index, encoder, search, weights.reranker, Depths(4, 0))
+    first_stage = Matcher(index, encoder, search)
     asked = queries(6, "bakery typed")
     answers = matcher.answer(asked, top_k, box=box)
     for query, answer, dense in zip(asked, answers, first_stage.answer(asked, max(4, top_k), box=box), strict=True):
         found = pd.DataFrame(dense["matches"])
-        columns = (found[name].to_numpy() for name in ("score", "lng", "lat"))
-        logits = reranker.score(query, Candidates(found["address"].tolist(), *columns))
-        found["score"] = np.exp(logits) / np.exp(logits).sum()
+        scores, lng, lat = (found[name].to_numpy() for name in ("score", "lng", "lat"))
+        terms = Terms.of(found["address"].tolist())
+        logits = reranker.score(query, Candidates(scores, np.zeros(len(scores)), terms, lng, lat))
+        found["score"] = np.exp(logits.candidates) / (np.exp(logits.candidates).sum() + np.exp(logits.no_match))
         expected = found.sort_values("score", ascending=False, kind="stable")[:top_k]
         assert [m["poi_id"] for m in answer["matches"]] == expected["poi_id"].tolist()
         assert [m["score"] for m in answer["matches"]] == pytest.approx(expected["score"].tolist(), rel=1e-5)
         assert [m["rank"] for m in answer["matches"]] == list(range(1, len(expected) + 1))
     best = matcher.answer([Query(0, "bakery")], 1)[0]["matches"][0]
     assert best["address"] == "bakery", "the query has its name"
+
+
+class ConstantReranker:
+    """A reranker whose candidates have the probabilities 1/2, 1/4, 1/8 …, by descending dense score."""
+
+    def score(self, query: Query, candidates: Candidates) -> Logits:
+        halves = np.arange(1.0, len(candidates) + 1)
+        return Logits(-np.log(2.0) * halves, float(-np.log(2.0) * halves[-1]))
+
+
+def test_matches_below_the_least_score_are_left_out(tmp_path: Path) -> None:
+    encoder = ToyEncoder(reach=5)
+    index = index_of(tmp_path / "index", POIS, encoder, 3)
+    matcher = Matcher(index, encoder, ExactSearcher(only_segment(index)), lambda frequencies: ConstantReranker())
+    for least, expected in [(None, [0.5, 0.25, 0.125, 0.0625]), (0.2, [0.5, 0.25]), (0.5, [0.5]), (0.51, [])]:
+        (answer,) = matcher.answer([Query(0, "bakery")], 5, min_score=least)
+        assert [match["score"] for match in answer["matches"]] == pytest.approx(expected, rel=1e-6)
+        assert [match["rank"] for match in answer["matches"]] == list(range(1, len(expected) + 1))
 
 
 def test_matches_carry_columns_of_the_table_and_answers_those_of_the_query(tmp_path: Path) -> None:

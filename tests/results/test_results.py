@@ -113,9 +113,12 @@ def test_a_recipe_gives_every_kind_of_score(geotes: Path, tmp_path: Path, monkey
     monkeypatch.setattr(m3gal_methods, "m3gal", run_here)
     profile = tmp_path / "tiny.yaml"
     profile.write_text(PROFILE.replace("data: {dir: FOLDER}\n", "").replace("epochs: 3", "epochs: 1"), encoding="utf-8")
-    recipe, options = Recipe("tiny", str(profile), ("optim.batch_size=8",)), Options("scratch", None, None, tmp_path)
+    recipe, options = (
+        Recipe("tiny", str(profile), ("optim.batch_size=8", "eval.rerank=true")),
+        Options("scratch", None, None, tmp_path),
+    )
     assert recipe.settings(options)["optim"]["batch_size"] == 8
-    fold = make_fold(Dataset(geotes), "0", SplitPlan(validation=20))  # enough to fit the reranker
+    fold = make_fold(Dataset(geotes), "0", SplitPlan(validation=20))
     job = Job(fold, 3, None, tmp_path / "job", options, timed=True)
     result = recipe.run(job)
     kinds = {"text", "location", "fused", "reranked"}

@@ -16,6 +16,7 @@ from m3gal_cli.rerank.weights import BEFORE_TRAINING_FILE, RerankerWeights
 from m3gal_cli.training.trainer import Trainer
 from tests.helpers.cli import Answer, steps, validations, weights
 from tests.helpers.sample_town import SPLITS, train
+from tests.helpers.toy_models import reranker_weights
 
 SEED = 7  # of the profile
 BATCH = 4
@@ -83,13 +84,13 @@ def test_the_prior_of_the_reranker_is_fitted_once(profile: Path, start: Path, mo
 
     def save_prior(trainer: Trainer, *arguments: Any) -> None:
         calls.append(arguments)
-        RerankerWeights({"dense_score": 1.5}, 16).save(trainer.run.path, BEFORE_TRAINING_FILE)
+        reranker_weights(16, dense_score=1.5).save(trainer.run.path, BEFORE_TRAINING_FILE)
 
     monkeypatch.setattr("m3gal_cli.training.pipelines.save_prior", save_prior)
     own = finetune(profile, "prior", "--init", start, "--soup-size", 2).run
     prior = RerankerWeights.load(own, BEFORE_TRAINING_FILE)
     assert prior is not None
-    assert prior.by_name["dense_score"] == 1.5
+    assert (prior.queries, prior.arrays["linear.weight"][0, 0]) == (16, 1.5)
     assert len(calls) == 1
 
 

@@ -1,22 +1,26 @@
-// Map view: state, projection and drawing. map.js, panels.js and input.js are joined into one scope (see write.py).
+// Map view: state, projection and drawing. map.js, the panels of a page and input.js are joined into one scope (see
+// rendering.py). The panels call setPlaces, and define selectPlace(i, others): a click on place i, with others there.
 const COLOURS = 12, SHAPES = 4, EARTH_M = 2 * Math.PI * 6371008.8; // 12 colours times 4 shapes tell kinds apart; metres
 const MAX_FIT_SCALE = 8e7;  // pixels of the whole world, 2 pixels per metre at the equator: scale for a single place
 const MAX_RESULTS = 50, MAX_LABELS = 400, DRAG_PX = 5;
 const data = JSON.parse(document.getElementById("data").textContent);
 const element = (id) => document.getElementById(id);
 const canvas = element("canvas"), context = canvas.getContext("2d");
-const placeCount = data.places.length;
-const places = data.places.map(([id, name, kind, lng, lat, category, facts, views]) =>
-  ({ id, name, kind, lng, lat, category, facts, views }));
-const titleOf = (p) => p.name || (p.views.length ? p.views[1] : p.id);
-const placeX = new Float64Array(placeCount), placeY = new Float64Array(placeCount);
-places.forEach((p, i) => { placeX[i] = mercatorX(p.lng); placeY[i] = mercatorY(p.lat); });
 const kindVisible = data.kinds.map(() => true);
-const placesOfKind = data.kinds.map(() => []);
-places.forEach((p, i) => placesOfKind[p.kind].push(i));
+let places = [], placeCount = 0, placeX = [], placeY = [], placesOfKind = [];  // see setPlaces
 const view = { x: 0.5, y: 0.5, scale: 1 };  // centre in Web Mercator coordinates 0..1, and pixels of the whole world
 let width = 1, height = 1, pixelRatio = 1, colours = {}, selected = -1, matches = null, drawPending = false, searchTexts = null;
 let results = [], activeResult = -1, showsWholeCity = true;
+
+// Set the places of the map: objects with title, kind (a position in data.kinds), lng and lat.
+function setPlaces(list) {
+  places = list;
+  placeCount = places.length;
+  placeX = Float64Array.from(places, (p) => mercatorX(p.lng));
+  placeY = Float64Array.from(places, (p) => mercatorY(p.lat));
+  placesOfKind = data.kinds.map(() => []);
+  places.forEach((p, i) => placesOfKind[p.kind].push(i));
+}
 
 // --- projection ---------------------------------------------------------------------------------------------
 function mercatorX(lng) { return lng / 360 + 0.5; }
@@ -162,9 +166,10 @@ function drawLabels(inView, r) {
   context.strokeStyle = colours.background;
   context.fillStyle = colours.text;
   for (const i of selected >= 0 ? [selected, ...inView] : inView) {
-    const x = screenX(placeX[i]) + r + (i === selected ? 9 : 4), y = screenY(placeY[i]);
-    const text = Array.from(titleOf(places[i])).slice(0, 28).join("");
-    const box = [x - r - 4, y - 8, x + context.measureText(text).width, y + 8];
+    const text = Array.from(places[i].title).slice(0, 28).join(""), textWidth = context.measureText(text).width;
+    const gap = r + (i === selected ? 9 : 4), at = screenX(placeX[i]), y = screenY(placeY[i]);
+    const x = at + gap + textWidth > width ? at - gap - textWidth : at + gap;  // right of the point, left of it at the edge
+    const box = [Math.min(x, at - 4), y - 8, Math.max(x + textWidth, at + 4), y + 8];
     if (boxes.some((b) => box[0] < b[2] && box[2] > b[0] && box[1] < b[3] && box[3] > b[1])) continue;
     boxes.push(box);
     context.strokeText(text, x, y);
@@ -197,6 +202,16 @@ function updateScaleBar() {
   element("scale").style.width = `${metres / metresPerPixel()}px`;
   element("metres").textContent = metres >= 1000 ? `${metres / 1000} km` : metres >= 1 ? `${metres} m` : `${Math.round(metres * 100)} cm`;
 }
+// Visible places within maxPx of a point of the canvas, nearest first; equal distances in table order.
+function placesNear(px, py, maxPx) {
+  const near = [];
+  for (let i = 0; i < placeCount; i++) {
+    if (!kindVisible[places[i].kind] && i !== selected) continue;
+    const distance = Math.hypot(screenX(placeX[i]) - px, screenY(placeY[i]) - py);
+    if (distance <= maxPx) near.push([distance, i]);
+  }
+  return near.sort((a, b) => a[0] - b[0] || a[1] - b[1]).map(([, i]) => i);
+}
 function resize() {
   const box = element("map").getBoundingClientRect();
   pixelRatio = window.devicePixelRatio || 1;
@@ -206,4 +221,16 @@ function resize() {
   canvas.height = Math.round(height * pixelRatio);
   if (showsWholeCity) fitCity();
   draw();  // at once: resizing a canvas clears it
+}
+
+// --- elements that panels share ---------------------------------------------------------------------------------
+function createNode(tag, text, attributes = {}) {
+  const created = document.createElement(tag);
+  if (text !== undefined) created.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) created.setAttribute(name, value);
+  return created;
+}
+function swatch(kind) {
+  const shape = Math.floor(kind / COLOURS) % SHAPES;
+  return createNode("span", undefined, { class: `swatch k${kind % COLOURS} s${shape}`, "aria-hidden": "true" });
 }

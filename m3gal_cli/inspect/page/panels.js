@@ -1,20 +1,13 @@
 // Panels beside the map: details of the selected place, legend with filters, search.
+setPlaces(data.places.map(([id, name, kind, lng, lat, category, facts, views]) =>
+  ({ id, name, kind, lng, lat, category, facts, views, title: name || (views.length ? views[1] : id) })));
+
 // --- selection ----------------------------------------------------------------------------------------------
-// Visible places within maxPx of a point of the canvas, nearest first; equal distances in table order.
-function placesNear(px, py, maxPx) {
-  const near = [];
-  for (let i = 0; i < placeCount; i++) {
-    if (!kindVisible[places[i].kind] && i !== selected) continue;
-    const distance = Math.hypot(screenX(placeX[i]) - px, screenY(placeY[i]) - py);
-    if (distance <= maxPx) near.push([distance, i]);
-  }
-  return near.sort((a, b) => a[0] - b[0] || a[1] - b[1]).map(([, i]) => i);
-}
 function selectPlace(i, others = []) {
   selected = i;
   showDetails(places[i], others);
   const place = places[i], count = place.views.length / 2;
-  element("announcement").textContent = `${titleOf(place)}, ${data.kinds[place.kind]}, ${count} views`;
+  element("announcement").textContent = `${place.title}, ${data.kinds[place.kind]}, ${count} views`;
   requestDraw();
 }
 function centreOn(i) {
@@ -25,22 +18,16 @@ function centreOn(i) {
   selectPlace(i);
   if (window.matchMedia("(max-width: 640px)").matches) element("map").scrollIntoView({ block: "start" });
 }
-function createNode(tag, text, attributes = {}) {
-  const created = document.createElement(tag);
-  if (text !== undefined) created.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) created.setAttribute(name, value);
-  return created;
-}
 function showDetails(place, others) {
   const panel = element("details");
-  const parts = [createNode("h2", titleOf(place), { dir: "auto" })];
+  const parts = [createNode("h2", place.title, { dir: "auto" })];
   const kind = createNode("p", undefined, { class: "kind" });
   kind.append(swatch(place.kind), ` ${place.category || data.kinds[place.kind]}`);
   parts.push(kind, createNode("p", `${place.id} · ${place.lng.toFixed(6)}, ${place.lat.toFixed(6)}`, { class: "muted" }));
   if (others.length) {
     const sameLocation = createNode("div", undefined, { id: "same-location" });
     for (const i of others.slice(0, 20)) {
-      const button = createNode("button", titleOf(places[i]), { type: "button", dir: "auto" });
+      const button = createNode("button", places[i].title, { type: "button", dir: "auto" });
       button.addEventListener("click", () => {
         selectPlace(i, [selected, ...others].filter((other) => other !== i));
         panel.focus();
@@ -64,11 +51,6 @@ function showDetails(place, others) {
   panel.replaceChildren(...parts);
   panel.scrollTop = 0;
 }
-function swatch(kind) {
-  const shape = Math.floor(kind / COLOURS) % SHAPES;
-  return createNode("span", undefined, { class: `swatch k${kind % COLOURS} s${shape}`, "aria-hidden": "true" });
-}
-
 // --- legend -------------------------------------------------------------------------------------------------
 const checkboxes = data.kinds.map((name, kind) => {
   const item = createNode("li"), label = createNode("label"), box = createNode("input", undefined, { type: "checkbox" });
@@ -117,9 +99,9 @@ function showResults(rows, message) {
   element("result-count").textContent = message;
   element("search").setAttribute("aria-expanded", String(rows.length > 0));
   element("results").replaceChildren(...rows.map((i, n) => {
-    const item = createNode("li", titleOf(places[i]), { role: "option", id: `option-${n}`, "aria-selected": "false", dir: "auto" });
+    const item = createNode("li", places[i].title, { role: "option", id: `option-${n}`, "aria-selected": "false", dir: "auto" });
     const first = places[i].views[1];
-    item.append(createNode("small", first && first !== titleOf(places[i]) ? first : data.kinds[places[i].kind]));
+    item.append(createNode("small", first && first !== places[i].title ? first : data.kinds[places[i].kind]));
     item.addEventListener("click", () => { setActiveResult(n); centreOn(i); });
     return item;
   }));

@@ -1,17 +1,7 @@
-"""Writer of the map page: one HTML file that loads nothing from the network and runs no script from the data.
-
-Names and texts of a map are untrusted. The page holds them as JSON in a script element that browsers do not run.
-Characters that could end the element are escaped. The script of the page inserts the texts into the document as text.
-The content security policy allows the script and the style by their hashes, and nothing else.
-"""
+"""Writer of the map page of ``data inspect``."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
-import json
-import re
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -21,13 +11,9 @@ import numpy as np
 
 from m3gal_cli.files import atomic_text
 from m3gal_cli.inspect.city import City, PlaceDetails
+from m3gal_cli.inspect.page.rendering import attribution_of, render_map_page
 
 MAX_PLACES = 20_000  # browsers draw and search this many without delay
-OSM_ATTRIBUTION = "© OpenStreetMap contributors"
-UNKNOWN_ATTRIBUTION = "Source of the data: unknown"
-_SCRIPTS = ("map.js", "panels.js", "input.js")
-_UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
-_SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 
 def write_page(
@@ -44,9 +30,10 @@ def write_page(
     if total > max_places:
         rows = np.sort(np.random.default_rng(seed).choice(total, max_places, replace=False)).tolist()
         summary = f"A sample of {max_places:,} of {total:,} places (seed {seed})"
-    default = OSM_ATTRIBUTION if city.is_osm else UNKNOWN_ATTRIBUTION
-    data = _page_data(city.details(rows)) | {"summary": summary, "attribution": attribution or default}
-    text = _render(title, data)
+    attribution = attribution or attribution_of(city.places["poi_id"])
+    data = _page_data(city.details(rows)) | {"summary": summary, "attribution": attribution}
+    template, panels = ((files(__package__) / name).read_text(encoding="utf-8") for name in ("page.html", "panels.js"))
+    text = render_map_page(title, data, template, panels)
     with atomic_text(path) as file:
         file.write(text)
     return len(rows)
@@ -75,31 +62,3 @@ def _page_data(places: Sequence[PlaceDetails]) -> dict[str, Any]:
 def _with_positions(pairs: Iterable[tuple[str, str]], positions: dict[str, int]) -> list[int | str]:
     """Return pairs as one flat list, each name replaced by its position; new names are appended to ``positions``."""
     return [x for name, text in pairs for x in (positions.setdefault(name, len(positions)), text)]
-
-
-def _render(title: str, data: dict[str, Any]) -> str:
-    folder = files(__package__)
-    parts = [(folder / name).read_text(encoding="utf-8") for name in _SCRIPTS]
-    script = "\n".join(["(() => {", "'use strict';", *parts, "})();\n"])
-    style = (folder / "page.css").read_text(encoding="utf-8")
-    slots = {
-        "title": html.escape(title),
-        "style": style,
-        "style_hash": _policy_hash(style),
-        "script": script,
-        "script_hash": _policy_hash(script),
-        "data": safe_json(data),
-    }
-    template = (folder / "page.html").read_text(encoding="utf-8")
-    return _SLOT.sub(lambda slot: slots[slot.group(1)], template)
-
-
-def safe_json(value: Any) -> str:
-    """Return JSON for use in a script element: no text in it can end the element or is invalid UTF-8."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return _UNSAFE.sub(lambda char: f"\\u{ord(char.group()):04x}", text)
-
-
-def _policy_hash(text: str) -> str:
-    """Return the hash by which a content security policy names an inline script or style."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,44 +12,85 @@ from numpy.typing import NDArray
 from m3gal_cli.data.queries import Query
 from m3gal_cli.geo.distances import haversine_m
 from m3gal_cli.rerank.candidates import Candidates, Floats
-from m3gal_cli.rerank.features.address_terms import AddressTerms, AddressTermsCache, Keys, find_keys
-from m3gal_cli.text.ngrams import Codes
-from m3gal_cli.text.normalise import normalise
+from m3gal_cli.rerank.features.query_terms import QueryTerms
+
+Numbers = NDArray[np.int64]
 
 
-class QueryPart(NamedTuple):
-    """The query or a half of it."""
+class Matches(NamedTuple):
+    """The terms of a query that the candidates have, as pairs of candidate and term.
 
-    codes: Codes  # (G,), its distinct character 1-2-grams, ascending
-    shares: Floats  # (G,), idf of each n-gram divided by their sum
-    matches: NDArray[np.bool_]  # (n, G), whether the address of a candidate has an n-gram
+    Shape:
+        rows: (H,), candidates, ascending. terms: (H,), positions of terms. size: (n, G), candidates and terms.
+    """
+
+    rows: Numbers
+    terms: Numbers
+    size: tuple[int, int]
+
+    def sums(self, weights: Floats) -> Floats:
+        """Return the summed weights of the terms that each candidate has. Shape: (G,) -> (n,)."""
+        return np.bincount(self.rows, weights[self.terms], self.size[0]).astype(np.float64, copy=False)
+
+    def counts(self) -> Numbers:
+        """Return the number of terms that each candidate has. Shape: -> (n,)."""
+        return np.bincount(self.rows, minlength=self.size[0])
+
+    def table(self) -> NDArray[np.bool_]:
+        """Return whether each candidate has each term. Shape: -> (n, G)."""
+        out = np.zeros(self.size, bool)
+        out[self.rows, self.terms] = True
+        return out
+
+    def take(self, positions: Numbers) -> Matches:
+        """Return the pairs of some candidates. Shape: (m,), ascending."""
+        new = np.full(self.size[0], -1)
+        new[positions] = np.arange(len(positions))
+        rows = new[self.rows]
+        return Matches(rows[rows >= 0], self.terms[rows >= 0], (len(positions), self.size[1]))
 
 
 class FeatureContext:
-    """The argument of every feature: a query and its n candidates, at least one.
+    """The argument of every feature: a query and n candidates, at least one.
 
     Attributes:
-        terms: Terms of the candidates' addresses.
-        query_text: The normalised query.
+        query: The query.
+        text: The terms of the query.
+        candidates: The candidates to score.
+        all: The context of all candidates of the query, which may be neighbours of the scored ones.
+        positions: Those of the candidates among all candidates, ascending. Shape: (n,).
     """
 
-    def __init__(self, query: Query, candidates: Candidates, cache: AddressTermsCache) -> None:
-        self.query, self.candidates, self.cache = query, candidates, cache
-        self.terms: AddressTerms = cache.get(candidates.addresses)
-        self.query_text = normalise(query.text)
-        self._shared: dict[Callable[[FeatureContext], Floats], Floats] = {}
+    def __init__(self, query: Query, text: QueryTerms, candidates: Candidates) -> None:
+        self.query, self.text, self.candidates = query, text, candidates
+        self.all, self.positions = self, np.arange(len(candidates))
+        self._shared: dict[Callable[[FeatureContext], Any], Any] = {}
+        self._matches: dict[str, Matches] = {}
 
     def __len__(self) -> int:
         return len(self.candidates)
 
-    @cached_property
-    def parts(self) -> list[QueryPart]:
-        """The query, its first half (half of its characters, rounded down) and its second half."""
-        text, half = self.query_text, len(self.query_text) // 2
-        ngrams = [self.cache.document_frequencies.query_ngrams(part) for part in (text, text[:half], text[half:])]
-        codes = np.unique(np.concatenate([part.codes for part in ngrams]))
-        matches = self.find(self.terms.ngrams, self.cache.ngram_keys(codes))
-        return [QueryPart(p.codes, p.shares, matches[:, np.searchsorted(codes, p.codes)]) for p in ngrams]
+    def take(self, positions: Numbers) -> FeatureContext:
+        """Return the context of some of the candidates. Shape: (m,), ascending."""
+        out = FeatureContext(self.query, self.text, self.candidates.take(positions))
+        out.all, out.positions = self, positions
+        return out
+
+    def shared(self, compute: Callable[[FeatureContext], Any]) -> Any:
+        """Return the result of a function of this context, which is called once."""
+        if compute not in self._shared:
+            self._shared[compute] = compute(self)
+        return self._shared[compute]
+
+    def matches(self, name: str) -> Matches:
+        """Return the n-grams or numbers of the query that are in a field of the terms of the candidates."""
+        if name not in self._matches and name in self.all._matches:
+            self._matches[name] = self.all._matches[name].take(self.positions)
+        elif name not in self._matches:
+            wanted = self.text.numbers if name in ("numbers", "name_numbers") else self.text.ngrams
+            rows, terms = getattr(self.candidates.terms, name).find(wanted)
+            self._matches[name] = Matches(rows, terms, (len(self), len(wanted)))
+        return self._matches[name]
 
     @cached_property
     def query_distances_m(self) -> Floats | None:
@@ -58,14 +99,7 @@ class FeatureContext:
             return None
         return np.asarray(haversine_m(self.query.lng, self.query.lat, self.candidates.lng, self.candidates.lat))
 
-    def shared(self, compute: Callable[[FeatureContext], Floats]) -> Floats:
-        """Return the result of a function of this context, which is called once."""
-        if compute not in self._shared:
-            self._shared[compute] = compute(self)
-        return self._shared[compute]
-
-    def find(self, rows: Sequence[Keys], wanted: Keys) -> NDArray[np.bool_]:
-        """Return which wanted keys occur in the row of each candidate. Shape: n rows, (G,) -> (n, G)."""
-        out = np.zeros((len(self), len(wanted)), bool)
-        out[find_keys(rows, wanted)] = True
-        return out
+    @cached_property
+    def folded(self) -> list[tuple[str, str]]:
+        """The folded name of each candidate, and its other folded parts."""
+        return self.candidates.terms.folded()

@@ -10,69 +10,69 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3gal_cli.geo.distances import EARTH_RADIUS_M
-from m3gal_cli.rerank.candidates import Floats
+from m3gal_cli.rerank.candidates import Candidates, Floats
 from m3gal_cli.rerank.features.context import FeatureContext
 from m3gal_cli.rerank.features.registry import feature
 
 REACH_M = 1500.0  # decay of the whole query; that of its halves is a third of it
 # Shares are rounded to steps of 1/4096: float32 sums are then exact, and equal candidates get equal values.
 _STEPS = 4096
-_BLOCK = 64  # candidates compared at once; the intermediate arrays stay in the processor's cache
 
 
 @feature(scale=12.0)
 def neighbour_coverage(context: FeatureContext) -> Floats:
     """Return max over neighbours of exp(-d / 1.5 km) · Σ idf(query ∩ neighbour − candidate) / Σ idf(query)."""
-    return context.shared(_neighbour_features)[0]
+    return np.asarray(context.shared(_neighbour_features)[0])
 
 
 @feature(scale=16.0)
 def neighbour_first_half(context: FeatureContext) -> Floats:
     """Return ``neighbour_coverage`` of the first half of the query, with exp(-d / 500 m)."""
-    return context.shared(_neighbour_features)[1]
+    return np.asarray(context.shared(_neighbour_features)[1])
 
 
 @feature(scale=16.0)
 def neighbour_second_half(context: FeatureContext) -> Floats:
     """Return ``neighbour_coverage`` of the second half of the query, with exp(-d / 500 m)."""
-    return context.shared(_neighbour_features)[2]
+    return np.asarray(context.shared(_neighbour_features)[2])
 
 
 def _neighbour_features(context: FeatureContext) -> Floats:
-    """Compute the three features, which share the distances of all pairs, block by block. Shape: -> (3, n)."""
-    axes, n = _cartesian(context.candidates.lng, context.candidates.lat), len(context)
-    steps = [np.round(part.shares * _STEPS).astype(np.float32) for part in context.parts]
-    weighted = [np.ascontiguousarray((p.matches * own).T) for p, own in zip(context.parts, steps, strict=True)]
-    missing = [(~part.matches).astype(np.float32, order="C") for part in context.parts]
-    out = np.zeros((len(steps), n))
-    buffers = [np.empty((_BLOCK, n), np.float32) for _ in range(3)]
-    for start in range(0, n, _BLOCK):
-        rows = slice(start, min(start + _BLOCK, n))
-        decay, half_decay, gain = (buffer[: rows.stop - start] for buffer in buffers)
-        _distances_m(axes, rows, decay, spare=gain)
-        np.exp(np.divide(decay, np.float32(-REACH_M), out=decay), out=decay)
-        np.power(decay, 2, out=half_decay)
-        half_decay *= decay  # exp(-d / 500 m), within 3e-7
-        for i, factor in enumerate((decay, half_decay, half_decay)):
-            np.matmul(missing[i][rows], weighted[i], out=gain)
-            gain *= factor
-            out[i, rows] = gain.max(axis=1)
+    """Compute the three features of n candidates and N neighbours. Shape: -> (3, n)."""
+    neighbours = context.all
+    missing, present = ~context.matches("ngrams").table(), neighbours.matches("ngrams").table()
+    useful = np.flatnonzero(missing.any(axis=0) & present.any(axis=0))
+    missing, present = missing[:, useful].astype(np.float32), present[:, useful].T.astype(np.float32)
+    decay = _decay(neighbours.candidates, context.positions)
+    half_decay = decay * decay * decay  # exp(-d / 500 m)
+    out = np.zeros((3, len(context)))
+    parts = (context.text.shares, *context.text.half_shares)
+    for i, (shares, factor) in enumerate(zip(parts, (decay, half_decay, half_decay), strict=True)):
+        weights = np.round(shares[useful] * _STEPS).astype(np.float32)
+        own = np.flatnonzero(weights)
+        if len(own):
+            gains = (missing[:, own] * weights[own]) @ present[own]
+            gains *= factor
+            out[i] = gains.max(axis=1)
     return out / _STEPS
 
 
-def _distances_m(axes: NDArray[np.float32], rows: slice, out: NDArray[np.float32], spare: NDArray[np.float32]) -> None:
-    """Compute the distances of some points from all points. Shape: axes: (3, n) metres. out, spare: (rows, n)."""
-    out[:] = 0.0
-    for axis in axes:
-        np.subtract(axis[rows, None], axis, out=spare)
-        np.multiply(spare, spare, out=spare)
-        out += spare
-    np.sqrt(out, out=out)
+def _decay(neighbours: Candidates, scored: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return exp(-d / 1.5 km), d the distance of some candidates and all N. Shape: (n,) -> (n, N)."""
+    points = _cartesian(neighbours.lng, neighbours.lat)
+    others = (points - points.mean(axis=1, keepdims=True)).astype(np.float32)
+    squares, step = np.zeros((2, len(scored), len(neighbours)), np.float32)
+    for b in others:
+        np.subtract(b[scored, None], b, out=step)
+        np.multiply(step, step, out=step)
+        squares += step
+    np.sqrt(squares, out=squares)
+    squares /= np.float32(-REACH_M)
+    return np.asarray(np.exp(squares, out=squares))
 
 
-def _cartesian(lng: Floats, lat: Floats) -> NDArray[np.float32]:
-    """Return points on the globe as x, y, z in metres from their mean. Shape: (n,), (n,) -> (3, n)."""
+def _cartesian(lng: Floats, lat: Floats) -> NDArray[np.float64]:
+    """Return points on the globe as x, y, z in metres. Shape: (n,), (n,) -> (3, n)."""
     # Unlike map coordinates, these have no date line and no pole. At such distances a chord is as long as the arc.
     east, north = np.radians(lng), np.radians(lat)
-    points = EARTH_RADIUS_M * np.stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)])
-    return np.asarray(points - points.mean(axis=1, keepdims=True), np.float32)
+    return EARTH_RADIUS_M * np.stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)])

@@ -15,14 +15,12 @@ Compute = Callable[[FeatureContext], Floats]  # query and n candidates -> (n,)
 class Feature:
     """One number per candidate of a query. Equal candidates must get equal numbers."""
 
-    name: str  # in ``reranker.json``
-    # Factor that gives features a similar spread, so that one ridge penalty fits all: a standard deviation of 0.5 - 0.9
-    # among the best 300 candidates of a query (GeoTES).
-    scale: float
-    signed: bool  # whether the weight may be negative
+    name: str  # in the file of the reranker
+    scale: float  # factor that gives features a similar spread
+    cheap: bool  # computed for all candidates, to choose the shortlist; others for the shortlist only
     compute: Compute  # returns the unscaled feature
 
 
-def feature(scale: float, *, signed: bool = False) -> Callable[[Compute], Feature]:
+def feature(scale: float, *, cheap: bool = False) -> Callable[[Compute], Feature]:
     """Replace the decorated function by a feature of the same name. See ``Feature`` for the arguments."""
-    return lambda compute: Feature(compute.__name__, scale, signed, compute)
+    return lambda compute: Feature(compute.__name__, scale, cheap, compute)
