@@ -244,6 +244,7 @@ def test_the_retrieval_benchmark_agrees_with_the_published_search() -> None:
 def test_the_benchmarks_of_the_packaged_model_and_of_the_sparse_search_run() -> None:
     packaged = run_program("packaged.py", "--texts", 60)
     assert packaged["cosine_min"] > 0.97
+    assert packaged["answer_ms"] > packaged["rerank_ms"] > 0
     assert packaged["bulk_ratio"] == pytest.approx(packaged["texts_s"] / packaged["torch_texts_s"], rel=1e-3)
     sparse = run_program("sparse.py", "--count", 3000)
     assert sparse["name_overlap"] == sparse["address_overlap"] == 1.0  # so few rows are searched exactly
